@@ -1,0 +1,171 @@
+//! AVX2 with FMA: sixteen registers of eight lanes.
+//!
+//! Register budgets (accumulators + inputs + weight), fifteen at most or LLVM spills:
+//!
+//! * depthwise channels last: 3×3 at stride 1 as 2×4: 8 + 6 + 1. A row of a stride-2 or wider patch
+//!   does not fit beside eight accumulators, which hide the latency of two pipes of four or five
+//!   cycles; there each tap takes its input from memory (1×8: 8 + 1).
+//! * depthwise channels first: four rows by two vectors, weights broadcast from memory.
+//! * pointwise 6×16: 12 + 2 + 1.
+
+use core::arch::x86_64::*;
+
+use super::isa::Isa;
+use super::simd::Simd;
+
+/// Proof of AVX2 and FMA.
+#[derive(Clone, Copy)]
+pub(super) struct Avx2(());
+
+pub(super) fn is_available() -> bool {
+    #[cfg(feature = "std")]
+    return !cfg!(miri) && std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma");
+    #[cfg(not(feature = "std"))]
+    return cfg!(all(target_feature = "avx2", target_feature = "fma"));
+}
+
+super::family! {
+    token: Avx2,
+    compiled: target_feature(enable = "avx2,fma"),
+    suffix: "avx2",
+    lanes: 8,
+    peak_chains: 12,
+    nhwc: [
+        3 x 3 stride 1 x 1 tile 2 x 4 reuse true,
+        3 x 3 stride 2 x 2 tile 1 x 8 reuse false,
+        5 x 5 stride 1 x 1 tile 1 x 8 reuse false,
+        5 x 5 stride 2 x 2 tile 1 x 8 reuse false,
+        7 x 7 stride 1 x 1 tile 1 x 8 reuse false,
+    ],
+    nhwc_any: 8,
+    nchw: [
+        3 stride 1 x 1 rows 4,
+        3 stride 2 x 2 rows 4,
+        5 stride 1 x 1 rows 4,
+        5 stride 2 x 2 rows 4,
+    ],
+    nchw_any: 4,
+    pointwise_nhwc: [6 x 2,],
+    pointwise_nchw: [4 x 2, 6 x 2,],
+}
+
+impl Avx2 {
+    /// All bits of lanes `from..to`.
+    #[inline(always)]
+    fn mask(self, from: usize, to: usize) -> __m256i {
+        const BELOW: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+        const FROM: [i32; 16] = [0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1];
+        debug_assert!(from <= 8 && to <= 8);
+        // SAFETY: both windows of eight begin at 0 ..= 8 of sixteen; the token proves AVX2.
+        unsafe {
+            let below = _mm256_loadu_si256(BELOW.as_ptr().add(8 - to.min(8)).cast());
+            let above = _mm256_loadu_si256(FROM.as_ptr().add(8 - from.min(8)).cast());
+            _mm256_and_si256(below, above)
+        }
+    }
+}
+
+// SAFETY of every block below: the token proves the instruction set; addresses are the caller's word.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one comment above says it for all")]
+impl Simd for Avx2 {
+    type V = __m256;
+    type Index = __m256i;
+    const LANES: usize = 8;
+    const ISA: Isa = Isa::Avx2;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m256 {
+        unsafe { _mm256_set1_ps(x) }
+    }
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_div_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_max_ps(a, b) }
+    }
+    #[inline(always)]
+    fn min(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_min_ps(a, b) }
+    }
+    #[inline(always)]
+    fn select_lt(self, a: __m256, b: __m256, yes: __m256, no: __m256) -> __m256 {
+        unsafe { _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)) }
+    }
+    #[inline(always)]
+    fn exp2_of_shifted(self, x: __m256) -> __m256 {
+        unsafe {
+            let exponent = _mm256_slli_epi32::<23>(_mm256_castps_si256(x));
+            _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(127 << 23)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> __m256 {
+        unsafe { _mm256_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn load_range(self, p: *const f32, from: usize, to: usize) -> __m256 {
+        unsafe { _mm256_maskload_ps(p, self.mask(from, to)) }
+    }
+    #[inline(always)]
+    unsafe fn load_strided(self, p: *const f32, step: usize, from: usize, to: usize) -> __m256 {
+        // Lanes whose index wraps would lie gigabytes beyond the row, so they are not in the range.
+        let step = step.min(i32::MAX as usize) as i32;
+        unsafe {
+            let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            let index = _mm256_mullo_epi32(lane, _mm256_set1_epi32(step));
+            let mask = _mm256_castsi256_ps(self.mask(from, to));
+            _mm256_mask_i32gather_ps::<4>(_mm256_setzero_ps(), p, index, mask)
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_pairs(self, p: *const f32) -> (__m256, __m256) {
+        unsafe {
+            let (a, b) = (_mm256_loadu_ps(p), _mm256_loadu_ps(p.wrapping_add(8)));
+            let even = _mm256_castps_pd(_mm256_shuffle_ps::<0x88>(a, b));
+            let odd = _mm256_castps_pd(_mm256_shuffle_ps::<0xDD>(a, b));
+            (
+                _mm256_castpd_ps(_mm256_permute4x64_pd::<0xD8>(even)),
+                _mm256_castpd_ps(_mm256_permute4x64_pd::<0xD8>(odd)),
+            )
+        }
+    }
+    #[inline(always)]
+    fn repeated(self, first: usize, times: usize) -> __m256i {
+        let index: [i32; 8] = core::array::from_fn(|i| ((first + i) / times - first / times) as i32);
+        unsafe { _mm256_loadu_si256(index.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load_repeated(self, p: *const f32, n: usize, index: __m256i) -> __m256 {
+        unsafe { _mm256_permutevar8x32_ps(self.load_range(p, 0, n), index) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: __m256) {
+        unsafe { _mm256_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn store_range(self, p: *mut f32, from: usize, to: usize, v: __m256) {
+        unsafe { _mm256_maskstore_ps(p, self.mask(from, to), v) }
+    }
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+}

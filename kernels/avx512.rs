@@ -1,0 +1,162 @@
+//! AVX-512F: thirty-two registers of sixteen lanes, masked loads and stores.
+//!
+//! Register budgets (accumulators + inputs + weight), thirty at most or LLVM spills:
+//!
+//! * depthwise channels last: tiles are seven wide, which divides the maps of the usual networks
+//!   (112, 56, 28, 14, 7). 3×3 at stride 1 as 2×7: 14 + 9 + 1; at stride 2: 14 + 15 + 1; 5×5 at stride
+//!   1: 14 + 11 + 1; 7×7 as 2×7: 14 + 13 + 1. 5×5 at stride 2 as 1×7: 7 + 17 + 1.
+//! * depthwise channels first: four rows by two vectors: 8 + 2·K + weights as far as they fit.
+//! * pointwise channels last 14×32: 28 + 2 + 1; channels first 8×32, since channels are multiples of
+//!   eight in most networks.
+
+use core::arch::x86_64::*;
+
+use super::isa::Isa;
+use super::simd::Simd;
+
+/// Proof of AVX-512F.
+#[derive(Clone, Copy)]
+pub(super) struct Avx512(());
+
+pub(super) fn is_available() -> bool {
+    #[cfg(feature = "std")]
+    return !cfg!(miri) && std::is_x86_feature_detected!("avx512f");
+    #[cfg(not(feature = "std"))]
+    return cfg!(target_feature = "avx512f");
+}
+
+super::family! {
+    token: Avx512,
+    compiled: target_feature(enable = "avx512f"),
+    suffix: "avx512",
+    lanes: 16,
+    peak_chains: 12,
+    nhwc: [
+        3 x 3 stride 1 x 1 tile 2 x 7 reuse true,
+        3 x 3 stride 2 x 2 tile 2 x 7 reuse true,
+        5 x 5 stride 1 x 1 tile 2 x 7 reuse true,
+        5 x 5 stride 2 x 2 tile 1 x 7 reuse true,
+        7 x 7 stride 1 x 1 tile 2 x 7 reuse true,
+    ],
+    nhwc_any: 8,
+    nchw: [
+        3 stride 1 x 1 rows 4,
+        3 stride 2 x 2 rows 4,
+        5 stride 1 x 1 rows 4,
+        5 stride 2 x 2 rows 4,
+        7 stride 1 x 1 rows 4,
+    ],
+    nchw_any: 4,
+    pointwise_nhwc: [14 x 2,],
+    pointwise_nchw: [8 x 2, 14 x 2,],
+}
+
+impl Avx512 {
+    /// The bits of lanes `from..to`.
+    #[inline(always)]
+    fn mask(self, from: usize, to: usize) -> __mmask16 {
+        debug_assert!(from <= 16 && to <= 16);
+        (((1u32 << to) - 1) & !((1u32 << from) - 1)) as __mmask16
+    }
+}
+
+// SAFETY of every block below: the token proves the instruction set; addresses are the caller's word.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one comment above says it for all")]
+impl Simd for Avx512 {
+    type V = __m512;
+    type Index = __m512i;
+    const LANES: usize = 16;
+    const ISA: Isa = Isa::Avx512;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        unsafe { _mm512_set1_ps(x) }
+    }
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_div_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_max_ps(a, b) }
+    }
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_min_ps(a, b) }
+    }
+    #[inline(always)]
+    fn select_lt(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
+        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), no, yes) }
+    }
+    #[inline(always)]
+    fn exp2_of_shifted(self, x: __m512) -> __m512 {
+        unsafe {
+            let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(x));
+            _mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_set1_epi32(127 << 23)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> __m512 {
+        unsafe { _mm512_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn load_range(self, p: *const f32, from: usize, to: usize) -> __m512 {
+        unsafe { _mm512_maskz_loadu_ps(self.mask(from, to), p) }
+    }
+    #[inline(always)]
+    unsafe fn load_strided(self, p: *const f32, step: usize, from: usize, to: usize) -> __m512 {
+        // Lanes whose index wraps would lie gigabytes beyond the row, so they are not in the range.
+        let step = step.min(i32::MAX as usize) as i32;
+        unsafe {
+            let lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let index = _mm512_mullo_epi32(lane, _mm512_set1_epi32(step));
+            _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), self.mask(from, to), index, p)
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_pairs(self, p: *const f32) -> (__m512, __m512) {
+        unsafe {
+            let (a, b) = (_mm512_loadu_ps(p), _mm512_loadu_ps(p.wrapping_add(16)));
+            let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            let odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+            (_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b))
+        }
+    }
+    #[inline(always)]
+    fn repeated(self, first: usize, times: usize) -> __m512i {
+        let index: [i32; 16] = core::array::from_fn(|i| ((first + i) / times - first / times) as i32);
+        unsafe { _mm512_loadu_si512(index.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load_repeated(self, p: *const f32, n: usize, index: __m512i) -> __m512 {
+        unsafe { _mm512_permutexvar_ps(index, self.load_range(p, 0, n)) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: __m512) {
+        unsafe { _mm512_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn store_range(self, p: *mut f32, from: usize, to: usize, v: __m512) {
+        unsafe { _mm512_mask_storeu_ps(p, self.mask(from, to), v) }
+    }
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+}

@@ -1,0 +1,108 @@
+//! Depthwise convolution: what both layouts share, which is the geometry.
+//!
+//! A convolution with dilation d and stride s is, along each axis, d / gcd(s, d) interleaved
+//! convolutions without dilation and with stride s / gcd(s, d) over every d-th row or column. The
+//! kernels therefore know no dilation: [`Lattice`] hands them one of those sub-grids at a time.
+
+use crate::tensor::{Shape, Strides};
+
+/// What a depthwise kernel computes: a part of the output, all pointers and extents checked by
+/// [`DepthwiseStage::run`](super::stage::DepthwiseStage::run).
+pub(crate) struct DepthwiseArgs {
+    /// The first image of the part, all channels, rows and columns.
+    pub(crate) input: *const f32,
+    pub(crate) input_shape: Shape,
+    pub(crate) input_strides: Strides,
+    /// The part's first element.
+    pub(crate) output: *mut f32,
+    /// The part's extents.
+    pub(crate) output_shape: Shape,
+    pub(crate) output_strides: Strides,
+    /// Shaped as the part.
+    pub(crate) residual: Option<*const f32>,
+    pub(crate) residual_strides: Strides,
+    /// The index of the part's first element in the whole output; `n` is 0.
+    pub(crate) origin: Shape,
+    pub(crate) kernel_size: [usize; 2],
+    pub(crate) stride: [usize; 2],
+    pub(crate) dilation: [usize; 2],
+    /// The padding at the top and at the left.
+    pub(crate) pad: [usize; 2],
+    /// Output channels per input channel.
+    pub(crate) multiplier: usize,
+    /// Of all channels, as [`DepthwiseStage::new`](super::stage::DepthwiseStage::new) packed them.
+    pub(crate) weights: *const f32,
+    /// As many +0.0 as there are channels, rounded up to whole vectors.
+    pub(crate) zeros: *const f32,
+    pub(crate) min: f32,
+    pub(crate) max: f32,
+}
+
+/// The stride of a convolution along one axis once its dilation is split off.
+pub(crate) fn undilated_stride(stride: usize, dilation: usize) -> usize {
+    stride / gcd(stride, dilation)
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// One undilated sub-grid of a convolution along one axis.
+///
+/// It is a row of points, `in_step` apart in the input; output `t` and tap `k` meet at point
+/// `t * undilated_stride + k`.
+#[derive(Clone, Copy)]
+pub(crate) struct Lattice {
+    /// Its first output, counted from the part's start.
+    pub(crate) first: usize,
+    /// The distance between its outputs.
+    pub(crate) out_step: usize,
+    /// How many outputs of the part belong to it.
+    pub(crate) outputs: usize,
+    /// The input position of point 0, negative in the padding.
+    pub(crate) start: isize,
+    /// The distance between its points.
+    pub(crate) in_step: usize,
+    /// The points from this one on …
+    pub(crate) valid_from: usize,
+    /// … to before this one lie in the input; the others are padding.
+    pub(crate) valid_to: usize,
+}
+
+impl Lattice {
+    /// The sub-grids along the rows (`axis` 0) or columns (`axis` 1).
+    #[inline(always)]
+    pub(crate) fn all(a: &DepthwiseArgs, axis: usize) -> impl Iterator<Item = Lattice> {
+        let (origin, extent, len) = match axis {
+            0 => (a.origin.h, a.output_shape.h, a.input_shape.h),
+            _ => (a.origin.w, a.output_shape.w, a.input_shape.w),
+        };
+        let (stride, in_step, pad) = (a.stride[axis], a.dilation[axis], a.pad[axis]);
+        let out_step = in_step / gcd(stride, in_step);
+        (0..out_step.min(extent)).map(move |first| {
+            // The plan bounds all of these far below `isize::MAX`.
+            let start = ((origin + first) * stride) as isize - pad as isize;
+            Lattice {
+                first,
+                out_step,
+                outputs: (extent - first).div_ceil(out_step),
+                start,
+                in_step,
+                valid_from: (start.min(0).unsigned_abs()).div_ceil(in_step),
+                valid_to: (len as isize - start).max(0).unsigned_abs().div_ceil(in_step),
+            }
+        })
+    }
+
+    /// Whether all of `points` lie in the input.
+    #[inline(always)]
+    pub(crate) fn holds(&self, from: usize, points: usize) -> bool {
+        from >= self.valid_from && from + points <= self.valid_to
+    }
+
+    /// Whether `point` lies in the input.
+    #[inline(always)]
+    pub(crate) fn has(&self, point: usize) -> bool {
+        point >= self.valid_from && point < self.valid_to
+    }
+}

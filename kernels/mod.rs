@@ -1,0 +1,263 @@
+//! The micro-kernels: all the `unsafe` of the crate.
+//!
+//! * `isa`: the instruction sets and their detection; `simd`: the vector operations;
+//! * `depthwise_nhwc`, `depthwise_nchw`, `pointwise`, `activation`: the algorithms, written once;
+//! * `portable`, `avx2`, `avx512`: one instruction set each, its tiles, and its rows of the table;
+//! * `view`, `memory`: checked tensors and aligned memory; `stage`: packed weights with the kernel
+//!   that they were packed for. These three, and [`table`], are all that `src/` sees.
+//!
+//! A kernel runs only through a stage, a stage is built only from an [`Available`] kernel, and that
+//! exists only where the CPU was found to have the instruction set.
+
+// Kernels name their loop variables after the axes, and index several arrays with one of them.
+#![allow(clippy::needless_range_loop)]
+
+pub(crate) mod activation;
+mod depthwise;
+mod depthwise_nchw;
+mod depthwise_nhwc;
+pub(crate) mod isa;
+pub(crate) mod memory;
+#[cfg(feature = "ndarray")]
+mod ndarray;
+mod peak;
+mod pointwise;
+mod simd;
+pub(crate) mod stage;
+mod sweep;
+pub(crate) mod view;
+
+#[cfg(isa = "avx2")]
+mod avx2;
+#[cfg(isa = "avx512")]
+mod avx512;
+mod portable;
+
+use self::activation::Curve;
+use self::depthwise::DepthwiseArgs;
+use self::isa::Isa;
+use self::pointwise::PointwiseArgs;
+use crate::tensor::Layout;
+
+pub(crate) use self::depthwise::undilated_stride;
+
+/// What a kernel computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operation {
+    /// A filter per channel.
+    Depthwise,
+    /// A mix of channels at each pixel.
+    Pointwise,
+}
+
+/// A kernel of this target's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KernelInfo {
+    /// Operation, type, layout, taps and stride, tile, instruction set.
+    pub name: &'static str,
+    /// The instruction set it needs.
+    pub isa: Isa,
+    /// What it computes.
+    pub operation: Operation,
+    /// The layout of its input and output.
+    pub layout: Layout,
+    /// The only kernel size, `[height, width]`, that it computes, or `None` for any.
+    pub kernel_size: Option<[usize; 2]>,
+    /// The only stride, divided by its common factors with the dilation, that it computes, or `None` for any.
+    pub stride: Option<[usize; 2]>,
+    /// Outputs held in registers: `[rows, columns]` of a depthwise kernel, `[pixels, channels]` of a
+    /// pointwise one. What runs along the vector counts in elements.
+    pub tile: [usize; 2],
+    /// `f32` per vector.
+    pub lanes: usize,
+}
+
+/// A row of the table: what is known of a kernel, and its code.
+pub(crate) struct Kernel {
+    pub(crate) info: KernelInfo,
+    entry: Entry,
+}
+
+/// The code of a kernel, compiled for its instruction set: to be called only where the CPU has it.
+#[derive(Clone, Copy)]
+enum Entry {
+    Depthwise(unsafe fn(&DepthwiseArgs)),
+    Pointwise(unsafe fn(&PointwiseArgs)),
+}
+
+/// One instruction set's rows of the table, and what all of its kernels share.
+struct Family {
+    isa: Isa,
+    kernels: &'static [Kernel],
+    /// Applies a curve to a run of elements.
+    activate: unsafe fn(Curve, *mut f32, usize),
+    /// Does that many rounds of independent multiply-adds; returns how many in a round, and a result.
+    peak: unsafe fn(usize) -> (usize, f32),
+}
+
+/// A kernel that this CPU runs.
+#[derive(Clone, Copy)]
+pub(crate) struct Available {
+    kernel: &'static Kernel,
+    family: &'static Family,
+}
+
+impl Available {
+    pub(crate) fn info(&self) -> &'static KernelInfo {
+        &self.kernel.info
+    }
+}
+
+static FAMILIES: &[&Family] = &[
+    &portable::FAMILY,
+    #[cfg(isa = "avx2")]
+    &avx2::FAMILY,
+    #[cfg(isa = "avx512")]
+    &avx512::FAMILY,
+];
+
+/// Every kernel of this target, whether or not this CPU has its instruction set.
+pub(crate) fn table() -> impl Iterator<Item = &'static Kernel> {
+    FAMILIES.iter().flat_map(|family| family.kernels)
+}
+
+/// The kernels of an instruction set, none if this CPU does not have it.
+pub(crate) fn available(isa: Isa) -> impl Iterator<Item = Available> {
+    let families = FAMILIES.iter().filter(move |family| family.isa == isa && isa.is_available());
+    families.flat_map(|&family| family.kernels.iter().map(move |kernel| Available { kernel, family }))
+}
+
+/// Does `rounds` rounds of independent multiply-adds with an available instruction set's vectors.
+/// Returns the floating-point operations done, and a result that must not be optimised away.
+#[cfg(feature = "std")]
+pub(crate) fn multiply_adds(isa: Isa, rounds: usize) -> Option<(usize, f32)> {
+    let family = FAMILIES.iter().find(|family| family.isa == isa && isa.is_available())?;
+    // SAFETY: the CPU has the instruction set.
+    let (operations, result) = unsafe { (family.peak)(rounds) };
+    Some((operations * rounds, result))
+}
+
+/// Declares one instruction set: its entry points, compiled with its target features, which prove the
+/// token, and its rows of the table. The features are named here alone.
+macro_rules! family {
+    (
+        token: $token:ident, compiled: $features:meta, suffix: $suffix:literal, lanes: $lanes:literal,
+        peak_chains: $chains:literal,
+        nhwc: [$($kh:literal x $kw:literal stride $sh:literal x $sw:literal
+                 tile $oh:literal x $ow:literal reuse $reuse:literal,)*],
+        nhwc_any: $any_columns:literal,
+        nchw: [$($k:literal stride $rsh:literal x $rsw:literal rows $rows:literal,)*],
+        nchw_any: $any_rows:literal,
+        pointwise_nhwc: [$($pixels:literal x 2,)*],
+        pointwise_nchw: [$($channels:literal x 2,)*],
+    ) => {
+        const _: () = assert!(<$token as $crate::kernels::simd::Simd>::LANES == $lanes);
+
+        impl $token {
+            /// Only code that is compiled with the features can call this without `unsafe`.
+            #[$features]
+            fn assume() -> Self {
+                $token(())
+            }
+        }
+
+        pub(super) static FAMILY: $crate::kernels::Family = {
+            use $crate::kernels::{
+                Entry, Family, Kernel, KernelInfo, Operation, activation, depthwise, depthwise_nchw,
+                depthwise_nhwc, peak, pointwise, sweep,
+            };
+            use $crate::kernels::simd::Simd;
+            use $crate::tensor::Layout;
+
+            #[$features]
+            unsafe fn activate(curve: activation::Curve, p: *mut f32, n: usize) {
+                // SAFETY: the caller's.
+                unsafe { sweep::sweep($token::assume(), curve, p, n) }
+            }
+            #[$features]
+            unsafe fn multiply_adds(rounds: usize) -> (usize, f32) {
+                peak::multiply_adds::<$token, $chains>($token::assume(), rounds)
+            }
+
+            Family {
+                isa: <$token as Simd>::ISA,
+                activate,
+                peak: multiply_adds,
+                kernels: &[
+                    $($crate::kernels::kernel! {
+                        $token, $features, Depthwise(depthwise::DepthwiseArgs),
+                        depthwise_nhwc::fixed::<
+                            $token, $kh, $kw, $sh, $sw, $oh, $ow,
+                            { ($ow - 1) * $sw + $kw },
+                            { (($ow - 1) * $sw + $kw) * (($oh - 1) * $sh + $kh) },
+                            $reuse,
+                        >,
+                        concat!("dw_f32_nhwc_", $kh, "x", $kw, "s", $sh, "_", $oh, "x", $ow, "_", $suffix),
+                        Nhwc, Some([$kh, $kw]), Some([$sh, $sw]), [$oh, $ow]
+                    },)*
+                    $crate::kernels::kernel! {
+                        $token, $features, Depthwise(depthwise::DepthwiseArgs),
+                        depthwise_nhwc::any::<$token, $any_columns>,
+                        concat!("dw_f32_nhwc_any_1x", $any_columns, "_", $suffix),
+                        Nhwc, None, None, [1, $any_columns]
+                    },
+                    $($crate::kernels::kernel! {
+                        $token, $features, Depthwise(depthwise::DepthwiseArgs),
+                        depthwise_nchw::fixed::<$token, $k, $rsh, $rsw, $rows>,
+                        concat!("dw_f32_nchw_", $k, "x", $k, "s", $rsh, "_", $rows, "x2v_", $suffix),
+                        Nchw, Some([$k, $k]), Some([$rsh, $rsw]), [$rows, 2 * $lanes]
+                    },)*
+                    $crate::kernels::kernel! {
+                        $token, $features, Depthwise(depthwise::DepthwiseArgs),
+                        depthwise_nchw::any::<$token, $any_rows>,
+                        concat!("dw_f32_nchw_any_", $any_rows, "x1v_", $suffix),
+                        Nchw, None, None, [$any_rows, $lanes]
+                    },
+                    $($crate::kernels::kernel! {
+                        $token, $features, Pointwise(pointwise::PointwiseArgs),
+                        pointwise::nhwc::<$token, $pixels>,
+                        concat!("pw_f32_nhwc_", $pixels, "x2v_", $suffix),
+                        Nhwc, None, None, [$pixels, 2 * $lanes]
+                    },)*
+                    $($crate::kernels::kernel! {
+                        $token, $features, Pointwise(pointwise::PointwiseArgs),
+                        pointwise::nchw::<$token, $channels>,
+                        concat!("pw_f32_nchw_", $channels, "x2v_", $suffix),
+                        Nchw, None, None, [2 * $lanes, $channels]
+                    },)*
+                ],
+            }
+        };
+    };
+}
+use family;
+
+/// One row of the table, and the entry point it holds.
+macro_rules! kernel {
+    (
+        $token:ident, $features:meta, $operation:ident($args:ty), $algorithm:expr, $name:expr,
+        $layout:ident, $kernel_size:expr, $stride:expr, $tile:expr
+    ) => {{
+        #[$features]
+        unsafe fn entry(args: &$args) {
+            // SAFETY: the caller's.
+            unsafe { $algorithm($token::assume(), args) }
+        }
+        Kernel {
+            info: KernelInfo {
+                name: $name,
+                isa: <$token as Simd>::ISA,
+                operation: Operation::$operation,
+                layout: Layout::$layout,
+                kernel_size: $kernel_size,
+                stride: $stride,
+                tile: $tile,
+                lanes: <$token as Simd>::LANES,
+            },
+            entry: Entry::$operation(entry),
+        }
+    }};
+}
+use kernel;

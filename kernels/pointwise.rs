@@ -1,0 +1,333 @@
+//! Pointwise (1×1) convolution: a GEMM over packed weights that reads activations where they are.
+//!
+//! One micro-kernel serves both layouts. A tile of `MR`×`NV` vectors stays in registers while the
+//! input channels pass: `MR` values are broadcast, `NV` vectors loaded.
+//!
+//! * channels last: pixels are broadcast (rows of the tile), output channels are the vector, from a
+//!   packed panel;
+//! * channels first: weights are broadcast, from a packed panel, pixels are the vector.
+//!
+//! Accumulators start at the bias and never leave their registers: every output is one chain of
+//! multiply-adds over ascending channels.
+
+use super::simd::Simd;
+use crate::tensor::{Shape, Strides};
+
+/// What a pointwise kernel computes: a part of the output, all pointers and extents checked by
+/// [`PointwiseStage::run`](super::stage::PointwiseStage::run).
+pub(crate) struct PointwiseArgs {
+    /// The part's first pixel, channel 0.
+    pub(crate) input: *const f32,
+    pub(crate) input_strides: Strides,
+    /// Input channels.
+    pub(crate) depth: usize,
+    /// The part's first element.
+    pub(crate) output: *mut f32,
+    /// The part's extents.
+    pub(crate) shape: Shape,
+    pub(crate) output_strides: Strides,
+    /// Shaped as the part.
+    pub(crate) residual: Option<*const f32>,
+    pub(crate) residual_strides: Strides,
+    /// The part's first output channel.
+    pub(crate) channel: usize,
+    /// All output channels.
+    pub(crate) channels: usize,
+    /// Of all output channels, as [`PointwiseStage::new`](super::stage::PointwiseStage::new) packed them.
+    pub(crate) weights: *const f32,
+    pub(crate) min: f32,
+    pub(crate) max: f32,
+}
+
+/// Activations that a block of pixels may take while the panels of weights pass over it: half of a
+/// common second-level cache.
+const BLOCK_BYTES: usize = 256 * 1024;
+
+/// The pixels of `part` as runs along which one stride leads from each to the next.
+struct Runs {
+    /// Pixels in a run.
+    len: usize,
+    /// Runs in an image.
+    runs: usize,
+}
+
+impl Runs {
+    /// Whole images where all three tensors step from a row's end to the next row as between pixels,
+    /// which are contiguous if `dense`.
+    #[inline(always)]
+    fn of(a: &PointwiseArgs, dense: bool) -> Self {
+        let Shape { h, w, .. } = a.shape;
+        let flat = |s: Strides| h <= 1 || s.h == if dense { w } else { w * s.w };
+        if flat(a.input_strides) && flat(a.output_strides) && (a.residual.is_none() || flat(a.residual_strides)) {
+            Self { len: h * w, runs: 1 }
+        } else {
+            Self { len: w, runs: h }
+        }
+    }
+}
+
+/// The `i`-th of the tiles that cut `len` as evenly as tiles of at most `most` can: its start.
+#[inline(always)]
+fn balanced(len: usize, tiles: usize, i: usize) -> usize {
+    // Without a product that could overflow: the first `len % tiles` tiles are one longer.
+    i * (len / tiles) + i.min(len % tiles)
+}
+
+/// Where a tile's epilogue finds its other operand and puts its results.
+struct Results {
+    output: *mut f32,
+    output_row: usize,
+    residual: Option<*const f32>,
+    residual_row: usize,
+    /// Of the `NV` vectors' lanes, those to write.
+    from: usize,
+    to: usize,
+}
+
+/// The accumulators of a tile's rows → residual → clamp → output.
+///
+/// Written out row by row: in a loop, LLVM would index the accumulators, and so keep all of them in memory.
+#[inline(always)]
+unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    a: &PointwiseArgs,
+    acc: &[[S::V; NV]; MR],
+    rows: core::ops::Range<usize>,
+    r: &Results,
+) {
+    macro_rules! each_row {
+        ($($i:literal)*) => {$(
+            if $i < MR && rows.start <= $i && $i < rows.end {
+                // SAFETY: the caller vouches for rows and lanes.
+                unsafe { finish_row::<S, NV>(s, a, acc[$i % MR], $i, r) }
+            }
+        )*};
+    }
+    each_row!(0 1 2 3 4 5 6 7 8 9 10 11 12 13);
+    const { assert!(MR <= 14) };
+}
+
+#[inline(always)]
+unsafe fn finish_row<S: Simd, const NV: usize>(s: S, a: &PointwiseArgs, acc: [S::V; NV], i: usize, r: &Results) {
+    let whole = r.from == 0 && r.to == NV * S::LANES;
+    let (min, max) = (s.splat(a.min), s.splat(a.max));
+    // SAFETY: the caller vouches for the row and the lanes.
+    unsafe {
+        for v in 0..NV {
+            let at = v * S::LANES;
+            let (mut y, p) = (acc[v], r.output.wrapping_add(i * r.output_row + at));
+            let residual = r.residual.map(|residual| residual.wrapping_add(i * r.residual_row + at));
+            if whole {
+                if let Some(residual) = residual {
+                    y = s.add(y, s.load(residual));
+                }
+                s.store(p, s.min(max, s.max(min, y)));
+            } else {
+                let from = r.from.saturating_sub(at).min(S::LANES);
+                let to = r.to.saturating_sub(at).min(S::LANES);
+                if from < to {
+                    if let Some(residual) = residual {
+                        y = s.add(y, s.load_range(residual, from, to));
+                    }
+                    s.store_range(p, from, to, s.min(max, s.max(min, y)));
+                }
+            }
+        }
+    }
+}
+
+/// Calls a tile with a constant number of rows.
+macro_rules! with_rows {
+    ($rows:expr, $max:expr, $n:ident => $call:expr) => {
+        with_rows!($rows, $max, $n => $call, 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+    };
+    ($rows:expr, $max:expr, $n:ident => $call:expr, $($count:literal)*) => {
+        match $rows {
+            $($count if $count <= $max => {
+                const $n: usize = $count;
+                $call
+            })*
+            _ => {}
+        }
+    };
+}
+
+/// Channels last: tiles of up to `MR` pixels by two vectors of output channels.
+///
+/// # Safety
+/// `a` comes from a [`PointwiseStage`](super::stage::PointwiseStage) that was built for this kernel.
+#[inline(always)]
+pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
+    let runs = Runs::of(a, false);
+    let nr = 2 * S::LANES;
+    let end = a.channel + a.shape.c;
+    // Rows a multiple of 4 KB apart share their L1 sets: taller tiles would evict themselves.
+    let rows = if a.input_strides.w % 1024 == 0 { MR.min(8) } else { MR };
+    let block = (BLOCK_BYTES / (4 * a.depth.max(1))).max(rows);
+    for n in 0..a.shape.n {
+        for run in 0..runs.runs {
+            let input = a.input.wrapping_add(n * a.input_strides.n + run * a.input_strides.h);
+            let output = a.output.wrapping_add(n * a.output_strides.n + run * a.output_strides.h);
+            let residual = a.residual.map(|r| r.wrapping_add(n * a.residual_strides.n + run * a.residual_strides.h));
+            let blocks = runs.len.div_ceil(block);
+            for b in 0..blocks {
+                let (start, stop) = (balanced(runs.len, blocks, b), balanced(runs.len, blocks, b + 1));
+                let tiles = (stop - start).div_ceil(rows);
+                let mut c = a.channel / nr * nr;
+                while c < end {
+                    let weights = a.weights.wrapping_add(c * (1 + a.depth));
+                    // The last panel is one vector wide if that holds the rest of the channels.
+                    let wide = a.channels - c > S::LANES;
+                    for t in 0..tiles {
+                        let from = start + balanced(stop - start, tiles, t);
+                        let to = start + balanced(stop - start, tiles, t + 1);
+                        let x = input.wrapping_add(from * a.input_strides.w);
+                        let back = |p: usize| (from * p).wrapping_add(c).wrapping_sub(a.channel);
+                        let r = Results {
+                            output: output.wrapping_add(back(a.output_strides.w)),
+                            output_row: a.output_strides.w,
+                            residual: residual.map(|r| r.wrapping_add(back(a.residual_strides.w))),
+                            residual_row: a.residual_strides.w,
+                            from: a.channel.saturating_sub(c),
+                            to: nr.min(end - c),
+                        };
+                        // SAFETY: pixels `from..to` and channels `c + r.from .. c + r.to` lie in the part.
+                        unsafe {
+                            if wide {
+                                with_rows!(to - from, MR, N => pixels::<S, N, 2>(s, a, x, weights, &r));
+                            } else {
+                                with_rows!(to - from, MR, N => pixels::<S, N, 1>(s, a, x, weights, &r));
+                            }
+                        }
+                    }
+                    c += nr;
+                }
+            }
+        }
+    }
+}
+
+/// `MR` pixels by `NV` vectors of output channels.
+#[inline(always)]
+unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    a: &PointwiseArgs,
+    input: *const f32,
+    weights: *const f32,
+    r: &Results,
+) {
+    let stride = a.input_strides.w;
+    // SAFETY: the caller vouches for the pixels; the panel holds 1 + depth rows of NV vectors.
+    unsafe {
+        let mut acc = [[s.splat(0.0); NV]; MR];
+        for v in 0..NV {
+            let bias = s.load(weights.wrapping_add(v * S::LANES));
+            for i in 0..MR {
+                acc[i][v] = bias;
+            }
+        }
+        let mut k = weights.wrapping_add(NV * S::LANES);
+        let mut x = input;
+        for _ in 0..a.depth {
+            let mut w = [s.splat(0.0); NV];
+            for v in 0..NV {
+                w[v] = s.load(k.wrapping_add(v * S::LANES));
+            }
+            for i in 0..MR {
+                let b = s.splat(*x.wrapping_add(i * stride));
+                for v in 0..NV {
+                    acc[i][v] = s.mul_add(b, w[v], acc[i][v]);
+                }
+            }
+            k = k.wrapping_add(NV * S::LANES);
+            x = x.wrapping_add(1);
+        }
+        finish::<S, MR, NV>(s, a, &acc, 0..MR, r);
+    }
+}
+
+/// Channels first: tiles of `MR` output channels by two vectors of pixels.
+///
+/// # Safety
+/// `a` comes from a [`PointwiseStage`](super::stage::PointwiseStage) that was built for this kernel.
+#[inline(always)]
+pub(super) unsafe fn nchw<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
+    let runs = Runs::of(a, true);
+    let end = a.channel + a.shape.c;
+    for n in 0..a.shape.n {
+        for run in 0..runs.runs {
+            let input = a.input.wrapping_add(n * a.input_strides.n + run * a.input_strides.h);
+            let output = a.output.wrapping_add(n * a.output_strides.n + run * a.output_strides.h);
+            let residual = a.residual.map(|r| r.wrapping_add(n * a.residual_strides.n + run * a.residual_strides.h));
+            let mut x = 0;
+            while x < runs.len {
+                let pixels = (runs.len - x).min(2 * S::LANES);
+                let mut c = a.channel / MR * MR;
+                while c < end {
+                    let weights = a.weights.wrapping_add(c * (1 + a.depth));
+                    let back = |p: usize| c.wrapping_sub(a.channel).wrapping_mul(p).wrapping_add(x);
+                    let r = Results {
+                        output: output.wrapping_add(back(a.output_strides.c)),
+                        output_row: a.output_strides.c,
+                        residual: residual.map(|r| r.wrapping_add(back(a.residual_strides.c))),
+                        residual_row: a.residual_strides.c,
+                        from: 0,
+                        to: pixels,
+                    };
+                    let rows = a.channel.saturating_sub(c)..MR.min(end - c);
+                    let p = input.wrapping_add(x);
+                    // SAFETY: pixels `x..x + pixels` and the rows' channels lie in the part.
+                    unsafe {
+                        if pixels == 2 * S::LANES {
+                            channels::<S, MR, 2, true>(s, a, p, weights, rows, &r);
+                        } else if pixels > S::LANES {
+                            channels::<S, MR, 2, false>(s, a, p, weights, rows, &r);
+                        } else {
+                            channels::<S, MR, 1, false>(s, a, p, weights, rows, &r);
+                        }
+                    }
+                    c += MR;
+                }
+                x += pixels;
+            }
+        }
+    }
+}
+
+/// `MR` output channels by `NV` vectors of pixels, the last of which is whole only if `FULL`.
+#[inline(always)]
+unsafe fn channels<S: Simd, const MR: usize, const NV: usize, const FULL: bool>(
+    s: S,
+    a: &PointwiseArgs,
+    input: *const f32,
+    weights: *const f32,
+    rows: core::ops::Range<usize>,
+    r: &Results,
+) {
+    let last = r.to - (NV - 1) * S::LANES;
+    // SAFETY: the caller vouches for the pixels; the panel holds 1 + depth rows of MR weights.
+    unsafe {
+        let mut acc = [[s.splat(0.0); NV]; MR];
+        for i in 0..MR {
+            acc[i] = [s.splat(*weights.wrapping_add(i)); NV];
+        }
+        let mut k = weights.wrapping_add(MR);
+        let mut x = input;
+        for _ in 0..a.depth {
+            let mut p = [s.splat(0.0); NV];
+            for v in 0..NV {
+                let at = x.wrapping_add(v * S::LANES);
+                p[v] = if FULL || v + 1 < NV { s.load(at) } else { s.load_range(at, 0, last) };
+            }
+            for i in 0..MR {
+                let w = s.splat(*k.wrapping_add(i));
+                for v in 0..NV {
+                    acc[i][v] = s.mul_add(p[v], w, acc[i][v]);
+                }
+            }
+            k = k.wrapping_add(MR);
+            x = x.wrapping_add(a.input_strides.c);
+        }
+        finish::<S, MR, NV>(s, a, &acc, rows, r);
+    }
+}

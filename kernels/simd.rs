@@ -1,0 +1,83 @@
+//! The vector operations that the algorithms of this folder are written in.
+
+use super::isa::Isa;
+
+/// One instruction set, as a zero-sized token that proves the CPU has it.
+///
+/// Only the instruction set's own file can make a token, inside functions compiled with its target
+/// features. Every method is inlined into such a function; a method that is not inlined there costs
+/// a factor of 60, so nothing in this folder stands between a kernel's entry and these.
+///
+/// Lanes are independent: a vector runs across outputs, never across a reduction.
+pub(crate) trait Simd: Copy {
+    /// A vector of [`LANES`](Self::LANES) `f32`.
+    type V: Copy;
+    /// [`LANES`](Self::LANES) lane numbers, for [`load_repeated`](Self::load_repeated).
+    type Index: Copy;
+    /// `f32` per vector.
+    const LANES: usize;
+    /// The public name of this instruction set.
+    const ISA: Isa;
+
+    /// `x` in every lane.
+    fn splat(self, x: f32) -> Self::V;
+    /// `a + b`.
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`.
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b`, rounded.
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a / b`.
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`: rounded once where [`Isa::is_fused`], twice elsewhere.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `if a > b { a } else { b }`: `b` where either is NaN, and `b` of two zeros.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `if a < b { a } else { b }`: `b` where either is NaN, and `b` of two zeros.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `if a < b { yes } else { no }`.
+    fn select_lt(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
+    /// 2ⁿ for `x` = 1.5·2²³ + n with whole n in −126 ..= 127.
+    fn exp2_of_shifted(self, x: Self::V) -> Self::V;
+
+    /// The `LANES` elements at `p`.
+    ///
+    /// # Safety
+    /// They can be read.
+    unsafe fn load(self, p: *const f32) -> Self::V;
+    /// Lane `i` from `p + i` for `i` in `from..to`, +0.0 in the others, which are not read.
+    ///
+    /// # Safety
+    /// Those elements can be read; `to <= LANES`. `p` itself may lie outside of its slice.
+    unsafe fn load_range(self, p: *const f32, from: usize, to: usize) -> Self::V;
+    /// Lane `i` from `p + i * step` for `i` in `from..to`, +0.0 in the others, which are not read.
+    ///
+    /// # Safety
+    /// Those elements can be read; `to <= LANES`. `p` itself may lie outside of its slice.
+    unsafe fn load_strided(self, p: *const f32, step: usize, from: usize, to: usize) -> Self::V;
+    /// The even and the odd elements of the `2 * LANES` at `p`.
+    ///
+    /// # Safety
+    /// They can be read.
+    unsafe fn load_pairs(self, p: *const f32) -> (Self::V, Self::V);
+    /// Lane numbers `(first + i) / times - first / times`: which of the consecutive elements each lane
+    /// takes when every element serves `times` lanes, the `first` lanes left out.
+    fn repeated(self, first: usize, times: usize) -> Self::Index;
+    /// Lane `i` from `p + index[i]`; lanes whose index is `n` or more hold anything.
+    ///
+    /// # Safety
+    /// The first `n` elements at `p` can be read; `n <= LANES`.
+    unsafe fn load_repeated(self, p: *const f32, n: usize, index: Self::Index) -> Self::V;
+    /// Writes `v` to the `LANES` elements at `p`.
+    ///
+    /// # Safety
+    /// They can be written.
+    unsafe fn store(self, p: *mut f32, v: Self::V);
+    /// Writes lane `i` of `v` to `p + i` for `i` in `from..to`, and nothing else.
+    ///
+    /// # Safety
+    /// Those elements can be written; `to <= LANES`. `p` itself may lie outside of its slice.
+    unsafe fn store_range(self, p: *mut f32, from: usize, to: usize, v: Self::V);
+    /// Asks the cache for the line at `p`: a hint, which reads nothing.
+    fn prefetch(self, p: *const f32);
+}

@@ -1,0 +1,291 @@
+//! A convolution's packed weights with the kernel that they were packed for, and the one place where
+//! a kernel is called: everything that a kernel relies on is asserted here.
+
+use super::activation::Epilogue;
+use super::depthwise::DepthwiseArgs;
+use super::memory::AlignedBuf;
+use super::pointwise::PointwiseArgs;
+use super::view::{TensorView, TensorViewMut};
+use super::{Available, Entry, KernelInfo};
+use crate::activation::Activation;
+use crate::error::Error;
+use crate::tensor::{Axis, Layout, Shape};
+
+/// Taps, strides and dilations of a depthwise convolution, each `[height, width]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Taps {
+    pub(crate) kernel_size: [usize; 2],
+    pub(crate) stride: [usize; 2],
+    pub(crate) dilation: [usize; 2],
+}
+
+/// The largest row or column that a window may touch, padding included: far enough from overflow that
+/// kernels need not look out for it.
+pub(crate) const MAX_POSITION: usize = isize::MAX as usize / 64;
+
+/// A depthwise convolution, ready to run.
+pub(crate) struct DepthwiseStage {
+    kernel: Available,
+    taps: Taps,
+    /// Input channels.
+    channels: usize,
+    multiplier: usize,
+    /// The packed weights, then `zeros` zeros.
+    packed: AlignedBuf,
+    packed_len: usize,
+    epilogue: Epilogue,
+}
+
+/// A pointwise convolution, ready to run.
+pub(crate) struct PointwiseStage {
+    kernel: Available,
+    in_channels: usize,
+    out_channels: usize,
+    packed: AlignedBuf,
+    epilogue: Epilogue,
+}
+
+/// Calls a kernel, then sweeps the output if the activation is more than a clamp.
+fn sweep(kernel: &Available, epilogue: &Epilogue, output: &mut TensorViewMut<'_>) {
+    let Some(curve) = epilogue.curve else { return };
+    let (shape, strides) = (output.shape(), output.strides());
+    let (long, other) = match kernel.info().layout {
+        Layout::Nchw => (Axis::W, Axis::C),
+        Layout::Nhwc => (Axis::C, Axis::W),
+    };
+    for n in 0..shape.n {
+        for h in 0..shape.h {
+            for i in 0..shape[other] {
+                let p = output.as_mut_ptr().wrapping_add(n * strides.n + h * strides.h + i * strides[other]);
+                // SAFETY: the view holds these elements, contiguous along `long` (asserted before the
+                // kernel ran), which the kernel has just written; the CPU has the instruction set.
+                unsafe { (kernel.family.activate)(curve, p, shape[long]) }
+            }
+        }
+    }
+}
+
+fn assert_contiguous(kernel: &KernelInfo, shape: Shape, strides: crate::tensor::Strides) {
+    let axis = kernel.layout.vector_axis();
+    assert!(shape[axis] <= 1 || strides[axis] == 1, "a tensor with gaps along the {axis} reached a kernel");
+}
+
+impl DepthwiseStage {
+    /// Packs `weights` of shape `[channels * multiplier][kernel height][kernel width]` and `bias` of
+    /// `[channels * multiplier]` for a depthwise kernel that computes these taps.
+    pub(crate) fn new(
+        kernel: Available,
+        taps: Taps,
+        channels: usize,
+        multiplier: usize,
+        weights: &[f32],
+        bias: &[f32],
+        activation: Activation,
+    ) -> Result<Self, Error> {
+        let info = kernel.info();
+        let [kh, kw] = taps.kernel_size;
+        let (outputs, size) = (channels * multiplier, kh * kw);
+        assert_eq!((weights.len(), bias.len()), (outputs * size, outputs));
+        assert!(fits(info, taps, multiplier), "{} does not compute {taps:?}", info.name);
+        let lanes = match info.layout {
+            Layout::Nhwc => info.lanes,
+            Layout::Nchw => 1,
+        };
+        let vectors = outputs.div_ceil(lanes);
+        let packed_len = vectors * lanes * (1 + size);
+        let mut packed = AlignedBuf::zeroed(packed_len + vectors * lanes)?;
+        // Per vector of channels: the bias, then the taps row by row, each a vector.
+        let panels = packed.as_mut_slice()[..packed_len].chunks_exact_mut(lanes * (1 + size));
+        for (panel, first) in panels.zip((0..outputs).step_by(lanes)) {
+            for lane in 0..lanes.min(outputs - first) {
+                panel[lane] = bias[first + lane];
+                for tap in 0..size {
+                    panel[(1 + tap) * lanes + lane] = weights[(first + lane) * size + tap];
+                }
+            }
+        }
+        let epilogue = Epilogue::of(activation);
+        Ok(Self { kernel, taps, channels, multiplier, packed, packed_len, epilogue })
+    }
+
+    pub(crate) fn info(&self) -> &'static KernelInfo {
+        self.kernel.info()
+    }
+
+    /// Computes the part of the output that `output` views, which starts at image 0 and at channel, row
+    /// and column `origin` of the whole. `pad`: at the top and at the left.
+    /// `residual` is shaped as the part.
+    pub(crate) fn run(
+        &self,
+        input: TensorView<'_>,
+        residual: Option<TensorView<'_>>,
+        mut output: TensorViewMut<'_>,
+        origin: Shape,
+        pad: [usize; 2],
+    ) {
+        let (shape, info) = (output.shape(), self.kernel.info());
+        if shape.is_empty() {
+            return;
+        }
+        assert_eq!((input.shape().n, input.shape().c), (shape.n, self.channels));
+        assert!(origin.n == 0 && origin.c + shape.c <= self.channels * self.multiplier);
+        assert_contiguous(info, input.shape(), input.strides());
+        assert_contiguous(info, shape, output.strides());
+        if let Some(residual) = residual {
+            assert_eq!(residual.shape(), shape);
+            assert_contiguous(info, shape, residual.strides());
+        }
+        // With positions this small, no index computation of a kernel overflows. Where an output's taps
+        // lie is then the kernel's own look-out: it reads the input only inside of its extents.
+        let reach = |axis: usize, origin: usize, extent: usize| {
+            let last = origin.checked_add(extent)?.checked_mul(self.taps.stride[axis])?;
+            let taps = self.taps.kernel_size[axis].checked_mul(self.taps.dilation[axis])?;
+            last.checked_add(taps)?.checked_add(pad[axis])
+        };
+        let limit = MAX_POSITION;
+        assert!(reach(0, origin.h, shape.h).is_some_and(|r| r < limit));
+        assert!(reach(1, origin.w, shape.w).is_some_and(|r| r < limit));
+        let weights = self.packed.as_slice();
+        let args = DepthwiseArgs {
+            input: input.as_ptr(),
+            input_shape: input.shape(),
+            input_strides: input.strides(),
+            output: output.as_mut_ptr(),
+            output_shape: shape,
+            output_strides: output.strides(),
+            residual: residual.map(|residual| residual.as_ptr()),
+            residual_strides: residual.map_or(output.strides(), |residual| residual.strides()),
+            origin,
+            kernel_size: self.taps.kernel_size,
+            stride: self.taps.stride,
+            dilation: self.taps.dilation,
+            pad,
+            multiplier: self.multiplier,
+            weights: weights.as_ptr(),
+            zeros: weights[self.packed_len..].as_ptr(),
+            min: self.epilogue.min,
+            max: self.epilogue.max,
+        };
+        let Entry::Depthwise(entry) = self.kernel.kernel.entry else {
+            unreachable!("built from a depthwise kernel")
+        };
+        // SAFETY: `Available` proves the instruction set; the views hold their elements; channels, strides
+        // and positions were asserted above, the taps and the packing when the stage was built.
+        unsafe { entry(&args) }
+        sweep(&self.kernel, &self.epilogue, &mut output);
+    }
+}
+
+/// Whether a depthwise kernel computes a convolution.
+pub(crate) fn fits(info: &KernelInfo, taps: Taps, multiplier: usize) -> bool {
+    let Taps { kernel_size, stride, dilation } = taps;
+    let undilated = [0, 1].map(|axis| super::undilated_stride(stride[axis], dilation[axis]));
+    match (info.layout, info.kernel_size, info.stride) {
+        (Layout::Nhwc, Some(size), Some(s)) => multiplier == 1 && size == kernel_size && s == undilated,
+        // Channels first, columns are not split into sub-grids: the vector runs along them.
+        (Layout::Nchw, Some(size), Some(s)) => {
+            size == kernel_size && s == [undilated[0], stride[1]] && (s[1] == 1 || dilation[1] == 1)
+        }
+        _ => true,
+    }
+}
+
+impl PointwiseStage {
+    /// Packs `weights` of shape `[out_channels][in_channels]` and `bias` of `[out_channels]`.
+    pub(crate) fn new(
+        kernel: Available,
+        in_channels: usize,
+        out_channels: usize,
+        weights: &[f32],
+        bias: &[f32],
+        activation: Activation,
+    ) -> Result<Self, Error> {
+        assert_eq!((weights.len(), bias.len()), (in_channels * out_channels, out_channels));
+        let info = kernel.info();
+        let mut packed = AlignedBuf::zeroed(panels(info, out_channels).map(|(_, width)| width * (1 + in_channels)).sum())?;
+        // Per panel of output channels: the bias, then a row of weights for each input channel.
+        let mut rest = packed.as_mut_slice();
+        for (first, width) in panels(info, out_channels) {
+            let panel;
+            (panel, rest) = rest.split_at_mut(width * (1 + in_channels));
+            for i in 0..width.min(out_channels - first) {
+                panel[i] = bias[first + i];
+                for k in 0..in_channels {
+                    panel[(1 + k) * width + i] = weights[(first + i) * in_channels + k];
+                }
+            }
+        }
+        Ok(Self { kernel, in_channels, out_channels, packed, epilogue: Epilogue::of(activation) })
+    }
+
+    pub(crate) fn info(&self) -> &'static KernelInfo {
+        self.kernel.info()
+    }
+
+    /// Computes the part of the output that `output` views, from channel `channel` of the whole on.
+    /// `input` holds all input channels of the same pixels, `residual` is shaped as the part.
+    pub(crate) fn run(
+        &self,
+        input: TensorView<'_>,
+        residual: Option<TensorView<'_>>,
+        mut output: TensorViewMut<'_>,
+        channel: usize,
+    ) {
+        let (shape, info) = (output.shape(), self.kernel.info());
+        if shape.is_empty() {
+            return;
+        }
+        assert_eq!(input.shape(), Shape { c: self.in_channels, ..shape });
+        assert!(channel + shape.c <= self.out_channels);
+        assert_contiguous(info, input.shape(), input.strides());
+        assert_contiguous(info, shape, output.strides());
+        if let Some(residual) = residual {
+            assert_eq!(residual.shape(), shape);
+            assert_contiguous(info, shape, residual.strides());
+        }
+        let args = PointwiseArgs {
+            input: input.as_ptr(),
+            input_strides: input.strides(),
+            depth: self.in_channels,
+            output: output.as_mut_ptr(),
+            shape,
+            output_strides: output.strides(),
+            residual: residual.map(|residual| residual.as_ptr()),
+            residual_strides: residual.map_or(output.strides(), |residual| residual.strides()),
+            channel,
+            channels: self.out_channels,
+            weights: self.packed.as_slice().as_ptr(),
+            min: self.epilogue.min,
+            max: self.epilogue.max,
+        };
+        let Entry::Pointwise(entry) = self.kernel.kernel.entry else {
+            unreachable!("built from a pointwise kernel")
+        };
+        // SAFETY: `Available` proves the instruction set; the views hold their elements; shapes and strides
+        // were asserted above, the packing when the stage was built.
+        unsafe { entry(&args) }
+        sweep(&self.kernel, &self.epilogue, &mut output);
+    }
+}
+
+/// The panels of a pointwise kernel: first output channel and width. Channels last, the last one is a
+/// single vector wide if that holds the rest.
+fn panels(info: &'static KernelInfo, out_channels: usize) -> impl Iterator<Item = (usize, usize)> {
+    let width = info.tile[1];
+    (0..out_channels).step_by(width).map(move |first| {
+        let narrow = info.layout == Layout::Nhwc && out_channels - first <= info.lanes;
+        (first, if narrow { info.lanes } else { width })
+    })
+}
+
+impl core::fmt::Debug for DepthwiseStage {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.info().name)
+    }
+}
+
+impl core::fmt::Debug for PointwiseStage {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.info().name)
+    }
+}

@@ -1,0 +1,25 @@
+//! Activations that are more than a clamp, applied to memory that a kernel has just written.
+
+use super::activation::Curve;
+use super::simd::Simd;
+
+/// Applies `curve` to the `n` elements at `p`.
+///
+/// # Safety
+/// They can be read and written, and hold values.
+#[inline(always)]
+pub(super) unsafe fn sweep<S: Simd>(s: S, curve: Curve, p: *mut f32, n: usize) {
+    let mut i = 0;
+    // SAFETY: lanes `i..n` are the caller's.
+    unsafe {
+        while i + S::LANES <= n {
+            let at = p.add(i);
+            s.store(at, curve.apply(s, s.load(at)));
+            i += S::LANES;
+        }
+        if i < n {
+            let at = p.add(i);
+            s.store_range(at, 0, n - i, curve.apply(s, s.load_range(at, 0, n - i)));
+        }
+    }
+}

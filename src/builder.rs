@@ -1,0 +1,719 @@
+//! The four operations: builders that check and pack once, and plans that run.
+
+use alloc::format;
+
+use crate::activation::Activation;
+use crate::cost::Cost;
+use crate::engine::{Description, Engine, Fusion, OutputRange, Stages};
+use crate::error::Error;
+use crate::geometry::{Padding, Window};
+use crate::kernels::isa::Isa;
+use crate::kernels::stage::{DepthwiseStage, PointwiseStage, Taps, fits};
+use crate::kernels::{self, Available, Operation};
+use crate::schedule::Parallelism;
+use crate::tensor::{Layout, Shape, TensorView, TensorViewMut};
+use crate::weights::{BatchNorm, Names, Parameters, WeightOrder};
+use crate::workspace::Workspace;
+
+/// What all builders hold.
+#[derive(Clone, Debug)]
+struct Common<'a> {
+    window: Window,
+    layout: Layout,
+    isa: Option<Isa>,
+    kernels: [Option<&'a str>; 2],
+}
+
+impl<'a> Common<'a> {
+    fn new(window: Window) -> Self {
+        Self { window, layout: Layout::default(), isa: None, kernels: [None; 2] }
+    }
+
+    /// The instruction set asked for, by the builder or by the environment, or else the best.
+    fn isa(&self) -> Result<Isa, Error> {
+        let asked = match self.isa {
+            Some(isa) => Some(isa),
+            #[cfg(feature = "std")]
+            None => match std::env::var_os("DEPTHWISE_ISA") {
+                Some(name) if !name.is_empty() => Some(name.to_string_lossy().parse()?),
+                _ => None,
+            },
+            #[cfg(not(feature = "std"))]
+            None => None,
+        };
+        match asked {
+            Some(isa) if !isa.is_available() => Err(Error::UnavailableIsa { isa }),
+            Some(isa) => Ok(isa),
+            None => Ok(Isa::detect()),
+        }
+    }
+
+    /// The kernel asked for by name, if it is of that operation.
+    fn asked(&self, isa: Isa, operation: Operation) -> Result<Option<Available>, Error> {
+        let mut found = None;
+        for name in self.kernels.into_iter().flatten() {
+            let kernel = kernels::table()
+                .find(|kernel| kernel.info.name == name)
+                .ok_or_else(|| Error::UnknownKernel { name: name.into() })?;
+            let name = kernel.info.name;
+            if kernel.info.isa != isa {
+                let why = format!("the plan is for {isa}: name that instruction set as well");
+                return Err(Error::KernelDoesNotFit { name, why });
+            }
+            if kernel.info.layout != self.layout {
+                let why = format!("the plan is for {}", self.layout);
+                return Err(Error::KernelDoesNotFit { name, why });
+            }
+            if kernel.info.operation == operation {
+                found = kernels::available(isa).find(|available| available.info().name == name);
+            }
+        }
+        Ok(found)
+    }
+
+    fn depthwise_kernel(&self, isa: Isa, multiplier: usize) -> Result<Available, Error> {
+        let taps = self.window.taps;
+        if let Some(kernel) = self.asked(isa, Operation::Depthwise)? {
+            let info = kernel.info();
+            if fits(info, taps, multiplier) {
+                return Ok(kernel);
+            }
+            let [[kh, kw], [sh, sw], [dh, dw]] = [taps.kernel_size, taps.stride, taps.dilation];
+            let why = format!(
+                "it does not compute {kh}x{kw} taps at stride {sh}x{sw}, dilation {dh}x{dw} and multiplier {multiplier}"
+            );
+            return Err(Error::KernelDoesNotFit { name: info.name, why });
+        }
+        // The table lists the kernels of one shape before the one for any.
+        self.kernels_of(isa, Operation::Depthwise)
+            .find(|kernel| fits(kernel.info(), taps, multiplier))
+            .ok_or(Error::UnavailableIsa { isa })
+    }
+
+    fn pointwise_kernel(&self, isa: Isa, out_channels: usize) -> Result<Available, Error> {
+        if let Some(kernel) = self.asked(isa, Operation::Pointwise)? {
+            return Ok(kernel);
+        }
+        // The fewest channels computed for nothing; of those, the largest tile.
+        let wasted = |kernel: &Available| {
+            let tile = kernel.info().tile[1];
+            (out_channels.next_multiple_of(tile), usize::MAX - tile)
+        };
+        self.kernels_of(isa, Operation::Pointwise).min_by_key(wasted).ok_or(Error::UnavailableIsa { isa })
+    }
+
+    fn kernels_of(&self, isa: Isa, operation: Operation) -> impl Iterator<Item = Available> {
+        let layout = self.layout;
+        kernels::available(isa).filter(move |kernel| {
+            let info = kernel.info();
+            info.operation == operation && info.layout == layout
+        })
+    }
+}
+
+/// The window of the classic module: 3×3, stride 1, padding 1.
+const CLASSIC: Window = Window {
+    taps: Taps { kernel_size: [3, 3], stride: [1, 1], dilation: [1, 1] },
+    padding: Padding::symmetric(1, 1),
+};
+
+const DEPTHWISE: Names = Names {
+    weights: "the depthwise weights",
+    weights_hint: "give them with `weights`, or `depthwise_weights` of a separable convolution",
+    bias: "the depthwise bias",
+};
+const POINTWISE: Names = Names {
+    weights: "the pointwise weights",
+    weights_hint: "give them with `weights`, or `pointwise_weights` of a separable convolution",
+    bias: "the pointwise bias",
+};
+const STANDARD: Names =
+    Names { weights: "the weights", weights_hint: "give them with `weights`", bias: "the bias" };
+
+fn check_activation(activation: Activation) -> Result<(), Error> {
+    match activation {
+        // Written so that NaN fails.
+        Activation::Clamp { min, max } if !(min <= max) => Err(Error::Clamp { min, max }),
+        Activation::LeakyRelu { slope } if !slope.is_finite() => {
+            Err(Error::NotFinite { what: "the slope of the leaky ReLU", value: slope })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Fails on a zero, and returns the product.
+fn check_channels(channels: usize, what: &'static str) -> Result<(), Error> {
+    if channels == 0 { Err(Error::Zero { what }) } else { Ok(()) }
+}
+
+fn multiplied(channels: usize, multiplier: usize) -> Result<usize, Error> {
+    check_channels(channels, "the number of channels")?;
+    check_channels(multiplier, "the channel multiplier")?;
+    channels.checked_mul(multiplier).ok_or(Error::Overflow { what: "channels times multiplier" })
+}
+
+fn biases(parameters: &Parameters<'_>, channels: usize) -> usize {
+    if parameters.bias.is_some() || parameters.batch_norm.is_some() { channels } else { 0 }
+}
+
+/// The setters of groups of parameters, as methods of a builder.
+macro_rules! setters {
+    (common) => {
+        /// The layout of input, residual and output. Default: NCHW.
+        pub fn layout(mut self, layout: Layout) -> Self {
+            self.common.layout = layout;
+            self
+        }
+
+        /// The instruction set. Default: that of the environment variable `DEPTHWISE_ISA`, or else the best
+        /// that this CPU has.
+        pub fn isa(mut self, isa: Isa) -> Self {
+            self.common.isa = Some(isa);
+            self
+        }
+
+        /// One kernel of [`kernels`](crate::kernels()), by name, instead of the one that would be chosen: to
+        /// test or to measure it. Its instruction set must be the plan's.
+        pub fn kernel(mut self, name: &'a str) -> Self {
+            let stage = usize::from(name.starts_with("pw_"));
+            self.common.kernels[stage] = Some(name);
+            self
+        }
+    };
+    (window) => {
+        /// The extents of the kernel, `[height, width]`. Default: `[3, 3]`.
+        pub fn kernel_size(mut self, kernel_size: [usize; 2]) -> Self {
+            self.common.window.taps.kernel_size = kernel_size;
+            self
+        }
+
+        /// The step from an output to the next, in inputs, `[vertical, horizontal]`. Default: `[1, 1]`.
+        pub fn stride(mut self, stride: [usize; 2]) -> Self {
+            self.common.window.taps.stride = stride;
+            self
+        }
+
+        /// The step from a tap to the next, in inputs, `[vertical, horizontal]`; 1 is undilated.
+        /// Default: `[1, 1]`.
+        pub fn dilation(mut self, dilation: [usize; 2]) -> Self {
+            self.common.window.taps.dilation = dilation;
+            self
+        }
+
+        /// The zeros around the input. Default: one on each side.
+        pub fn padding(mut self, padding: Padding) -> Self {
+            self.common.window.padding = padding;
+            self
+        }
+    };
+    (multiplier) => {
+        /// Output channels of the depthwise stage per input channel: its output o reads input o / m.
+        /// Default: 1.
+        pub fn channel_multiplier(mut self, multiplier: usize) -> Self {
+            self.multiplier = multiplier;
+            self
+        }
+    };
+    (parameters $shape:literal) => {
+        #[doc = concat!("The weights, of shape ", $shape, " in PyTorch's order.")]
+        pub fn weights(mut self, weights: &'a [f32]) -> Self {
+            self.parameters.weights = Some(weights);
+            self
+        }
+
+        /// The order of the weights' axes. Default: PyTorch's.
+        pub fn weight_order(mut self, order: WeightOrder) -> Self {
+            self.parameters.order = order;
+            self
+        }
+
+        /// A bias per output channel, where the sums start. Default: none.
+        pub fn bias(mut self, bias: &'a [f32]) -> Self {
+            self.parameters.bias = Some(bias);
+            self
+        }
+
+        /// A batch normalisation after the convolution, folded into its weights and bias. Default: none.
+        pub fn batch_norm(mut self, batch_norm: BatchNorm<'a>) -> Self {
+            self.parameters.batch_norm = Some(batch_norm);
+            self
+        }
+
+        /// The function applied to each output. Default: none.
+        pub fn activation(mut self, activation: Activation) -> Self {
+            self.activation = activation;
+            self
+        }
+    };
+}
+
+/// Builds a [`DepthwiseConv2d`].
+#[derive(Clone, Debug)]
+pub struct DepthwiseConv2dBuilder<'a> {
+    common: Common<'a>,
+    channels: usize,
+    multiplier: usize,
+    parameters: Parameters<'a>,
+    activation: Activation,
+}
+
+impl<'a> DepthwiseConv2dBuilder<'a> {
+    setters!(common);
+    setters!(window);
+    setters!(multiplier);
+    setters!(parameters "`[channels * multiplier, 1, kernel height, kernel width]`");
+
+    /// Checks everything and packs the weights, which need not be kept.
+    ///
+    /// # Errors
+    /// If a parameter is zero, too large, missing or of the wrong length, or the instruction set or kernel
+    /// asked for is not available.
+    pub fn build(&self) -> Result<DepthwiseConv2d, Error> {
+        self.common.window.check()?;
+        check_activation(self.activation)?;
+        let outputs = multiplied(self.channels, self.multiplier)?;
+        let taps = self.common.window.taps;
+        let folded = self.parameters.fold(DEPTHWISE, outputs, 1, taps.kernel_size)?;
+        let isa = self.common.isa()?;
+        let kernel = self.common.depthwise_kernel(isa, self.multiplier)?;
+        let stage = DepthwiseStage::new(
+            kernel,
+            taps,
+            self.channels,
+            self.multiplier,
+            &folded.weights,
+            &folded.bias,
+            self.activation,
+        )?;
+        Ok(DepthwiseConv2d {
+            engine: Engine {
+                isa,
+                layout: self.common.layout,
+                in_channels: self.channels,
+                mid_channels: outputs,
+                out_channels: outputs,
+                window: self.common.window,
+                fusion: Fusion::default(),
+                biases: [0, biases(&self.parameters, outputs)],
+                stages: Stages::Depthwise(stage),
+            },
+        })
+    }
+}
+
+/// Builds a [`PointwiseConv2d`].
+#[derive(Clone, Debug)]
+pub struct PointwiseConv2dBuilder<'a> {
+    common: Common<'a>,
+    in_channels: usize,
+    out_channels: usize,
+    parameters: Parameters<'a>,
+    activation: Activation,
+}
+
+impl<'a> PointwiseConv2dBuilder<'a> {
+    setters!(common);
+    setters!(parameters "`[out_channels, in_channels]`");
+
+    /// Checks everything and packs the weights, which need not be kept.
+    ///
+    /// # Errors
+    /// If a parameter is zero, too large, missing or of the wrong length, or the instruction set or kernel
+    /// asked for is not available.
+    pub fn build(&self) -> Result<PointwiseConv2d, Error> {
+        check_channels(self.in_channels, "the number of input channels")?;
+        check_channels(self.out_channels, "the number of output channels")?;
+        check_activation(self.activation)?;
+        let folded = self.parameters.fold(POINTWISE, self.out_channels, self.in_channels, [1, 1])?;
+        let isa = self.common.isa()?;
+        let kernel = self.common.pointwise_kernel(isa, self.out_channels)?;
+        let (inputs, outputs) = (self.in_channels, self.out_channels);
+        let stage =
+            PointwiseStage::new(kernel, inputs, outputs, &folded.weights, &folded.bias, self.activation)?;
+        Ok(PointwiseConv2d {
+            engine: Engine {
+                isa,
+                layout: self.common.layout,
+                in_channels: inputs,
+                mid_channels: inputs,
+                out_channels: outputs,
+                window: Window::POINT,
+                fusion: Fusion::default(),
+                biases: [0, biases(&self.parameters, outputs)],
+                stages: Stages::Pointwise(stage),
+            },
+        })
+    }
+}
+
+/// Builds a [`Conv2d`].
+#[derive(Clone, Debug)]
+pub struct Conv2dBuilder<'a> {
+    common: Common<'a>,
+    in_channels: usize,
+    out_channels: usize,
+    parameters: Parameters<'a>,
+    activation: Activation,
+}
+
+impl<'a> Conv2dBuilder<'a> {
+    setters!(common);
+    setters!(window);
+    setters!(parameters "`[out_channels, in_channels, kernel height, kernel width]`");
+
+    /// Checks everything and packs the weights, which need not be kept.
+    ///
+    /// # Errors
+    /// If a parameter is zero, too large, missing or of the wrong length, or the instruction set or kernel
+    /// asked for is not available.
+    pub fn build(&self) -> Result<Conv2d, Error> {
+        self.common.window.check()?;
+        check_channels(self.in_channels, "the number of input channels")?;
+        check_channels(self.out_channels, "the number of output channels")?;
+        check_activation(self.activation)?;
+        let (inputs, outputs) = (self.in_channels, self.out_channels);
+        let [kh, kw] = self.common.window.taps.kernel_size;
+        let folded = self.parameters.fold(STANDARD, outputs, inputs, [kh, kw])?;
+        let isa = self.common.isa()?;
+        let kernel = self.common.pointwise_kernel(isa, outputs)?;
+        // `fold` found that the product of these fits.
+        let gathered = kh * kw * inputs;
+        let stage =
+            PointwiseStage::new(kernel, gathered, outputs, &folded.weights, &folded.bias, self.activation)?;
+        Ok(Conv2d {
+            engine: Engine {
+                isa,
+                layout: self.common.layout,
+                in_channels: inputs,
+                mid_channels: gathered,
+                out_channels: outputs,
+                window: self.common.window,
+                fusion: Fusion::default(),
+                biases: [0, biases(&self.parameters, outputs)],
+                stages: Stages::Gathered(stage),
+            },
+        })
+    }
+}
+
+/// Builds a [`SeparableConv2d`].
+#[derive(Clone, Debug)]
+pub struct SeparableConv2dBuilder<'a> {
+    common: Common<'a>,
+    in_channels: usize,
+    out_channels: usize,
+    multiplier: usize,
+    depthwise: Parameters<'a>,
+    pointwise: Parameters<'a>,
+    biased: bool,
+    activations: [Activation; 2],
+    fusion: Fusion,
+}
+
+impl<'a> SeparableConv2dBuilder<'a> {
+    setters!(common);
+    setters!(window);
+    setters!(multiplier);
+
+    /// The weights of the first stage, of shape `[in_channels * multiplier, 1, kernel height, kernel width]` in
+    /// PyTorch's order.
+    pub fn depthwise_weights(mut self, weights: &'a [f32]) -> Self {
+        self.depthwise.weights = Some(weights);
+        self
+    }
+
+    /// The weights of the second stage, of shape `[out_channels, in_channels * multiplier]` in PyTorch's order.
+    pub fn pointwise_weights(mut self, weights: &'a [f32]) -> Self {
+        self.pointwise.weights = Some(weights);
+        self
+    }
+
+    /// The order of both stages' weights' axes. Default: PyTorch's.
+    pub fn weight_order(mut self, order: WeightOrder) -> Self {
+        self.depthwise.order = order;
+        self.pointwise.order = order;
+        self
+    }
+
+    /// A bias per channel between the stages. Default: none.
+    pub fn depthwise_bias(mut self, bias: &'a [f32]) -> Self {
+        self.depthwise.bias = Some(bias);
+        self
+    }
+
+    /// A bias per output channel. The classic module has one: give it, or say [`no_bias`](Self::no_bias).
+    pub fn bias(mut self, bias: &'a [f32]) -> Self {
+        self.pointwise.bias = Some(bias);
+        self.biased = true;
+        self
+    }
+
+    /// No bias after the second stage.
+    pub fn no_bias(mut self) -> Self {
+        self.pointwise.bias = None;
+        self.biased = false;
+        self
+    }
+
+    /// A batch normalisation between the stages, folded into the first. Default: none.
+    pub fn depthwise_batch_norm(mut self, batch_norm: BatchNorm<'a>) -> Self {
+        self.depthwise.batch_norm = Some(batch_norm);
+        self
+    }
+
+    /// A batch normalisation after the second stage, folded into it, which then needs no bias. Default: none.
+    pub fn batch_norm(mut self, batch_norm: BatchNorm<'a>) -> Self {
+        self.pointwise.batch_norm = Some(batch_norm);
+        self
+    }
+
+    /// The function applied between the stages. Default: none.
+    pub fn depthwise_activation(mut self, activation: Activation) -> Self {
+        self.activations[0] = activation;
+        self
+    }
+
+    /// The function applied to each output. Default: none.
+    pub fn activation(mut self, activation: Activation) -> Self {
+        self.activations[1] = activation;
+        self
+    }
+
+    /// Whether the stages run block by block. Default: chosen for each run.
+    pub fn fusion(mut self, fusion: Fusion) -> Self {
+        self.fusion = fusion;
+        self
+    }
+
+    /// Checks everything and packs the weights, which need not be kept.
+    ///
+    /// # Errors
+    /// If a parameter is zero, too large, missing or of the wrong length, or the instruction set or kernel
+    /// asked for is not available.
+    pub fn build(&self) -> Result<SeparableConv2d, Error> {
+        self.common.window.check()?;
+        check_channels(self.out_channels, "the number of output channels")?;
+        self.activations.into_iter().try_for_each(check_activation)?;
+        let (inputs, outputs) = (self.in_channels, self.out_channels);
+        let between = multiplied(inputs, self.multiplier)?;
+        if self.biased && self.pointwise.bias.is_none() && self.pointwise.batch_norm.is_none() {
+            let hint = "give it with `bias`, or say `no_bias`";
+            return Err(Error::Missing { what: POINTWISE.bias, hint });
+        }
+        let taps = self.common.window.taps;
+        let first = self.depthwise.fold(DEPTHWISE, between, 1, taps.kernel_size)?;
+        let second = self.pointwise.fold(POINTWISE, outputs, between, [1, 1])?;
+        let isa = self.common.isa()?;
+        let [depthwise, pointwise] = self.activations;
+        let first = DepthwiseStage::new(
+            self.common.depthwise_kernel(isa, self.multiplier)?,
+            taps,
+            inputs,
+            self.multiplier,
+            &first.weights,
+            &first.bias,
+            depthwise,
+        )?;
+        let second = PointwiseStage::new(
+            self.common.pointwise_kernel(isa, outputs)?,
+            between,
+            outputs,
+            &second.weights,
+            &second.bias,
+            pointwise,
+        )?;
+        Ok(SeparableConv2d {
+            engine: Engine {
+                isa,
+                layout: self.common.layout,
+                in_channels: inputs,
+                mid_channels: between,
+                out_channels: outputs,
+                window: self.common.window,
+                fusion: self.fusion,
+                biases: [biases(&self.depthwise, between), biases(&self.pointwise, outputs)],
+                stages: Stages::Separable(first, second),
+            },
+        })
+    }
+}
+
+/// A plan: the type, its builder's entry, and what every plan does.
+macro_rules! plan {
+    ($(#[$doc:meta])* $plan:ident, $builder:ident, ($($arg:ident),*),
+     start: $(#[$builder_doc:meta])* with $start:expr) => {
+        $(#[$doc])*
+        ///
+        /// A plan is independent of batch, height and width, owns its packed weights, and can be shared
+        /// between threads.
+        #[derive(Debug)]
+        pub struct $plan {
+            engine: Engine,
+        }
+
+        impl $plan {
+            $(#[$builder_doc])*
+            pub fn builder<'a>($($arg: usize),*) -> $builder<'a> {
+                $start
+            }
+
+            /// The shape of the output for an input of that shape.
+            ///
+            /// # Errors
+            /// If the channels are not the plan's, the height or width is 0 or smaller than the window, or
+            /// sizes overflow.
+            pub fn output_shape(&self, input: Shape) -> Result<Shape, Error> {
+                self.engine.output_shape(input)
+            }
+
+            /// The `f32` of [`Workspace`] that a run on an input of that shape uses, with that parallelism at
+            /// this place (the current pool has a number of threads).
+            ///
+            /// # Errors
+            /// As [`output_shape`](Self::output_shape).
+            pub fn workspace_len(&self, input: Shape, parallelism: Parallelism) -> Result<usize, Error> {
+                self.engine.workspace_len(input, parallelism)
+            }
+
+            /// Computes the output. It allocates nothing if the workspace has
+            /// [`workspace_len`](Self::workspace_len).
+            ///
+            /// # Errors
+            /// If the input's or output's shape is not the plan's, or it is not contiguous along its
+            /// layout's last axis; nothing is written then.
+            pub fn run(
+                &self,
+                input: TensorView<'_>,
+                output: TensorViewMut<'_>,
+                workspace: &mut Workspace,
+                parallelism: Parallelism,
+            ) -> Result<(), Error> {
+                self.engine.run(input, None, output, None, workspace, parallelism)
+            }
+
+            /// As [`run`](Self::run), with a residual of the output's shape added before the activation:
+            /// activation(convolution + residual).
+            ///
+            /// # Errors
+            /// As [`run`](Self::run).
+            pub fn run_with_residual(
+                &self,
+                input: TensorView<'_>,
+                residual: TensorView<'_>,
+                output: TensorViewMut<'_>,
+                workspace: &mut Workspace,
+                parallelism: Parallelism,
+            ) -> Result<(), Error> {
+                self.engine.run(input, Some(residual), output, None, workspace, parallelism)
+            }
+
+            /// Computes a part of the output, to which `output` and `residual` are shaped; `input` is whole. For
+            /// engines that split the work over threads of their own: the bits are those of a whole run.
+            ///
+            /// # Errors
+            /// As [`run`](Self::run), and if the range does not lie within the output.
+            pub fn run_range(
+                &self,
+                input: TensorView<'_>,
+                residual: Option<TensorView<'_>>,
+                output: TensorViewMut<'_>,
+                range: OutputRange,
+                workspace: &mut Workspace,
+            ) -> Result<(), Error> {
+                self.engine.run(input, residual, output, Some(&range), workspace, Parallelism::Serial)
+            }
+
+            /// The instruction set and kernels that were chosen.
+            pub fn describe(&self) -> Description {
+                self.engine.describe()
+            }
+
+            /// The instruction set.
+            pub fn isa(&self) -> Isa {
+                self.engine.isa
+            }
+
+            /// The layout.
+            pub fn layout(&self) -> Layout {
+                self.engine.layout
+            }
+
+            /// Parameters, multiply-adds and bytes for an input of that shape.
+            ///
+            /// # Errors
+            /// As [`output_shape`](Self::output_shape).
+            pub fn cost(&self, input: Shape) -> Result<Cost, Error> {
+                self.engine.cost(input)
+            }
+        }
+    };
+}
+
+plan!(
+    /// Depthwise convolution: a filter for each channel.
+    ///
+    /// y[n, o, i, j] = activation(b[o] + Σᵤ Σᵥ x[n, o / m, i·s + u·d − p, j·s + v·d − p] · w[o, u, v]), taps in row order.
+    DepthwiseConv2d, DepthwiseConv2dBuilder, (channels),
+    start:
+    /// Starts a plan for that many input channels: 3×3, stride 1, padding 1, no bias, until told otherwise.
+    with DepthwiseConv2dBuilder {
+        common: Common::new(CLASSIC),
+        channels,
+        multiplier: 1,
+        parameters: Parameters::default(),
+        activation: Activation::default(),
+    }
+);
+
+plan!(
+    /// Pointwise (1×1) convolution: a mix of channels at each pixel.
+    ///
+    /// y[n, k, i, j] = activation(b[k] + Σ꜀ x[n, c, i, j] · w[k, c]), channels ascending.
+    PointwiseConv2d, PointwiseConv2dBuilder, (in_channels, out_channels),
+    start:
+    /// Starts a plan from and to that many channels, without bias until told otherwise.
+    with PointwiseConv2dBuilder {
+        common: Common::new(Window::POINT),
+        in_channels,
+        out_channels,
+        parameters: Parameters::default(),
+        activation: Activation::default(),
+    }
+);
+
+plan!(
+    /// Depthwise separable convolution: a [`DepthwiseConv2d`], then a [`PointwiseConv2d`] on its output, in one
+    /// pass where that pays. Both ways give the same bits, those of the two plans one after the other.
+    SeparableConv2d, SeparableConv2dBuilder, (in_channels, out_channels),
+    start:
+    /// Starts a plan from and to that many channels: the classic module, 3×3, stride 1, padding 1, no bias between the
+    /// stages, a bias after the second.
+    with SeparableConv2dBuilder {
+        common: Common::new(CLASSIC),
+        in_channels,
+        out_channels,
+        multiplier: 1,
+        depthwise: Parameters::default(),
+        pointwise: Parameters::default(),
+        biased: true,
+        activations: [Activation::default(); 2],
+        fusion: Fusion::default(),
+    }
+);
+
+plan!(
+    /// Standard convolution: K×K over all channels.
+    ///
+    /// y[n, k, i, j] = activation(b[k] + Σᵤ Σᵥ Σ꜀ x[n, c, i·s + u·d − p, j·s + v·d − p] · w[k, c, u, v]), taps in row
+    /// order, then channels ascending.
+    Conv2d, Conv2dBuilder, (in_channels, out_channels),
+    start:
+    /// Starts a plan from and to that many channels: 3×3, stride 1, padding 1, no bias, until told otherwise.
+    with Conv2dBuilder {
+        common: Common::new(CLASSIC),
+        in_channels,
+        out_channels,
+        parameters: Parameters::default(),
+        activation: Activation::default(),
+    }
+);

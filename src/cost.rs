@@ -1,0 +1,113 @@
+//! What convolutions cost in parameters, multiply-adds and bytes.
+
+use crate::error::Error;
+use crate::geometry::Window;
+use crate::tensor::Shape;
+use crate::{Padding, kernels::stage::Taps};
+
+/// What a convolution costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Weights and biases.
+    pub parameters: u64,
+    /// Multiply-adds, padding's included; two floating-point operations each.
+    pub multiply_adds: u64,
+    /// Bytes that must move at least once: input, parameters and output in `f32`. A separable
+    /// convolution in two passes also writes and reads what lies between.
+    pub bytes: u64,
+}
+
+/// The same mapping of channels by a standard and by a separable convolution.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Comparison {
+    /// K×K over all channels.
+    pub standard: Cost,
+    /// The first stage of the separable convolution: K×K over each channel.
+    pub depthwise: Cost,
+    /// Its second stage: 1×1 over all channels.
+    pub pointwise: Cost,
+    /// Both stages, fused: what lies between does not move.
+    pub separable: Cost,
+    /// Multiply-adds of separable over standard by the formula: 1/M + 1/(Kh·Kw) for M output channels
+    /// (Howard et al., "MobileNets", 2017, section 3.1), exact for any input size.
+    pub ratio: f64,
+}
+
+impl Cost {
+    /// A convolution from `inputs` to `outputs` channels, each output reading `depth` of the inputs.
+    pub(crate) fn of(
+        window: &Window,
+        input: Shape,
+        output: Shape,
+        depth: usize,
+        biases: usize,
+    ) -> Result<Cost, Error> {
+        let [kh, kw] = window.taps.kernel_size;
+        let product = |factors: &[usize]| {
+            factors.iter().try_fold(1u64, |product, &factor| product.checked_mul(factor as u64))
+        };
+        let cost = || {
+            let weights = product(&[output.c, depth, kh, kw])?;
+            let parameters = weights.checked_add(biases as u64)?;
+            let multiply_adds = weights.checked_mul(product(&[output.n, output.h, output.w])?)?;
+            let values = product(&[input.n, input.c, input.h, input.w])?
+                .checked_add(product(&[output.n, output.c, output.h, output.w])?)?
+                .checked_add(parameters)?;
+            Some(Cost { parameters, multiply_adds, bytes: values.checked_mul(4)? })
+        };
+        cost().ok_or(Error::Overflow { what: "the cost of a convolution" })
+    }
+
+    /// Of this convolution and the next, fused: what lies between them, of that shape, does not move.
+    pub(crate) fn then(self, next: Cost, between: Shape) -> Cost {
+        // Both hold the bytes between, so none of this overflows or falls below zero.
+        let between = 4 * between.len().unwrap_or(0) as u64;
+        Cost {
+            parameters: self.parameters.saturating_add(next.parameters),
+            multiply_adds: self.multiply_adds.saturating_add(next.multiply_adds),
+            bytes: (self.bytes - between).saturating_add(next.bytes - between),
+        }
+    }
+}
+
+/// Compares a standard with a separable convolution (multiplier 1, no biases) from the channels of `input` to
+/// `out_channels`.
+///
+/// # Errors
+/// If the parameters describe no convolution, or a count overflows.
+///
+/// ```
+/// use depthwise::{Padding, Shape, compare};
+///
+/// let c = compare(Shape::new(8, 32, 56, 56), 64, [3, 3], [1, 1], [1, 1], Padding::symmetric(1, 1))?;
+/// assert_eq!(c.standard.parameters, 32 * 64 * 9);
+/// assert_eq!(c.separable.parameters, 32 * 9 + 32 * 64);
+/// let measured = c.separable.multiply_adds as f64 / c.standard.multiply_adds as f64;
+/// assert!((measured - (1.0 / 64.0 + 1.0 / 9.0)).abs() < 1e-12 && measured == c.ratio);
+/// # Ok::<(), depthwise::Error>(())
+/// ```
+pub fn compare(
+    input: Shape,
+    out_channels: usize,
+    kernel_size: [usize; 2],
+    stride: [usize; 2],
+    dilation: [usize; 2],
+    padding: Padding,
+) -> Result<Comparison, Error> {
+    let window = Window { taps: Taps { kernel_size, stride, dilation }, padding };
+    window.check()?;
+    for (extent, what) in [(input.c, "the number of input channels"), (out_channels, "the number of output channels")] {
+        if extent == 0 {
+            return Err(Error::Zero { what });
+        }
+    }
+    let [h, w] = window.outputs(input)?.extent;
+    let between = Shape { h, w, ..input };
+    let output = Shape { c: out_channels, ..between };
+    let standard = Cost::of(&window, input, output, input.c, 0)?;
+    let depthwise = Cost::of(&window, input, between, 1, 0)?;
+    let pointwise = Cost::of(&Window::POINT, between, output, input.c, 0)?;
+    let separable = depthwise.then(pointwise, between);
+    let [m, k] = [out_channels as f64, (kernel_size[0] * kernel_size[1]) as f64];
+    Ok(Comparison { standard, depthwise, pointwise, separable, ratio: 1.0 / m + 1.0 / k })
+}

@@ -1,0 +1,449 @@
+//! Running a plan: checks, the choice between fused and two passes, blocks.
+
+use core::fmt;
+use core::ops::Range;
+
+use crate::cost::Cost;
+use crate::error::Error;
+use crate::gather::gather;
+use crate::geometry::{Outputs, Window};
+use crate::kernels::isa::Isa;
+use crate::kernels::stage::{DepthwiseStage, PointwiseStage};
+use crate::schedule::{self, Grain, Parallelism, Part};
+use crate::tensor::{Axis, Layout, Shape, Strides, TensorView, TensorViewMut};
+use crate::workspace::Workspace;
+
+/// How the two stages of a separable convolution pass the values between them. The bits are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Fusion {
+    /// Fused, but for outputs that fused stages would share badly between the threads.
+    #[default]
+    Auto,
+    /// In blocks of pixels that stay in the cache.
+    Fused,
+    /// All of the first stage, then all of the second.
+    TwoPass,
+}
+
+/// A part of an output: images, channels and rows, all columns.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OutputRange {
+    /// Images.
+    pub n: Range<usize>,
+    /// Channels.
+    pub c: Range<usize>,
+    /// Rows.
+    pub h: Range<usize>,
+}
+
+impl OutputRange {
+    /// All of an output.
+    pub fn all(output: Shape) -> Self {
+        Self { n: 0..output.n, c: 0..output.c, h: 0..output.h }
+    }
+}
+
+/// What a plan chose: its instruction set and kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Description {
+    /// The instruction set.
+    pub isa: Isa,
+    /// The layout.
+    pub layout: Layout,
+    /// The depthwise kernel.
+    pub depthwise: Option<&'static str>,
+    /// The pointwise kernel.
+    pub pointwise: Option<&'static str>,
+}
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.depthwise, self.pointwise) {
+            (Some(depthwise), Some(pointwise)) => write!(f, "{depthwise} + {pointwise}"),
+            (Some(kernel), None) | (None, Some(kernel)) => f.write_str(kernel),
+            (None, None) => f.write_str("no kernel"),
+        }
+    }
+}
+
+/// The stages of a plan.
+#[derive(Debug)]
+pub(crate) enum Stages {
+    Depthwise(DepthwiseStage),
+    Pointwise(PointwiseStage),
+    Separable(DepthwiseStage, PointwiseStage),
+    /// A standard convolution: the window's inputs, gathered pixel by pixel, times a matrix.
+    Gathered(PointwiseStage),
+}
+
+/// A plan of any operation: what is behind the public types.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) isa: Isa,
+    pub(crate) layout: Layout,
+    pub(crate) in_channels: usize,
+    /// Channels between the stages: those of a depthwise stage, or the gathered inputs of a pixel.
+    pub(crate) mid_channels: usize,
+    pub(crate) out_channels: usize,
+    pub(crate) window: Window,
+    pub(crate) fusion: Fusion,
+    /// Biases of the first and of the last stage, given or folded.
+    pub(crate) biases: [usize; 2],
+    pub(crate) stages: Stages,
+}
+
+/// `f32` that a block of pixels may take between the stages: a quarter of a megabyte, which the
+/// second-level caches of the last ten years hold with room for the weights that stream past.
+const BLOCK_LEN: usize = 64 * 1024;
+/// Pixels in a block at the least: below this the weights pass too often.
+const LEAST_PIXELS: usize = 56;
+/// Elements beyond a pixel's channels, so that pixels a power of two apart do not share cache sets.
+const SKEW: usize = 16;
+
+impl Engine {
+    pub(crate) fn describe(&self) -> Description {
+        let (depthwise, pointwise) = match &self.stages {
+            Stages::Depthwise(d) => (Some(d), None),
+            Stages::Pointwise(p) | Stages::Gathered(p) => (None, Some(p)),
+            Stages::Separable(d, p) => (Some(d), Some(p)),
+        };
+        Description {
+            isa: self.isa,
+            layout: self.layout,
+            depthwise: depthwise.map(|stage| stage.info().name),
+            pointwise: pointwise.map(|stage| stage.info().name),
+        }
+    }
+
+    pub(crate) fn output_shape(&self, input: Shape) -> Result<Shape, Error> {
+        Ok(self.outputs(input)?.1)
+    }
+
+    fn outputs(&self, input: Shape) -> Result<(Outputs, Shape), Error> {
+        if input.c != self.in_channels {
+            return Err(Error::Channels { expected: self.in_channels, found: input.c });
+        }
+        let outputs = self.window.outputs(input)?;
+        let shape = Shape::new(input.n, self.out_channels, outputs.extent[0], outputs.extent[1]);
+        for shape in [input, shape] {
+            if shape.len().is_none_or(|len| len > isize::MAX as usize / 4) {
+                return Err(Error::Overflow { what: "the number of elements of a tensor" });
+            }
+        }
+        Ok((outputs, shape))
+    }
+
+    fn multiply_adds(&self, output: Shape) -> u64 {
+        let [kh, kw] = self.window.taps.kernel_size;
+        let (taps, mid) = ((kh * kw) as u64, self.mid_channels as u64);
+        let pixels = (output.n as u64).saturating_mul(output.h as u64).saturating_mul(output.w as u64);
+        let (c, all) = (output.c as u64, pixels);
+        all.saturating_mul(match &self.stages {
+            Stages::Depthwise(_) => taps * c,
+            Stages::Pointwise(_) | Stages::Gathered(_) => mid.saturating_mul(c),
+            Stages::Separable(..) => mid.saturating_mul(taps + c),
+        })
+    }
+
+    pub(crate) fn cost(&self, input: Shape) -> Result<Cost, Error> {
+        let (_, output) = self.outputs(input)?;
+        let [first, last] = self.biases;
+        match self.stages {
+            Stages::Depthwise(_) => Cost::of(&self.window, input, output, 1, last),
+            Stages::Pointwise(_) | Stages::Gathered(_) => Cost::of(&self.window, input, output, input.c, last),
+            Stages::Separable(..) => {
+                let between = Shape { c: self.mid_channels, ..output };
+                let depthwise = Cost::of(&self.window, input, between, 1, first)?;
+                Ok(depthwise.then(Cost::of(&Window::POINT, between, output, between.c, last)?, between))
+            }
+        }
+    }
+
+    /// How the first and the second stage's output may be cut.
+    fn grains(&self) -> (Grain, Grain) {
+        let lanes = |lanes: usize| match self.layout {
+            Layout::Nhwc => lanes,
+            Layout::Nchw => 1,
+        };
+        let depthwise = |d: &DepthwiseStage| Grain { rows: d.info().tile[0], channels: Some(lanes(d.info().lanes)) };
+        let pointwise = |p: &PointwiseStage| Grain { rows: 1, channels: Some(p.info().tile[1]) };
+        match &self.stages {
+            Stages::Depthwise(d) => (depthwise(d), depthwise(d)),
+            Stages::Pointwise(p) => (pointwise(p), pointwise(p)),
+            Stages::Gathered(p) => (Grain { rows: 1, channels: None }, pointwise(p)),
+            Stages::Separable(d, p) => (depthwise(d), pointwise(p)),
+        }
+    }
+
+    fn layout_of_run(&self, output: Shape, threads: usize) -> Run {
+        let (first, second) = self.grains();
+        let work = self.multiply_adds(output);
+        let block = self.block(output);
+        let one_pass = |grain: Grain, scratch: usize| {
+            let tasks = schedule::tasks(threads, output, work, grain);
+            Run { two_pass: false, block, grain, tasks, scratch }
+        };
+        match &self.stages {
+            Stages::Depthwise(_) | Stages::Pointwise(_) => one_pass(first, 0),
+            Stages::Separable(..) | Stages::Gathered(_) => {
+                let fused = one_pass(Grain { channels: None, ..first }, block.len(self));
+                let two_pass = match (self.fusion, &self.stages) {
+                    (_, Stages::Gathered(_)) | (Fusion::Fused, _) => false,
+                    (Fusion::TwoPass, _) => true,
+                    (Fusion::Auto, _) => {
+                        let tasks = schedule::tasks(threads, output, work, second);
+                        let rows = output.n.saturating_mul(output.h);
+                        tasks > 1 && output.n < tasks && schedule::imbalance(rows, first.rows, tasks) > 1.1
+                    }
+                };
+                if !two_pass {
+                    return fused;
+                }
+                let mid = Shape { c: self.mid_channels, ..output };
+                let tasks = schedule::tasks(threads, output, work, second);
+                Run { two_pass, block, grain: second, tasks, scratch: mid.len().unwrap_or(usize::MAX) }
+            }
+        }
+    }
+
+    /// How many pixels go through both stages at a time.
+    fn block(&self, output: Shape) -> Block {
+        let pixels = (BLOCK_LEN / self.mid_channels.max(1)).max(LEAST_PIXELS);
+        let grain = match &self.stages {
+            Stages::Separable(d, _) => d.info().tile[0],
+            _ => 1,
+        };
+        let rows = (pixels / output.w.max(1)).max(grain).min(output.h.max(1));
+        let columns = if rows * output.w <= 2 * pixels {
+            output.w
+        } else {
+            // Whole vectors of either layout's kernels, and whole tiles.
+            (pixels / rows).next_multiple_of(112).min(output.w)
+        };
+        Block { rows, grain, columns: columns.max(1) }
+    }
+
+    pub(crate) fn workspace_len(&self, input: Shape, parallelism: Parallelism) -> Result<usize, Error> {
+        let (_, output) = self.outputs(input)?;
+        let run = self.layout_of_run(output, parallelism.threads());
+        run.scratch_len().ok_or(Error::Overflow { what: "the workspace" })
+    }
+
+    pub(crate) fn run(
+        &self,
+        input: TensorView<'_>,
+        residual: Option<TensorView<'_>>,
+        output: TensorViewMut<'_>,
+        range: Option<&OutputRange>,
+        workspace: &mut Workspace,
+        parallelism: Parallelism,
+    ) -> Result<(), Error> {
+        let (outputs, whole) = self.outputs(input.shape())?;
+        let (mut part, mut origin, mut images) = (whole, Shape::default(), 0..whole.n);
+        if let Some(range) = range {
+            for (axis, r) in [(Axis::N, &range.n), (Axis::C, &range.c), (Axis::H, &range.h)] {
+                if r.start > r.end || r.end > whole[axis] {
+                    return Err(Error::Range { axis, start: r.start, end: r.end, extent: whole[axis] });
+                }
+                part[axis] = r.len();
+                origin[axis] = r.start;
+            }
+            images = range.n.clone();
+            origin.n = 0;
+        }
+        for (what, shape) in
+            [("output", Some(output.shape())), ("residual", residual.map(|residual| residual.shape()))]
+        {
+            if let Some(found) = shape.filter(|&found| found != part) {
+                return Err(Error::Shape { what, expected: part, found });
+            }
+        }
+        let axis = self.layout.vector_axis();
+        for (what, shape, strides) in [
+            ("input", input.shape(), input.strides()),
+            ("output", part, output.strides()),
+            ("residual", part, residual.map_or(output.strides(), |residual| residual.strides())),
+        ] {
+            if shape[axis] > 1 && strides[axis] != 1 {
+                return Err(Error::NotContiguous { what, layout: self.layout, axis, stride: strides[axis] });
+            }
+        }
+        if part.is_empty() {
+            return Ok(());
+        }
+        let run = self.layout_of_run(part, parallelism.threads());
+        let len = run.scratch_len().ok_or(Error::Overflow { what: "the workspace" })?;
+        let scratch = workspace.take(len)?;
+        let part = Part { input: input.narrow(Axis::N, images)?, residual, output, origin };
+        match &self.stages {
+            Stages::Separable(depthwise, pointwise) if run.two_pass => {
+                self.two_passes(depthwise, pointwise, part, outputs.pad, scratch, run)
+            }
+            _ => schedule::run(part, run.grain, run.tasks, scratch, &|part: Part<'_>, scratch: &mut [f32]| {
+                self.leaf(part, run.block, outputs.pad, scratch)
+            }),
+        }
+    }
+
+    /// All of the depthwise stage, then all of the pointwise stage.
+    fn two_passes(
+        &self,
+        depthwise: &DepthwiseStage,
+        pointwise: &PointwiseStage,
+        part: Part<'_>,
+        pad: [usize; 2],
+        scratch: &mut [f32],
+        run: Run,
+    ) -> Result<(), Error> {
+        let shape = Shape { c: self.mid_channels, ..part.output.shape() };
+        let between = Part {
+            input: part.input,
+            residual: None,
+            output: TensorViewMut::new(scratch, shape, self.layout)?,
+            origin: Shape { c: 0, ..part.origin },
+        };
+        let (first, second) = self.grains();
+        schedule::run(between, first, run.tasks, &mut [], &|part: Part<'_>, _: &mut [f32]| {
+            depthwise.run(part.input, None, part.output, part.origin, pad);
+            Ok(())
+        })?;
+        let between = TensorView::new(scratch, shape, self.layout)?;
+        // What lies between holds the part's rows alone.
+        let part = Part { input: between, origin: Shape { h: 0, ..part.origin }, ..part };
+        schedule::run(part, second, run.tasks, &mut [], &|part: Part<'_>, _: &mut [f32]| {
+            pointwise_rows(pointwise, part)
+        })
+    }
+
+    /// One thread's part, in one pass.
+    fn leaf(&self, part: Part<'_>, block: Block, pad: [usize; 2], scratch: &mut [f32]) -> Result<(), Error> {
+        match &self.stages {
+            Stages::Depthwise(stage) => {
+                stage.run(part.input, part.residual, part.output, part.origin, pad);
+                Ok(())
+            }
+            Stages::Pointwise(stage) => pointwise_rows(stage, part),
+            Stages::Separable(depthwise, pointwise) => {
+                self.blocks(pointwise, part, block, scratch, |input, panel, shape, strides, origin| {
+                    depthwise.run(input, None, TensorViewMut::strided(panel, shape, strides)?, origin, pad);
+                    Ok(())
+                })
+            }
+            Stages::Gathered(pointwise) => {
+                self.blocks(pointwise, part, block, scratch, |input, panel, shape, strides, origin| {
+                    gather(self.layout, &self.window.taps, pad, input, origin, panel, shape, strides);
+                    Ok(())
+                })
+            }
+        }
+    }
+
+    /// A part in blocks of pixels: `fill` computes what the pointwise stage reads, as a tensor of that shape
+    /// and strides whose first pixel is at that place in the output.
+    fn blocks(
+        &self,
+        pointwise: &PointwiseStage,
+        mut part: Part<'_>,
+        block: Block,
+        scratch: &mut [f32],
+        fill: impl Fn(TensorView<'_>, &mut [f32], Shape, Strides, Shape) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let shape = part.output.shape();
+        let step = block.rows_of(shape.h);
+        for n in 0..shape.n {
+            let input = part.input.narrow(Axis::N, n..n + 1)?;
+            for y in (0..shape.h).step_by(step) {
+                let rows = y..(y + step).min(shape.h);
+                for x in (0..shape.w).step_by(block.columns) {
+                    let columns = x..(x + block.columns).min(shape.w);
+                    let here = Shape::new(1, self.mid_channels, rows.len(), columns.len());
+                    let strides = self.block_strides(here);
+                    let origin = Shape::new(0, 0, part.origin.h + y, part.origin.w + x);
+                    fill(input, scratch, here, strides, origin)?;
+                    let output = part.output.reborrow();
+                    let output = output.narrow(Axis::N, n..n + 1)?.narrow(Axis::H, rows.clone())?;
+                    let residual = part.residual.map(|residual| {
+                        let rows = residual.narrow(Axis::N, n..n + 1)?.narrow(Axis::H, rows.clone())?;
+                        rows.narrow(Axis::W, columns.clone())
+                    });
+                    pointwise.run(
+                        TensorView::strided(scratch, here, strides)?,
+                        residual.transpose()?,
+                        output.narrow(Axis::W, columns)?,
+                        part.origin.c,
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The strides of a block between the stages: pixels in one run.
+    fn block_strides(&self, block: Shape) -> Strides {
+        match self.layout {
+            Layout::Nhwc => {
+                let w = block.c.next_multiple_of(16) + SKEW;
+                Strides { n: 0, c: 1, h: block.w * w, w }
+            }
+            Layout::Nchw => {
+                let c = (block.h * block.w).next_multiple_of(16) + SKEW;
+                Strides { n: 0, c, h: block.w, w: 1 }
+            }
+        }
+    }
+}
+
+/// The rows of `part` from the same rows of its input.
+fn pointwise_rows(stage: &PointwiseStage, part: Part<'_>) -> Result<(), Error> {
+    let rows = part.origin.h..part.origin.h + part.output.shape().h;
+    stage.run(part.input.narrow(Axis::H, rows)?, part.residual, part.output, part.origin.c);
+    Ok(())
+}
+
+/// How a run is laid out.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    two_pass: bool,
+    block: Block,
+    grain: Grain,
+    tasks: usize,
+    /// The scratch of each task, or of the whole run if in two passes.
+    scratch: usize,
+}
+
+impl Run {
+    fn scratch_len(&self) -> Option<usize> {
+        let tasks = if self.two_pass { 1 } else { self.tasks };
+        self.scratch.checked_mul(tasks).filter(|&len| len <= isize::MAX as usize / 8)
+    }
+}
+
+/// The pixels that go through both stages at a time.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    /// The most rows.
+    rows: usize,
+    /// The rows of a depthwise tile.
+    grain: usize,
+    columns: usize,
+}
+
+impl Block {
+    /// Rows that cut `height` into as few blocks as these rows do, as even as whole tiles allow.
+    fn rows_of(&self, height: usize) -> usize {
+        let blocks = height.div_ceil(self.rows).max(1);
+        height.div_ceil(blocks).next_multiple_of(self.grain).min(self.rows)
+    }
+
+    /// The scratch it takes.
+    fn len(&self, engine: &Engine) -> usize {
+        let shape = Shape::new(1, engine.mid_channels, self.rows, self.columns);
+        let strides = engine.block_strides(shape);
+        match engine.layout {
+            Layout::Nhwc => strides.h.saturating_mul(self.rows),
+            Layout::Nchw => strides.c.saturating_mul(engine.mid_channels),
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What can be wrong with the arguments.
+
+use alloc::string::String;
+use core::fmt;
+
+use crate::kernels::isa::Isa;
+use crate::tensor::{Axis, Layout, Shape, Strides};
+
+/// What is wrong with the arguments: each message names the numbers that disagree and what to do.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Error {
+    /// A parameter that must be at least 1 is 0.
+    Zero {
+        /// The parameter.
+        what: &'static str,
+    },
+    /// A product or sum of parameters does not fit the address space.
+    Overflow {
+        /// What was being computed.
+        what: &'static str,
+    },
+    /// There is no memory for packed weights or a workspace.
+    OutOfMemory {
+        /// The `f32` asked for.
+        elements: usize,
+    },
+    /// A slice ends before its tensor does.
+    SliceTooShort {
+        /// The elements the tensor needs.
+        needed: usize,
+        /// The elements there are.
+        len: usize,
+        /// The tensor's extents.
+        shape: Shape,
+        /// The tensor's strides.
+        strides: Strides,
+    },
+    /// Two elements of an output would lie at the same place.
+    OverlappingStrides {
+        /// The tensor's extents.
+        shape: Shape,
+        /// The tensor's strides.
+        strides: Strides,
+    },
+    /// An axis of an array runs backwards.
+    NegativeStride {
+        /// Its stride.
+        stride: isize,
+    },
+    /// A tensor is not contiguous along the axis that its layout's kernels load vectors from.
+    NotContiguous {
+        /// Which tensor.
+        what: &'static str,
+        /// The plan's layout.
+        layout: Layout,
+        /// The axis.
+        axis: Axis,
+        /// Its stride.
+        stride: usize,
+    },
+    /// A tensor's shape is not the one the plan needs.
+    Shape {
+        /// Which tensor.
+        what: &'static str,
+        /// What the plan needs.
+        expected: Shape,
+        /// What was given.
+        found: Shape,
+    },
+    /// The input has another number of channels than the plan.
+    Channels {
+        /// The plan's input channels.
+        expected: usize,
+        /// The input's channels.
+        found: usize,
+    },
+    /// The window is larger than the padded input, so there is no output.
+    WindowTooLarge {
+        /// Height or width.
+        axis: Axis,
+        /// The kernel's extent along it, dilation included.
+        window: usize,
+        /// The input's extent.
+        input: usize,
+        /// The padding before and after it.
+        padding: [usize; 2],
+    },
+    /// A parameter array has another length than the shape of the convolution asks for.
+    Length {
+        /// The array.
+        what: &'static str,
+        /// How its length follows from the parameters.
+        formula: String,
+        /// The length it must have.
+        expected: usize,
+        /// The length it has.
+        found: usize,
+    },
+    /// A parameter array that the operation cannot do without was not given.
+    Missing {
+        /// The array.
+        what: &'static str,
+        /// The builder's method that gives it.
+        hint: &'static str,
+    },
+    /// A range does not lie within its axis.
+    Range {
+        /// The axis.
+        axis: Axis,
+        /// The range's start.
+        start: usize,
+        /// The range's end.
+        end: usize,
+        /// The axis's extent.
+        extent: usize,
+    },
+    /// A clamp whose bounds are out of order or not numbers.
+    Clamp {
+        /// The lower bound.
+        min: f32,
+        /// The upper bound.
+        max: f32,
+    },
+    /// A number that must be finite is not.
+    NotFinite {
+        /// The parameter.
+        what: &'static str,
+        /// Its value.
+        value: f32,
+    },
+    /// There is no instruction set of this name.
+    UnknownIsa {
+        /// The name asked for.
+        name: String,
+    },
+    /// This target or this CPU does not have the instruction set.
+    UnavailableIsa {
+        /// The instruction set asked for.
+        isa: Isa,
+    },
+    /// There is no layout of this name.
+    UnknownLayout {
+        /// The name asked for.
+        name: String,
+    },
+    /// There is no kernel of this name on this target.
+    UnknownKernel {
+        /// The name asked for.
+        name: String,
+    },
+    /// The kernel asked for does not compute this convolution.
+    KernelDoesNotFit {
+        /// The kernel's name.
+        name: &'static str,
+        /// What does not fit.
+        why: String,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Zero { what } => write!(f, "{what} is 0: it must be at least 1"),
+            Error::Overflow { what } => {
+                write!(f, "{what} does not fit the address space: check the sizes for a wrong unit or order")
+            }
+            Error::OutOfMemory { elements } => {
+                write!(f, "there is no memory for {elements} f32: use smaller sizes, or fewer threads")
+            }
+            Error::SliceTooShort { needed, len, shape, strides } => write!(
+                f,
+                "a tensor of shape {shape} with strides {strides} needs a slice of {needed} elements, but it has {len}"
+            ),
+            Error::OverlappingStrides { shape, strides } => write!(
+                f,
+                "an output of shape {shape} with strides {strides} has two elements at the same place: \
+                 each stride must be greater than what the smaller ones reach"
+            ),
+            Error::NegativeStride { stride } => {
+                write!(f, "an axis of the array has stride {stride}: copy the array, strides must not be negative")
+            }
+            Error::NotContiguous { what, layout, axis, stride } => write!(
+                f,
+                "the {what} of a plan for {layout} must have stride 1 along its {axis}, but it has {stride}: \
+                 copy it, or build the plan for the other layout"
+            ),
+            Error::Shape { what, expected, found } => {
+                write!(f, "the {what} has shape {found}, but this run needs {expected}")
+            }
+            Error::Channels { expected, found } => {
+                write!(f, "the input has {found} channels, but the plan was built for {expected}")
+            }
+            Error::WindowTooLarge { axis, window, input, padding: [before, after] } => write!(
+                f,
+                "the kernel spans {window} along the {axis}, more than the input's {input} with padding {before} \
+                 before and {after} after it: pad more, or use a smaller kernel or dilation"
+            ),
+            Error::Length { what, formula, expected, found } => {
+                write!(f, "{what} has {found} elements, but needs {expected} ({formula})")
+            }
+            Error::Missing { what, hint } => write!(f, "{what} is missing: {hint}"),
+            Error::Range { axis, start, end, extent } => {
+                write!(f, "the range {start}..{end} does not lie within the {axis} of 0..{extent}")
+            }
+            Error::Clamp { min, max } => {
+                write!(f, "an activation cannot clamp to {min} ..= {max}: the bounds must be numbers with min <= max")
+            }
+            Error::NotFinite { what, value } => write!(f, "{what} is {value}: it must be a finite number"),
+            Error::UnknownIsa { name } => {
+                write!(f, "there is no instruction set `{name}`: use portable, avx2, avx512 or neon")
+            }
+            Error::UnavailableIsa { isa } => {
+                write!(f, "the instruction set {isa} was asked for, but this CPU and target have")?;
+                let have = Isa::all().iter().filter(|isa| isa.is_available());
+                have.enumerate().try_for_each(|(i, isa)| write!(f, "{}{isa}", if i == 0 { " " } else { ", " }))
+            }
+            Error::UnknownLayout { name } => write!(f, "there is no layout `{name}`: use nchw or nhwc"),
+            Error::UnknownKernel { name } => {
+                write!(f, "there is no kernel `{name}` on this target: `depthwise::kernels()` lists them")
+            }
+            Error::KernelDoesNotFit { name, why } => write!(f, "the kernel {name} was asked for, but {why}"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}

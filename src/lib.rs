@@ -1,0 +1,44 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(not(feature = "std"), no_std)]
+#![deny(unsafe_code)]
+#![warn(missing_docs, unreachable_pub, clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
+
+extern crate alloc;
+
+mod activation;
+mod builder;
+mod cost;
+mod engine;
+mod error;
+mod gather;
+mod geometry;
+mod peak;
+mod schedule;
+mod tensor;
+mod weights;
+mod workspace;
+
+#[allow(unsafe_code)]
+#[path = "../kernels/mod.rs"]
+mod kernels;
+
+pub use activation::Activation;
+pub use builder::{
+    Conv2d, Conv2dBuilder, DepthwiseConv2d, DepthwiseConv2dBuilder, PointwiseConv2d, PointwiseConv2dBuilder,
+    SeparableConv2d, SeparableConv2dBuilder,
+};
+pub use cost::{Comparison, Cost, compare};
+pub use engine::{Description, Fusion, OutputRange};
+pub use error::Error;
+pub use geometry::Padding;
+pub use kernels::isa::Isa;
+pub use kernels::{KernelInfo, Operation};
+pub use schedule::Parallelism;
+pub use tensor::{Axis, Layout, Shape, Strides, TensorView, TensorViewMut};
+pub use weights::{BatchNorm, WeightOrder};
+pub use workspace::Workspace;
+
+/// The one table of kernels: every kernel of this target, whether or not this CPU has its instruction set.
+pub fn kernels() -> impl Iterator<Item = KernelInfo> {
+    kernels::table().map(|kernel| kernel.info)
+}

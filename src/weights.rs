@@ -1,0 +1,176 @@
+//! Parameters: from the caller's order to the one that kernels are packed from.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::error::Error;
+
+/// The order of a weight array's axes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum WeightOrder {
+    /// PyTorch's and ONNX's: depthwise `[C·m, 1, Kh, Kw]`, pointwise `[M, C]`, standard `[M, C, Kh, Kw]`.
+    #[default]
+    Pytorch,
+    /// TensorFlow's: depthwise `[1, Kh, Kw, C·m]` (TFLite), pointwise `[C, M]`, standard `[Kh, Kw, C, M]` (HWIO).
+    Tflite,
+}
+
+/// The parameters of a batch normalisation that follows a convolution, each of one value per output channel.
+///
+/// Building a plan folds them into weights and bias:
+/// w′ = w · γ / √(σ² + ε) and b′ = β + (b − μ) · γ / √(σ² + ε), computed in `f64` and rounded once
+/// (Ioffe and Szegedy, 2015, algorithm 2).
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNorm<'a> {
+    /// γ, the scale.
+    pub gamma: &'a [f32],
+    /// β, the shift.
+    pub beta: &'a [f32],
+    /// μ, the running mean.
+    pub mean: &'a [f32],
+    /// σ², the running variance.
+    pub variance: &'a [f32],
+    /// ε.
+    pub epsilon: f32,
+}
+
+/// One convolution's parameters as the caller gave them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Parameters<'a> {
+    pub(crate) weights: Option<&'a [f32]>,
+    pub(crate) order: WeightOrder,
+    pub(crate) bias: Option<&'a [f32]>,
+    pub(crate) batch_norm: Option<BatchNorm<'a>>,
+}
+
+/// One convolution's parameters in one order, batch norm folded.
+pub(crate) struct Folded {
+    /// `[outputs][taps][inputs]`.
+    pub(crate) weights: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
+}
+
+/// Which stage an error is about.
+#[derive(Clone, Copy)]
+pub(crate) struct Names {
+    pub(crate) weights: &'static str,
+    pub(crate) weights_hint: &'static str,
+    pub(crate) bias: &'static str,
+}
+
+impl Parameters<'_> {
+    /// Checks the lengths, brings the weights in order and folds the batch norm. `inputs` is the number of
+    /// input channels that each output channel reads: 1 if depthwise.
+    pub(crate) fn fold(&self, names: Names, outputs: usize, inputs: usize, taps: [usize; 2]) -> Result<Folded, Error> {
+        let overflow = Error::Overflow { what: "the number of weights" };
+        let taps_len = taps[0].checked_mul(taps[1]).ok_or(overflow.clone())?;
+        let len = outputs.checked_mul(inputs).and_then(|n| n.checked_mul(taps_len)).ok_or(overflow.clone())?;
+        // What is packed from them, padded to whole vectors, must fit as well.
+        if len.checked_add(outputs).and_then(|n| n.checked_mul(256)).is_none_or(|bytes| bytes > isize::MAX as usize) {
+            return Err(overflow);
+        }
+        let weights = self.weights.ok_or(Error::Missing { what: names.weights, hint: names.weights_hint })?;
+        check_len(names.weights, weights.len(), len, || {
+            format!("{outputs} output channels of {inputs} x {} x {} weights", taps[0], taps[1])
+        })?;
+        if let Some(bias) = self.bias {
+            check_len(names.bias, bias.len(), outputs, || format!("one for each of {outputs} output channels"))?;
+        }
+        let mut scale = Vec::new();
+        if let Some(norm) = &self.batch_norm {
+            for (what, values) in [
+                ("the batch norm's gamma", norm.gamma),
+                ("the batch norm's beta", norm.beta),
+                ("the batch norm's mean", norm.mean),
+                ("the batch norm's variance", norm.variance),
+            ] {
+                check_len(what, values.len(), outputs, || format!("one for each of {outputs} output channels"))?;
+            }
+            reserve(&mut scale, outputs)?;
+            scale.extend((0..outputs).map(|o| {
+                let deviation = sqrt(f64::from(norm.variance[o]) + f64::from(norm.epsilon));
+                f64::from(norm.gamma[o]) / deviation
+            }));
+        }
+        let mut folded = Folded { weights: Vec::new(), bias: Vec::new() };
+        reserve(&mut folded.weights, len)?;
+        reserve(&mut folded.bias, outputs)?;
+        for o in 0..outputs {
+            for t in 0..taps_len {
+                for i in 0..inputs {
+                    let w = weights[match self.order {
+                        WeightOrder::Pytorch => (o * inputs + i) * taps_len + t,
+                        WeightOrder::Tflite => (t * inputs + i) * outputs + o,
+                    }];
+                    folded.weights.push(scale.get(o).map_or(w, |s| (f64::from(w) * s) as f32));
+                }
+            }
+            let b = self.bias.map_or(0.0, |bias| bias[o]);
+            folded.bias.push(match (&self.batch_norm, scale.get(o)) {
+                (Some(norm), Some(s)) => {
+                    (f64::from(norm.beta[o]) + (f64::from(b) - f64::from(norm.mean[o])) * s) as f32
+                }
+                _ => b,
+            });
+        }
+        Ok(folded)
+    }
+}
+
+fn check_len(what: &'static str, found: usize, expected: usize, formula: impl Fn() -> String) -> Result<(), Error> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::Length { what, formula: formula(), expected, found })
+}
+
+fn reserve<T>(vec: &mut Vec<T>, len: usize) -> Result<(), Error> {
+    vec.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { elements: len })
+}
+
+fn sqrt(x: f64) -> f64 {
+    #[cfg(feature = "std")]
+    return x.sqrt();
+    #[cfg(not(feature = "std"))]
+    return integer_sqrt(x);
+}
+
+/// The square root in integers, correctly rounded as the hardware's is: `core` has none.
+#[cfg(any(test, not(feature = "std")))]
+fn integer_sqrt(x: f64) -> f64 {
+    if !(x > 0.0 && x < f64::INFINITY) {
+        return if x == 0.0 || x == f64::INFINITY { x } else { f64::NAN };
+    }
+    // x = mantissa · 2^exponent, shifted so that the exponent is even and the root has 54 bits or more.
+    let bits = x.to_bits();
+    let (raw, fraction) = ((bits >> 52) as i32, bits & ((1 << 52) - 1));
+    let (mantissa, exponent) = if raw == 0 { (fraction, -1074) } else { (fraction | 1 << 52, raw - 1075) };
+    let mut shift = mantissa.leading_zeros() as i32 + 44;
+    shift += (exponent - shift) & 1;
+    let wide = u128::from(mantissa) << shift;
+    let root = wide.isqrt();
+    // What remains decides between neighbours as one bit below the last.
+    let root = root << 2 | u128::from(root * root != wide);
+    let half = (exponent - shift) / 2 - 2;
+    root as f64 * f64::from_bits(((1023 + half) as u64) << 52)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_integer_square_root_rounds_as_the_hardware_does() {
+        let mut bits = 1u64;
+        for _ in 0..100_000 {
+            let x = f64::from_bits(bits & !(1 << 63));
+            assert_eq!(integer_sqrt(x).to_bits(), x.sqrt().to_bits(), "of {x:e}");
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        }
+        for x in [0.0, -0.0, 1.0, 2.0, 4.0, f64::MIN_POSITIVE, f64::from_bits(1), f64::MAX, f64::INFINITY] {
+            assert_eq!(integer_sqrt(x).to_bits(), x.sqrt().to_bits(), "of {x:e}");
+        }
+        assert!(integer_sqrt(-1.0).is_nan() && integer_sqrt(f64::NAN).is_nan());
+    }
+}
