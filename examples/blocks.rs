@@ -97,7 +97,9 @@ fn prepare(block: &Block, args: &Args, isa: Isa) -> Result<Run, Box<dyn Error>> 
     let activation = match block.act.as_str() {
         "none" => Activation::None,
         "relu6" => Activation::Relu6,
-        other => return Err(format!("block {}: there is no activation `{other}`: use none or relu6", block.name).into()),
+        other => {
+            return Err(format!("block {}: there is no activation `{other}`: use none or relu6", block.name).into());
+        }
     };
     let depthwise_weights = Aligned::random(block.c * block.k * block.k, &mut rng);
     let depthwise_weights = &depthwise_weights.get()[..block.c * block.k * block.k];

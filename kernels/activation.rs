@@ -38,16 +38,8 @@ pub(crate) struct Epilogue {
 impl Epilogue {
     /// Splits `activation`.
     pub(crate) fn of(activation: Activation) -> Self {
-        let clamp = |min, max| Self {
-            min,
-            max,
-            curve: None,
-        };
-        let curve = |curve| Self {
-            min: f32::NEG_INFINITY,
-            max: f32::INFINITY,
-            curve: Some(curve),
-        };
+        let clamp = |min, max| Self { min, max, curve: None };
+        let curve = |curve| Self { min: f32::NEG_INFINITY, max: f32::INFINITY, curve: Some(curve) };
         match activation {
             Activation::None => clamp(f32::NEG_INFINITY, f32::INFINITY),
             Activation::Relu => clamp(0.0, f32::INFINITY),
@@ -106,10 +98,7 @@ fn leaky_relu<S: Simd>(s: S, x: S::V, slope: f32) -> S::V {
 #[inline(always)]
 fn hard_sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
     let shifted = s.add(x, s.splat(3.0));
-    s.mul(
-        clamp(s, shifted, s.splat(0.0), s.splat(6.0)),
-        s.splat(1.0 / 6.0),
-    )
+    s.mul(clamp(s, shifted, s.splat(0.0), s.splat(6.0)), s.splat(1.0 / 6.0))
 }
 
 #[inline(always)]
@@ -157,14 +146,7 @@ const GELU_END: f32 = 14.5;
 #[inline(always)]
 fn gelu<S: Simd>(s: S, x: S::V) -> S::V {
     const P: [f32; 5] = [0.5, 0.44225812, 0.18601759, 0.0415188, 0.0042297947];
-    const Q: [f32; 6] = [
-        1.0,
-        1.6824008,
-        1.2143958,
-        0.47675666,
-        0.10407713,
-        0.010602434,
-    ];
+    const Q: [f32; 6] = [1.0, 1.6824008, 1.2143958, 0.47675666, 0.10407713, 0.010602434];
     let zero = s.splat(0.0);
     let a = s.min(s.splat(GELU_END), s.max(s.sub(zero, x), x));
     let (q, t) = exp_parts(s, s.mul(a, s.mul(a, s.splat(-0.5))));
@@ -212,20 +194,10 @@ fn exp_parts<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
     const INV_LN_4: f32 = 0.7213475;
     const LN_4_HIGH: f32 = 355.0 / 256.0;
     const LN_4_LOW: f32 = -4.2438888e-4;
-    const C: [f32; 6] = [
-        0.5000003,
-        0.16666658,
-        0.0416615,
-        0.008333795,
-        0.001410182,
-        0.00019907545,
-    ];
+    const C: [f32; 6] = [0.5000003, 0.16666658, 0.0416615, 0.008333795, 0.001410182, 0.00019907545];
     let t = s.add(s.mul(x, s.splat(INV_LN_4)), s.splat(SHIFT));
     let m = s.sub(t, s.splat(SHIFT));
-    let r = s.sub(
-        s.sub(x, s.mul(m, s.splat(LN_4_HIGH))),
-        s.mul(m, s.splat(LN_4_LOW)),
-    );
+    let r = s.sub(s.sub(x, s.mul(m, s.splat(LN_4_HIGH))), s.mul(m, s.splat(LN_4_LOW)));
     let tail = s.mul(s.mul(r, r), polynomial(s, r, C));
     (s.add(r, tail), t)
 }

@@ -49,26 +49,12 @@ super::family! {
     pointwise_nchw: [4 x 2, 6 x 2,],
 }
 
-impl Avx2 {
-    /// All bits of lanes `from..to`.
-    #[inline(always)]
-    fn mask(self, from: usize, to: usize) -> __m256i {
-        const BELOW: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
-        const FROM: [i32; 16] = [0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1];
-        debug_assert!(from <= 8 && to <= 8);
-        // SAFETY: both windows of eight begin at 0 ..= 8 of sixteen; the token proves AVX2.
-        unsafe {
-            let below = _mm256_loadu_si256(BELOW.as_ptr().add(8 - to.min(8)).cast());
-            let above = _mm256_loadu_si256(FROM.as_ptr().add(8 - from.min(8)).cast());
-            _mm256_and_si256(below, above)
-        }
-    }
-}
-
 // SAFETY of every block below: the token proves the instruction set; addresses are the caller's word.
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one comment above says it for all")]
 impl Simd for Avx2 {
     type V = __m256;
+    /// All bits of the selected lanes.
+    type Mask = __m256i;
     type Index = __m256i;
     const LANES: usize = 8;
     const ISA: Isa = Isa::Avx2;
@@ -121,24 +107,36 @@ impl Simd for Avx2 {
         unsafe { _mm256_loadu_ps(p) }
     }
     #[inline(always)]
-    unsafe fn load_range(self, p: *const f32, from: usize, to: usize) -> __m256 {
-        unsafe { _mm256_maskload_ps(p, self.mask(from, to)) }
+    fn mask(self, from: usize, to: usize) -> __m256i {
+        let lane = unsafe { _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7) };
+        debug_assert!(to <= 8);
+        unsafe {
+            let below_from = _mm256_cmpgt_epi32(_mm256_set1_epi32(from.min(8) as i32), lane);
+            let below_to = _mm256_cmpgt_epi32(_mm256_set1_epi32(to as i32), lane);
+            _mm256_andnot_si256(below_from, below_to)
+        }
     }
     #[inline(always)]
-    unsafe fn load_strided(self, p: *const f32, step: usize, from: usize, to: usize) -> __m256 {
-        // Lanes whose index wraps would lie gigabytes beyond the row, so they are not in the range.
+    fn mask_if(self, condition: bool, mask: __m256i) -> __m256i {
+        unsafe { _mm256_and_si256(mask, _mm256_set1_epi32(-i32::from(condition))) }
+    }
+    #[inline(always)]
+    unsafe fn load_masked(self, p: *const f32, mask: __m256i) -> __m256 {
+        unsafe { _mm256_maskload_ps(p, mask) }
+    }
+    #[inline(always)]
+    unsafe fn load_strided(self, p: *const f32, step: usize, mask: __m256i) -> __m256 {
+        // Lanes whose index wraps would lie gigabytes beyond the row, so they are not selected.
         let step = step.min(i32::MAX as usize) as i32;
         unsafe {
             let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
             let index = _mm256_mullo_epi32(lane, _mm256_set1_epi32(step));
-            let mask = _mm256_castsi256_ps(self.mask(from, to));
-            _mm256_mask_i32gather_ps::<4>(_mm256_setzero_ps(), p, index, mask)
+            _mm256_mask_i32gather_ps::<4>(_mm256_setzero_ps(), p, index, _mm256_castsi256_ps(mask))
         }
     }
     #[inline(always)]
-    unsafe fn load_pairs(self, p: *const f32) -> (__m256, __m256) {
+    fn unzip(self, a: __m256, b: __m256) -> (__m256, __m256) {
         unsafe {
-            let (a, b) = (_mm256_loadu_ps(p), _mm256_loadu_ps(p.wrapping_add(8)));
             let even = _mm256_castps_pd(_mm256_shuffle_ps::<0x88>(a, b));
             let odd = _mm256_castps_pd(_mm256_shuffle_ps::<0xDD>(a, b));
             (
@@ -154,15 +152,15 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn load_repeated(self, p: *const f32, n: usize, index: __m256i) -> __m256 {
-        unsafe { _mm256_permutevar8x32_ps(self.load_range(p, 0, n), index) }
+        unsafe { _mm256_permutevar8x32_ps(self.load_masked(p, self.mask(0, n)), index) }
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, v: __m256) {
         unsafe { _mm256_storeu_ps(p, v) }
     }
     #[inline(always)]
-    unsafe fn store_range(self, p: *mut f32, from: usize, to: usize, v: __m256) {
-        unsafe { _mm256_maskstore_ps(p, self.mask(from, to), v) }
+    unsafe fn store_masked(self, p: *mut f32, mask: __m256i, v: __m256) {
+        unsafe { _mm256_maskstore_ps(p, mask, v) }
     }
     #[inline(always)]
     fn prefetch(self, p: *const f32) {

@@ -51,19 +51,11 @@ super::family! {
     pointwise_nchw: [8 x 2, 14 x 2,],
 }
 
-impl Avx512 {
-    /// The bits of lanes `from..to`.
-    #[inline(always)]
-    fn mask(self, from: usize, to: usize) -> __mmask16 {
-        debug_assert!(from <= 16 && to <= 16);
-        (((1u32 << to) - 1) & !((1u32 << from) - 1)) as __mmask16
-    }
-}
-
 // SAFETY of every block below: the token proves the instruction set; addresses are the caller's word.
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one comment above says it for all")]
 impl Simd for Avx512 {
     type V = __m512;
+    type Mask = __mmask16;
     type Index = __m512i;
     const LANES: usize = 16;
     const ISA: Isa = Isa::Avx512;
@@ -116,23 +108,31 @@ impl Simd for Avx512 {
         unsafe { _mm512_loadu_ps(p) }
     }
     #[inline(always)]
-    unsafe fn load_range(self, p: *const f32, from: usize, to: usize) -> __m512 {
-        unsafe { _mm512_maskz_loadu_ps(self.mask(from, to), p) }
+    fn mask(self, from: usize, to: usize) -> __mmask16 {
+        debug_assert!(to <= 16);
+        (((1u32 << to) - 1) & (!0 << from.min(16))) as __mmask16
     }
     #[inline(always)]
-    unsafe fn load_strided(self, p: *const f32, step: usize, from: usize, to: usize) -> __m512 {
-        // Lanes whose index wraps would lie gigabytes beyond the row, so they are not in the range.
+    fn mask_if(self, condition: bool, mask: __mmask16) -> __mmask16 {
+        mask & (condition as __mmask16).wrapping_neg()
+    }
+    #[inline(always)]
+    unsafe fn load_masked(self, p: *const f32, mask: __mmask16) -> __m512 {
+        unsafe { _mm512_maskz_loadu_ps(mask, p) }
+    }
+    #[inline(always)]
+    unsafe fn load_strided(self, p: *const f32, step: usize, mask: __mmask16) -> __m512 {
+        // Lanes whose index wraps would lie gigabytes beyond the row, so they are not selected.
         let step = step.min(i32::MAX as usize) as i32;
         unsafe {
             let lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
             let index = _mm512_mullo_epi32(lane, _mm512_set1_epi32(step));
-            _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), self.mask(from, to), index, p)
+            _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), mask, index, p)
         }
     }
     #[inline(always)]
-    unsafe fn load_pairs(self, p: *const f32) -> (__m512, __m512) {
+    fn unzip(self, a: __m512, b: __m512) -> (__m512, __m512) {
         unsafe {
-            let (a, b) = (_mm512_loadu_ps(p), _mm512_loadu_ps(p.wrapping_add(16)));
             let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
             let odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
             (_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b))
@@ -145,15 +145,15 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     unsafe fn load_repeated(self, p: *const f32, n: usize, index: __m512i) -> __m512 {
-        unsafe { _mm512_permutexvar_ps(index, self.load_range(p, 0, n)) }
+        unsafe { _mm512_permutexvar_ps(index, self.load_masked(p, self.mask(0, n))) }
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, v: __m512) {
         unsafe { _mm512_storeu_ps(p, v) }
     }
     #[inline(always)]
-    unsafe fn store_range(self, p: *mut f32, from: usize, to: usize, v: __m512) {
-        unsafe { _mm512_mask_storeu_ps(p, self.mask(from, to), v) }
+    unsafe fn store_masked(self, p: *mut f32, mask: __mmask16, v: __m512) {
+        unsafe { _mm512_mask_storeu_ps(p, mask, v) }
     }
     #[inline(always)]
     fn prefetch(self, p: *const f32) {

@@ -9,10 +9,11 @@
 //!         for each output row that it feeds:  acc[oy] += load * weight[ky][kx]
 //! ```
 //!
-//! Stride 2 splits pairs of vectors into even and odd columns; what crosses the left or right border
-//! is loaded lane by lane range, so no byte outside of a row is read.
+//! Stride 2 splits pairs of vectors into even and odd columns; loads across the left or right border are
+//! masked, so no byte outside of a row is read.
 
-use super::depthwise::{DepthwiseArgs, Lattice};
+use super::activation::clamp;
+use super::depthwise::{DepthwiseArgs, Lattice, undilated_stride};
 use super::simd::Simd;
 
 /// One plane: an input channel and the output channel that it feeds, along one sub-grid of rows.
@@ -56,45 +57,95 @@ impl Plane {
 }
 
 impl Plane {
-    /// The accumulators of the first `lanes` outputs from (`y`, `x`) on → residual → clamp → output.
+    /// The accumulators of the selected outputs from (`y`, `x`) on, all of them if `whole` → residual →
+    /// clamp → output.
     #[inline(always)]
-    unsafe fn finish<S: Simd>(&self, s: S, a: &DepthwiseArgs, y: usize, x: usize, lanes: usize, acc: S::V) {
-        let whole = lanes == S::LANES;
+    #[allow(clippy::too_many_arguments, reason = "inlined: these are the loop's variables")]
+    unsafe fn finish<S: Simd>(
+        &self,
+        s: S,
+        a: &DepthwiseArgs,
+        y: usize,
+        x: usize,
+        mask: S::Mask,
+        whole: bool,
+        acc: S::V,
+    ) {
         let mut v = acc;
         // SAFETY: the caller vouches for the outputs; the residual has the same shape.
         unsafe {
             if let Some(residual) = self.residual {
                 let p = residual.wrapping_add(y * self.residual_row + x);
-                v = s.add(v, if whole { s.load(p) } else { s.load_range(p, 0, lanes) });
+                v = s.add(v, if whole { s.load(p) } else { s.load_masked(p, mask) });
             }
-            v = s.min(s.splat(a.max), s.max(s.splat(a.min), v));
+            v = clamp(s, v, s.splat(a.min), s.splat(a.max));
             let p = self.output.wrapping_add(y * self.output_row + x);
-            if whole { s.store(p, v) } else { s.store_range(p, 0, lanes, v) }
+            if whole { s.store(p, v) } else { s.store_masked(p, mask, v) }
         }
     }
 }
 
-/// The lanes of a vector of columns that lie in the input.
-#[derive(Clone, Copy)]
-struct Span {
-    /// The input column of lane 0, negative in the padding.
-    start: isize,
-    from: usize,
-    to: usize,
+/// The lanes whose columns `start + i * step` lie in an input of `width` columns.
+#[inline(always)]
+fn in_row<S: Simd>(s: S, start: isize, step: usize, width: usize) -> S::Mask {
+    let from = start.min(0).unsigned_abs().div_ceil(step);
+    let to = (width as isize - start).max(0).unsigned_abs().div_ceil(step);
+    s.mask(from, to.min(S::LANES))
 }
 
-impl Span {
-    /// Lane `i` is at column `start + i * step` of `width`.
+/// The columns of a tile of up to two vectors: the same for all of its rows, and for all planes.
+#[derive(Clone, Copy)]
+struct Columns<M, const K: usize> {
+    /// The first output column of the part.
+    x: usize,
+    /// How many of the two vectors hold outputs.
+    vectors: usize,
+    /// The input column under the first tap, negative in the padding.
+    start: isize,
+    /// All loads of both vectors lie in the input, and all outputs exist.
+    inside: bool,
+    /// For each vector and kernel column, the lanes that lie in the input. At stride 2, of the first of the two vectors
+    /// that the tap and the next are split from …
+    lanes: [[M; K]; 2],
+    /// … and of the second.
+    more: [[M; K]; 2],
+    outputs: [M; 2],
+}
+
+impl<M: Copy, const K: usize> Columns<M, K> {
+    /// The tile at output column `x` of the part: empty at its end.
     #[inline(always)]
-    fn new(start: isize, step: usize, width: usize, lanes: usize) -> Self {
-        let from = start.min(0).unsigned_abs().div_ceil(step).min(lanes);
-        let to = (width as isize - start).max(0).unsigned_abs().div_ceil(step).min(lanes);
-        Self { start, from: from.min(to), to }
+    fn new<S: Simd<Mask = M>, const SW: usize>(s: S, a: &DepthwiseArgs, x: usize) -> Self {
+        let (width, dilation) = (a.input_shape.w, a.dilation[1]);
+        let start = ((a.origin.w + x) * SW) as isize - a.pad[1] as isize;
+        // At stride 2, vectors are read up to the odd column after the last that is needed.
+        let reach = (2 * S::LANES - 1) * SW + (K - 1) * dilation + SW;
+        let rest = a.output_shape.w.saturating_sub(x);
+        let mut columns = Self {
+            x,
+            vectors: rest.div_ceil(S::LANES).min(2),
+            start,
+            inside: start >= 0 && start as usize + reach <= width && rest >= 2 * S::LANES,
+            lanes: [[s.mask(0, 0); K]; 2],
+            more: [[s.mask(0, 0); K]; 2],
+            outputs: [s.mask(0, rest.min(S::LANES)), s.mask(0, rest.saturating_sub(S::LANES).min(S::LANES))],
+        };
+        for v in 0..2 {
+            for kx in 0..K {
+                let first = start + (v * S::LANES * SW + kx * dilation) as isize;
+                columns.lanes[v][kx] = in_row(s, first, 1, width);
+                columns.more[v][kx] = in_row(s, first + S::LANES as isize, 1, width);
+            }
+        }
+        columns
     }
 }
 
-/// `K`×`K` taps, an undilated row stride of `SH`, a column stride of `SW` (2 only without dilation),
-/// tiles of `OH` rows by two vectors, by one at the end of a row.
+/// Tiles of a row whose columns are worked out before the rows are: enough for 256 columns of sixteen lanes.
+const TILES: usize = 8;
+
+/// `K`×`K` taps, an undilated row stride of `SH`, a column stride of `SW` (1, or 2 without dilation), tiles of `OH` rows
+/// by two vectors, by one at the end of a row.
 ///
 /// # Safety
 /// `a` comes from a [`DepthwiseStage`](super::stage::DepthwiseStage) that was built for this kernel.
@@ -103,22 +154,52 @@ pub(super) unsafe fn fixed<S: Simd, const K: usize, const SH: usize, const SW: u
     s: S,
     a: &DepthwiseArgs,
 ) {
+    const { assert!(SW == 1 || SW == 2) };
     let width = a.output_shape.w;
-    for n in 0..a.output_shape.n {
-        for c in 0..a.output_shape.c {
-            for rows in Lattice::all(a, 0) {
-                let plane = Plane::new(a, n, c, rows);
-                for y in (0..rows.outputs).step_by(OH) {
-                    let mut x = 0;
-                    while x < width {
-                        // SAFETY: `tile` looks at the borders itself.
-                        unsafe {
-                            if x + S::LANES < width {
-                                tile::<S, K, SH, SW, OH, 2>(s, a, &plane, y, x);
-                                x += 2 * S::LANES;
-                            } else {
-                                tile::<S, K, SH, SW, OH, 1>(s, a, &plane, y, x);
-                                x += S::LANES;
+    for x in (0..width).step_by(TILES * 2 * S::LANES) {
+        let mut tiles = [Columns::<_, K>::new::<S, SW>(s, a, x); TILES];
+        for t in 1..TILES {
+            if x + t * 2 * S::LANES < width {
+                tiles[t] = Columns::new::<S, SW>(s, a, x + t * 2 * S::LANES);
+            }
+        }
+        let tiles = &tiles[..TILES.min((width - x).div_ceil(2 * S::LANES))];
+        for n in 0..a.output_shape.n {
+            for c in 0..a.output_shape.c {
+                for rows in Lattice::all(a, 0) {
+                    let plane = Plane::new(a, n, c, rows);
+                    let whole = rows.outputs >= OH;
+                    for y in (0..rows.outputs).step_by(if whole { OH } else { 1 }) {
+                        // The last tile is moved up rather than cut: some outputs are computed twice.
+                        let y = if whole { y.min(rows.outputs - OH) } else { y };
+                        let inside = rows.holds(y * SH, (OH - 1) * SH + K);
+                        for columns in tiles {
+                            // SAFETY: tiles are called inside only where all that they load lies in the input,
+                            // and where all their rows exist.
+                            unsafe {
+                                match (whole, inside, columns.inside, columns.vectors) {
+                                    (true, true, true, _) => {
+                                        tile::<S, K, SH, SW, OH, 2, true, true>(s, a, &plane, columns, y)
+                                    }
+                                    (true, true, false, 2) => {
+                                        tile::<S, K, SH, SW, OH, 2, true, false>(s, a, &plane, columns, y)
+                                    }
+                                    (true, true, false, _) => {
+                                        tile::<S, K, SH, SW, OH, 1, true, false>(s, a, &plane, columns, y)
+                                    }
+                                    (true, false, _, 2) => {
+                                        tile::<S, K, SH, SW, OH, 2, false, false>(s, a, &plane, columns, y)
+                                    }
+                                    (true, false, _, _) => {
+                                        tile::<S, K, SH, SW, OH, 1, false, false>(s, a, &plane, columns, y)
+                                    }
+                                    (false, _, _, 2) => {
+                                        tile::<S, K, SH, SW, 1, 2, false, false>(s, a, &plane, columns, y)
+                                    }
+                                    (false, _, _, _) => {
+                                        tile::<S, K, SH, SW, 1, 1, false, false>(s, a, &plane, columns, y)
+                                    }
+                                }
                             }
                         }
                     }
@@ -128,87 +209,46 @@ pub(super) unsafe fn fixed<S: Simd, const K: usize, const SH: usize, const SW: u
     }
 }
 
+/// `OH` rows by `NV` vectors, all of which exist. `ROWS`: all input rows lie in the input; `COLUMNS`: all columns do.
 #[inline(always)]
-unsafe fn tile<S: Simd, const K: usize, const SH: usize, const SW: usize, const OH: usize, const NV: usize>(
-    s: S,
-    a: &DepthwiseArgs,
-    plane: &Plane,
-    y: usize,
-    x: usize,
-) {
-    let start = ((a.origin.w + x) * SW) as isize - a.pad[1] as isize;
-    // Pairs of vectors read up to the odd column after the last one they need.
-    let reach = (NV * S::LANES - 1) * SW + (K - 1) * a.dilation[1] + SW;
-    let inside = start >= 0 && start as usize + reach <= a.input_shape.w && x + NV * S::LANES <= a.output_shape.w;
-    // SAFETY: `inside` says that every load lies in its row; `rows_of` guards the others.
-    unsafe {
-        let acc = if inside {
-            rows_of::<S, K, SH, SW, OH, NV, true>(s, a, plane, y, start)
-        } else {
-            rows_of::<S, K, SH, SW, OH, NV, false>(s, a, plane, y, start)
-        };
-        for oy in 0..OH {
-            if y + oy < plane.rows.outputs {
-                for v in 0..NV {
-                    let at = x + v * S::LANES;
-                    let lanes = a.output_shape.w.saturating_sub(at).min(S::LANES);
-                    plane.finish::<S>(s, a, y + oy, at, lanes, acc[oy][v]);
-                }
-            }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn rows_of<
+unsafe fn tile<
     S: Simd,
     const K: usize,
     const SH: usize,
     const SW: usize,
     const OH: usize,
     const NV: usize,
-    const INSIDE: bool,
+    const ROWS: bool,
+    const COLUMNS: bool,
 >(
     s: S,
     a: &DepthwiseArgs,
     plane: &Plane,
+    columns: &Columns<S::Mask, K>,
     y: usize,
-    start: isize,
-) -> [[S::V; NV]; OH] {
-    let mut spans = [[Span { start: 0, from: 0, to: 0 }; K]; NV];
-    if !INSIDE {
-        for v in 0..NV {
-            for kx in 0..K {
-                let first = start + (v * S::LANES * SW + kx * a.dilation[1]) as isize;
-                spans[v][kx] = Span::new(first, SW, a.input_shape.w, S::LANES);
-            }
-        }
-    }
-    // SAFETY: loads are inside by the caller's word, or cut to the span that is.
+) {
+    // SAFETY: loads lie in the input by the caller's word, or are masked to the lanes that do.
     unsafe {
         let mut acc = [[s.splat(*plane.weights); NV]; OH];
         for iy in 0..(OH - 1) * SH + K {
-            // One row's inputs, a vector for each kernel column: zeros where the row is padding.
+            let row =
+                plane.input.wrapping_add((y * SH + iy).wrapping_mul(plane.input_row)).wrapping_offset(columns.start);
+            let valid = ROWS || plane.rows.has(y * SH + iy);
+            // A vector for each kernel column.
             let mut inputs = [[s.splat(0.0); NV]; K];
-            if let Some(row) = plane.row(y * SH + iy) {
-                for v in 0..NV {
-                    if INSIDE && SW == 2 {
-                        for pair in 0..K.div_ceil(2) {
-                            let p = row.wrapping_offset(start).wrapping_add(2 * (v * S::LANES + pair));
-                            let (even, odd) = s.load_pairs(p);
-                            inputs[2 * pair][v] = even;
-                            if 2 * pair + 1 < K {
-                                inputs[2 * pair + 1][v] = odd;
-                            }
-                        }
+            for v in 0..NV {
+                for kx in (0..K).step_by(SW) {
+                    let p = row.wrapping_add(v * S::LANES * SW + kx * a.dilation[1]);
+                    let first = load::<S, COLUMNS>(s, p, s.mask_if(valid, columns.lanes[v][kx]));
+                    if SW == 1 {
+                        inputs[kx][v] = first;
                     } else {
-                        for kx in 0..K {
-                            inputs[kx][v] = if INSIDE {
-                                s.load(row.wrapping_offset(start).wrapping_add(v * S::LANES + kx * a.dilation[1]))
-                            } else {
-                                let Span { start, from, to } = spans[v][kx];
-                                load_span::<S>(s, row.wrapping_offset(start), SW, from, to)
-                            };
+                        let p = p.wrapping_add(S::LANES);
+                        let more = load::<S, COLUMNS>(s, p, s.mask_if(valid, columns.more[v][kx]));
+                        let (even, odd) = s.unzip(first, more);
+                        inputs[kx][v] = even;
+                        if kx + 1 < K {
+                            inputs[kx + 1][v] = odd;
                         }
                     }
                 }
@@ -225,20 +265,19 @@ unsafe fn rows_of<
                 }
             }
         }
-        acc
+        for oy in 0..OH {
+            for v in 0..NV {
+                let x = columns.x + v * S::LANES;
+                plane.finish::<S>(s, a, y + oy, x, columns.outputs[v], COLUMNS, acc[oy][v]);
+            }
+        }
     }
 }
 
 #[inline(always)]
-unsafe fn load_span<S: Simd>(s: S, p: *const f32, step: usize, from: usize, to: usize) -> S::V {
+unsafe fn load<S: Simd, const INSIDE: bool>(s: S, p: *const f32, mask: S::Mask) -> S::V {
     // SAFETY: the caller vouches for the lanes.
-    unsafe {
-        if step == 1 {
-            s.load_range(p, from, to)
-        } else {
-            s.load_strided(p, step, from, to)
-        }
-    }
+    unsafe { if INSIDE { s.load(p) } else { s.load_masked(p, mask) } }
 }
 
 /// Any taps, stride, dilation and multiplier: `OH` rows by one vector.
@@ -260,15 +299,15 @@ pub(super) unsafe fn any<S: Simd, const OH: usize>(s: S, a: &DepthwiseArgs) {
                         let inside = start >= 0 && start as usize + reach < a.input_shape.w;
                         // SAFETY: `inside` says that every load lies in its row; `taps` guards the others.
                         unsafe {
-                            let acc = if inside && sw == 1 {
-                                taps::<S, OH, true>(s, a, &plane, y, start)
-                            } else {
-                                taps::<S, OH, false>(s, a, &plane, y, start)
+                            let acc = match (sw, inside) {
+                                (1, true) => taps::<S, OH, true, true>(s, a, &plane, y, start),
+                                (1, false) => taps::<S, OH, true, false>(s, a, &plane, y, start),
+                                _ => taps::<S, OH, false, false>(s, a, &plane, y, start),
                             };
+                            let mask = s.mask(0, S::LANES.min(width - x));
                             for oy in 0..OH {
                                 if y + oy < rows.outputs {
-                                    let lanes = S::LANES.min(width - x);
-                                    plane.finish::<S>(s, a, y + oy, x, lanes, acc[oy]);
+                                    plane.finish::<S>(s, a, y + oy, x, mask, false, acc[oy]);
                                 }
                             }
                         }
@@ -280,7 +319,7 @@ pub(super) unsafe fn any<S: Simd, const OH: usize>(s: S, a: &DepthwiseArgs) {
 }
 
 #[inline(always)]
-unsafe fn taps<S: Simd, const OH: usize, const INSIDE: bool>(
+unsafe fn taps<S: Simd, const OH: usize, const DENSE: bool, const INSIDE: bool>(
     s: S,
     a: &DepthwiseArgs,
     plane: &Plane,
@@ -288,9 +327,10 @@ unsafe fn taps<S: Simd, const OH: usize, const INSIDE: bool>(
     start: isize,
 ) -> [S::V; OH] {
     let [kh, kw] = a.kernel_size;
-    let sh = super::depthwise::undilated_stride(a.stride[0], a.dilation[0]);
+    let sh = undilated_stride(a.stride[0], a.dilation[0]);
     let mut weights = plane.weights;
-    // SAFETY: loads are inside by the caller's word, or cut to the span that is.
+    // SAFETY: the plane gives only rows that lie in the input; of these, loads are inside, or masked to
+    // the columns that are.
     unsafe {
         let mut acc = [s.splat(*weights); OH];
         for ky in 0..kh {
@@ -305,11 +345,11 @@ unsafe fn taps<S: Simd, const OH: usize, const INSIDE: bool>(
                 weights = weights.wrapping_add(1);
                 let k = s.splat(*weights);
                 let first = start + (kx * a.dilation[1]) as isize;
-                let Span { from, to, .. } = Span::new(first, a.stride[1], a.input_shape.w, S::LANES);
+                let mask = in_row(s, first, if DENSE { 1 } else { a.stride[1] }, a.input_shape.w);
                 for oy in 0..OH {
-                    let v = match rows[oy] {
-                        Some(row) if INSIDE => s.load(row.wrapping_offset(first)),
-                        Some(row) => load_span::<S>(s, row.wrapping_offset(first), a.stride[1], from, to),
+                    let v = match rows[oy].map(|row| row.wrapping_offset(first)) {
+                        Some(p) if DENSE => load::<S, INSIDE>(s, p, mask),
+                        Some(p) => s.load_strided(p, a.stride[1], mask),
                         None => s.splat(0.0),
                     };
                     acc[oy] = s.mul_add(v, k, acc[oy]);

@@ -18,6 +18,7 @@
 //! The shape of these loops matters: written as one nest with a condition per tap, LLVM leaves the
 //! accumulators in memory.
 
+use super::activation::clamp;
 use super::depthwise::{DepthwiseArgs, Lattice, undilated_stride};
 use super::simd::Simd;
 use crate::tensor::Strides;
@@ -37,6 +38,14 @@ struct Interior {
     column: usize,
 }
 
+impl Interior {
+    /// The patch from point (`y`, `x`) on.
+    #[inline(always)]
+    fn new(grid: &Grid, y: usize, x: usize) -> Self {
+        Self { first: grid.point(y, x), row: grid.input_row, column: grid.input_column }
+    }
+}
+
 impl Patch for Interior {
     #[inline(always)]
     fn at(&self, iy: usize, ix: usize) -> *const f32 {
@@ -54,6 +63,20 @@ struct Border<const IW: usize, const POINTS: usize> {
     points: [*const f32; POINTS],
     rows: usize,
     columns: usize,
+}
+
+impl<const IW: usize, const POINTS: usize> Border<IW, POINTS> {
+    /// The patch of `height` rows from point (`y`, `x`) on, for that many rows and columns of outputs.
+    #[inline(always)]
+    fn new(grid: &Grid, y: usize, x: usize, height: usize, outputs: [usize; 2], zeros: *const f32) -> Self {
+        let mut points = [zeros; POINTS];
+        for iy in (0..height).filter(|iy| grid.rows.has(y + iy)) {
+            for ix in (0..IW).filter(|ix| grid.columns.has(x + ix)) {
+                points[iy * IW + ix] = grid.point(y + iy, x + ix);
+            }
+        }
+        Self { points, rows: outputs[0], columns: outputs[1] }
+    }
 }
 
 impl<const IW: usize, const POINTS: usize> Patch for Border<IW, POINTS> {
@@ -115,8 +138,8 @@ impl Grid {
         self.input.wrapping_add(y.wrapping_mul(self.input_row)).wrapping_add(x.wrapping_mul(self.input_column))
     }
 
-    /// The accumulators of output (`y`, `x`), lanes `from..to` of the vector at channel `c` → residual →
-    /// clamp → output.
+    /// The accumulators of output (`y`, `x`), the vector at channel `c`, its selected lanes → residual → clamp →
+    /// output.
     #[inline(always)]
     #[allow(clippy::too_many_arguments, reason = "inlined: these are the loop's variables")]
     unsafe fn finish<S: Simd, const FULL: bool>(
@@ -126,8 +149,7 @@ impl Grid {
         y: usize,
         x: usize,
         c: usize,
-        from: usize,
-        to: usize,
+        mask: S::Mask,
         acc: S::V,
     ) {
         let mut v = acc;
@@ -135,11 +157,11 @@ impl Grid {
         unsafe {
             if let Some(residual) = self.residual {
                 let p = residual.wrapping_add(y * self.residual_row + x * self.residual_column + c);
-                v = s.add(v, load::<S, FULL>(s, p, from, to));
+                v = s.add(v, load::<S, FULL>(s, p, mask));
             }
-            v = s.min(s.splat(a.max), s.max(s.splat(a.min), v));
+            v = clamp(s, v, s.splat(a.min), s.splat(a.max));
             let p = self.output.wrapping_add(y * self.output_row + x * self.output_column + c);
-            if FULL { s.store(p, v) } else { s.store_range(p, from, to, v) }
+            if FULL { s.store(p, v) } else { s.store_masked(p, mask, v) }
         }
     }
 }
@@ -179,30 +201,15 @@ pub(super) unsafe fn fixed<
                     let rows_inside = high == OH && rows.holds(y * SH, ih);
                     for x in (0..columns.outputs).step_by(OW) {
                         let wide = OW.min(columns.outputs - x);
-                        // SAFETY: `Interior` is taken only where the lattices hold every point of the
-                        // tile, `Border` points elsewhere only to zeros.
-                        if rows_inside && wide == OW && columns.holds(x * SW, IW) {
-                            let patch = Interior {
-                                first: grid.point(y * SH, x * SW),
-                                row: grid.input_row,
-                                column: grid.input_column,
-                            };
-                            unsafe {
+                        let inside = rows_inside && wide == OW && columns.holds(x * SW, IW);
+                        // SAFETY: `Interior` is taken only where the lattices hold every point of the tile; `Border`
+                        // holds points of the lattices, and zeros.
+                        unsafe {
+                            if inside {
+                                let patch = Interior::new(&grid, y * SH, x * SW);
                                 channels::<S, _, KH, KW, SH, SW, OH, OW, IW, REUSE>(s, a, &grid, y, x, &patch);
-                            }
-                        } else {
-                            let mut patch =
-                                Border::<IW, POINTS> { points: [a.zeros; POINTS], rows: high, columns: wide };
-                            for iy in 0..ih {
-                                if rows.has(y * SH + iy) {
-                                    for ix in 0..IW {
-                                        if columns.has(x * SW + ix) {
-                                            patch.points[iy * IW + ix] = grid.point(y * SH + iy, x * SW + ix);
-                                        }
-                                    }
-                                }
-                            }
-                            unsafe {
+                            } else {
+                                let patch = Border::<IW, POINTS>::new(&grid, y * SH, x * SW, ih, [high, wide], a.zeros);
                                 channels::<S, _, KH, KW, SH, SW, OH, OW, IW, REUSE>(s, a, &grid, y, x, &patch);
                             }
                         }
@@ -235,31 +242,31 @@ unsafe fn channels<
     patch: &P,
 ) {
     let (first, end) = (a.origin.c, a.origin.c + a.output_shape.c);
+    let all = s.mask(0, S::LANES);
     let panel = (1 + KH * KW) * S::LANES;
     let mut c = first / S::LANES * S::LANES;
     let mut weights = a.weights.wrapping_add(c / S::LANES * panel);
     // SAFETY: channels `c + from .. c + to` lie in the part, and the panels hold all channels.
     unsafe {
         if c < first {
-            let to = S::LANES.min(end - c);
-            tile::<S, P, false, KH, KW, SH, SW, OH, OW, IW, REUSE>(
-                s, a, grid, patch, weights, y, x, c, first - c, to,
-            );
+            let mask = s.mask(first - c, S::LANES.min(end - c));
+            tile::<S, P, false, KH, KW, SH, SW, OH, OW, IW, REUSE>(s, a, grid, patch, weights, y, x, c, mask);
             c += S::LANES;
             weights = weights.wrapping_add(panel);
         }
         while c + S::LANES <= end {
-            tile::<S, P, true, KH, KW, SH, SW, OH, OW, IW, REUSE>(s, a, grid, patch, weights, y, x, c, 0, S::LANES);
+            tile::<S, P, true, KH, KW, SH, SW, OH, OW, IW, REUSE>(s, a, grid, patch, weights, y, x, c, all);
             c += S::LANES;
             weights = weights.wrapping_add(panel);
         }
         if c < end {
-            tile::<S, P, false, KH, KW, SH, SW, OH, OW, IW, REUSE>(s, a, grid, patch, weights, y, x, c, 0, end - c);
+            let mask = s.mask(0, end - c);
+            tile::<S, P, false, KH, KW, SH, SW, OH, OW, IW, REUSE>(s, a, grid, patch, weights, y, x, c, mask);
         }
     }
 }
 
-/// One tile, lanes `from..to` of the vector at channel `c`.
+/// One tile, the selected lanes of the vector at channel `c`: all of them if `FULL`.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "inlined: these are the loop's variables")]
 unsafe fn tile<
@@ -283,8 +290,7 @@ unsafe fn tile<
     y: usize,
     x: usize,
     c: usize,
-    from: usize,
-    to: usize,
+    mask: S::Mask,
 ) {
     // SAFETY: the caller vouches for the lanes, the patch for the addresses.
     unsafe {
@@ -293,7 +299,7 @@ unsafe fn tile<
             let mut row = [s.splat(0.0); IW];
             if REUSE {
                 for ix in 0..IW {
-                    row[ix] = load::<S, FULL>(s, patch.at(iy, ix).wrapping_add(c), from, to);
+                    row[ix] = load::<S, FULL>(s, patch.at(iy, ix).wrapping_add(c), mask);
                 }
             }
             for oy in 0..OH {
@@ -305,7 +311,7 @@ unsafe fn tile<
                             let v = if REUSE {
                                 row[ox * SW + kx]
                             } else {
-                                load::<S, FULL>(s, patch.at(iy, ox * SW + kx).wrapping_add(c), from, to)
+                                load::<S, FULL>(s, patch.at(iy, ox * SW + kx).wrapping_add(c), mask)
                             };
                             acc[oy][ox] = s.mul_add(v, k, acc[oy][ox]);
                         }
@@ -316,7 +322,7 @@ unsafe fn tile<
         for oy in 0..OH {
             for ox in 0..OW {
                 if patch.wanted(oy, ox) {
-                    grid.finish::<S, FULL>(s, a, y + oy, x + ox, c, from, to, acc[oy][ox]);
+                    grid.finish::<S, FULL>(s, a, y + oy, x + ox, c, mask, acc[oy][ox]);
                 }
             }
         }
@@ -324,9 +330,9 @@ unsafe fn tile<
 }
 
 #[inline(always)]
-unsafe fn load<S: Simd, const FULL: bool>(s: S, p: *const f32, from: usize, to: usize) -> S::V {
+unsafe fn load<S: Simd, const FULL: bool>(s: S, p: *const f32, mask: S::Mask) -> S::V {
     // SAFETY: the caller vouches for the lanes.
-    unsafe { if FULL { s.load(p) } else { s.load_range(p, from, to) } }
+    unsafe { if FULL { s.load(p) } else { s.load_masked(p, mask) } }
 }
 
 /// Any taps, stride, dilation and multiplier: one row of `OW` outputs at a time, inputs from memory.
@@ -346,15 +352,14 @@ pub(super) unsafe fn any<S: Simd, const OW: usize>(s: S, a: &DepthwiseArgs) {
                 for y in 0..rows.outputs {
                     for x in (0..columns.outputs).step_by(OW) {
                         let wide = OW.min(columns.outputs - x);
-                        let inside = wide == OW
-                            && rows.holds(y * sh, kh)
-                            && columns.holds(x * sw, (OW - 1) * sw + kw);
+                        let inside = wide == OW && rows.holds(y * sh, kh) && columns.holds(x * sw, (OW - 1) * sw + kw);
                         let mut c = first / S::LANES * S::LANES;
                         while c < end {
                             let from = first.saturating_sub(c);
                             let to = S::LANES.min(end - c);
                             let full = to - from == S::LANES;
-                            let at = At { y: y * sh, x: x * sw, sw, c, from, to };
+                            let mask = s.mask(from, to);
+                            let at = At { y: y * sh, x: x * sw, sw, c, lanes: to, mask };
                             // SAFETY: channels `c + from .. c + to` lie in the part; `inside` says that
                             // every point lies in the input, and without it each is looked up.
                             unsafe {
@@ -368,7 +373,7 @@ pub(super) unsafe fn any<S: Simd, const OW: usize>(s: S, a: &DepthwiseArgs) {
                                 };
                                 for ox in 0..OW {
                                     if ox < wide {
-                                        grid.finish::<S, false>(s, a, y, x + ox, c, from, to, acc[ox]);
+                                        grid.finish::<S, false>(s, a, y, x + ox, c, mask, acc[ox]);
                                     }
                                 }
                             }
@@ -383,13 +388,14 @@ pub(super) unsafe fn any<S: Simd, const OW: usize>(s: S, a: &DepthwiseArgs) {
 
 /// A row of outputs: its first point, and the lanes of one vector of channels.
 #[derive(Clone, Copy)]
-struct At {
+struct At<M> {
     y: usize,
     x: usize,
     sw: usize,
     c: usize,
-    from: usize,
-    to: usize,
+    /// The lanes of the vector up to the part's last channel.
+    lanes: usize,
+    mask: M,
 }
 
 /// The accumulators of `OW` outputs. `REPEAT`: several output channels share an input channel.
@@ -398,12 +404,12 @@ unsafe fn taps<S: Simd, const OW: usize, const INSIDE: bool, const FULL: bool, c
     s: S,
     a: &DepthwiseArgs,
     grid: &Grid,
-    at: At,
+    at: At<S::Mask>,
 ) -> [S::V; OW] {
     let [kh, kw] = a.kernel_size;
     let mut weights = a.weights.wrapping_add(at.c * (1 + kh * kw));
     let channel = at.c / a.multiplier;
-    let channels = (at.c + at.to - 1) / a.multiplier - channel + 1;
+    let channels = (at.c + at.lanes - 1) / a.multiplier - channel + 1;
     let index = s.repeated(at.c % a.multiplier, a.multiplier);
     // SAFETY: the caller vouches for the lanes; points outside of the input are replaced by zeros.
     unsafe {
@@ -420,11 +426,7 @@ unsafe fn taps<S: Simd, const OW: usize, const INSIDE: bool, const FULL: bool, c
                     } else {
                         a.zeros
                     };
-                    let v = if REPEAT {
-                        s.load_repeated(p, channels, index)
-                    } else {
-                        load::<S, FULL>(s, p, at.from, at.to)
-                    };
+                    let v = if REPEAT { s.load_repeated(p, channels, index) } else { load::<S, FULL>(s, p, at.mask) };
                     acc[ox] = s.mul_add(v, k, acc[ox]);
                 }
             }

@@ -9,7 +9,11 @@ use crate::error::Error;
 use crate::tensor::{Layout, Shape, Strides};
 
 /// Shape and strides of an array whose axes are in `layout`'s order.
-fn logical(layout: Layout, (n, a, b, c): (usize, usize, usize, usize), strides: &[isize]) -> Result<(Shape, Strides), Error> {
+fn logical(
+    layout: Layout,
+    (n, a, b, c): (usize, usize, usize, usize),
+    strides: &[isize],
+) -> Result<(Shape, Strides), Error> {
     let mut steps = [0; 4];
     for ((step, &stride), extent) in steps.iter_mut().zip(strides).zip([n, a, b, c]) {
         // The stride of an axis of at most one element is never used, and may be anything.

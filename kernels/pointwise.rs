@@ -10,6 +10,7 @@
 //! Accumulators start at the bias and never leave their registers: every output is one chain of
 //! multiply-adds over ascending channels.
 
+use super::activation::clamp;
 use super::simd::Simd;
 use crate::tensor::{Shape, Strides};
 
@@ -121,16 +122,13 @@ unsafe fn finish_row<S: Simd, const NV: usize>(s: S, a: &PointwiseArgs, acc: [S:
                 if let Some(residual) = residual {
                     y = s.add(y, s.load(residual));
                 }
-                s.store(p, s.min(max, s.max(min, y)));
+                s.store(p, clamp(s, y, min, max));
             } else {
-                let from = r.from.saturating_sub(at).min(S::LANES);
-                let to = r.to.saturating_sub(at).min(S::LANES);
-                if from < to {
-                    if let Some(residual) = residual {
-                        y = s.add(y, s.load_range(residual, from, to));
-                    }
-                    s.store_range(p, from, to, s.min(max, s.max(min, y)));
+                let mask = s.mask(r.from.saturating_sub(at), r.to.saturating_sub(at).min(S::LANES));
+                if let Some(residual) = residual {
+                    y = s.add(y, s.load_masked(residual, mask));
                 }
+                s.store_masked(p, mask, clamp(s, y, min, max));
             }
         }
     }
@@ -162,7 +160,7 @@ pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
     let nr = 2 * S::LANES;
     let end = a.channel + a.shape.c;
     // Rows a multiple of 4 KB apart share their L1 sets: taller tiles would evict themselves.
-    let rows = if a.input_strides.w % 1024 == 0 { MR.min(8) } else { MR };
+    let rows = if a.input_strides.w.is_multiple_of(1024) { MR.min(8) } else { MR };
     let block = (BLOCK_BYTES / (4 * a.depth.max(1))).max(rows);
     for n in 0..a.shape.n {
         for run in 0..runs.runs {
@@ -304,7 +302,7 @@ unsafe fn channels<S: Simd, const MR: usize, const NV: usize, const FULL: bool>(
     rows: core::ops::Range<usize>,
     r: &Results,
 ) {
-    let last = r.to - (NV - 1) * S::LANES;
+    let last = s.mask(0, r.to - (NV - 1) * S::LANES);
     // SAFETY: the caller vouches for the pixels; the panel holds 1 + depth rows of MR weights.
     unsafe {
         let mut acc = [[s.splat(0.0); NV]; MR];
@@ -317,7 +315,7 @@ unsafe fn channels<S: Simd, const MR: usize, const NV: usize, const FULL: bool>(
             let mut p = [s.splat(0.0); NV];
             for v in 0..NV {
                 let at = x.wrapping_add(v * S::LANES);
-                p[v] = if FULL || v + 1 < NV { s.load(at) } else { s.load_range(at, 0, last) };
+                p[v] = if FULL || v + 1 < NV { s.load(at) } else { s.load_masked(at, last) };
             }
             for i in 0..MR {
                 let w = s.splat(*k.wrapping_add(i));

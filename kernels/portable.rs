@@ -35,6 +35,8 @@ super::family! {
 
 impl Simd for Portable {
     type V = f32x8;
+    /// From this lane to before that one.
+    type Mask = (usize, usize);
     type Index = [usize; 8];
     const LANES: usize = 8;
     const ISA: Isa = Isa::Portable;
@@ -85,23 +87,33 @@ impl Simd for Portable {
         f32x8::new(unsafe { p.cast::<[f32; 8]>().read_unaligned() })
     }
     #[inline(always)]
-    unsafe fn load_range(self, p: *const f32, from: usize, to: usize) -> f32x8 {
-        // SAFETY: as the caller's.
-        unsafe { self.load_strided(p, 1, from, to) }
+    fn mask(self, from: usize, to: usize) -> (usize, usize) {
+        debug_assert!(to <= 8);
+        (from, to)
     }
     #[inline(always)]
-    unsafe fn load_strided(self, p: *const f32, step: usize, from: usize, to: usize) -> f32x8 {
+    fn mask_if(self, condition: bool, mask: (usize, usize)) -> (usize, usize) {
+        if condition { mask } else { (0, 0) }
+    }
+    #[inline(always)]
+    unsafe fn load_masked(self, p: *const f32, mask: (usize, usize)) -> f32x8 {
+        // SAFETY: as the caller's.
+        unsafe { self.load_strided(p, 1, mask) }
+    }
+    #[inline(always)]
+    unsafe fn load_strided(self, p: *const f32, step: usize, (from, to): (usize, usize)) -> f32x8 {
         let mut lanes = [0.0; 8];
         for (i, lane) in lanes.iter_mut().enumerate().take(to).skip(from) {
-            // SAFETY: the caller vouches for the lanes of the range.
+            // SAFETY: the caller vouches for the selected lanes.
             *lane = unsafe { *p.wrapping_add(i * step) };
         }
         f32x8::new(lanes)
     }
     #[inline(always)]
-    unsafe fn load_pairs(self, p: *const f32) -> (f32x8, f32x8) {
-        // SAFETY: the caller vouches for the sixteen elements.
-        unsafe { (self.load_strided(p, 2, 0, 8), self.load_strided(p.wrapping_add(1), 2, 0, 8)) }
+    fn unzip(self, a: f32x8, b: f32x8) -> (f32x8, f32x8) {
+        let (a, b) = (a.to_array(), b.to_array());
+        let pick = |odd: usize| core::array::from_fn(|i| if i < 4 { a[2 * i + odd] } else { b[2 * i - 8 + odd] });
+        (f32x8::new(pick(0)), f32x8::new(pick(1)))
     }
     #[inline(always)]
     fn repeated(self, first: usize, times: usize) -> [usize; 8] {
@@ -118,9 +130,9 @@ impl Simd for Portable {
         unsafe { p.cast::<[f32; 8]>().write_unaligned(v.to_array()) }
     }
     #[inline(always)]
-    unsafe fn store_range(self, p: *mut f32, from: usize, to: usize, v: f32x8) {
+    unsafe fn store_masked(self, p: *mut f32, (from, to): (usize, usize), v: f32x8) {
         for (i, &lane) in v.as_array().iter().enumerate().take(to).skip(from) {
-            // SAFETY: the caller vouches for the lanes of the range.
+            // SAFETY: the caller vouches for the selected lanes.
             unsafe { *p.wrapping_add(i) = lane }
         }
     }

@@ -12,6 +12,8 @@ use super::isa::Isa;
 pub(crate) trait Simd: Copy {
     /// A vector of [`LANES`](Self::LANES) `f32`.
     type V: Copy;
+    /// A selection of lanes.
+    type Mask: Copy;
     /// [`LANES`](Self::LANES) lane numbers, for [`load_repeated`](Self::load_repeated).
     type Index: Copy;
     /// `f32` per vector.
@@ -45,21 +47,22 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// They can be read.
     unsafe fn load(self, p: *const f32) -> Self::V;
-    /// Lane `i` from `p + i` for `i` in `from..to`, +0.0 in the others, which are not read.
+    /// Selects lanes `from..to`; none unless `from < to`. `to` may not exceed [`LANES`](Self::LANES).
+    fn mask(self, from: usize, to: usize) -> Self::Mask;
+    /// The mask, or one that selects nothing.
+    fn mask_if(self, condition: bool, mask: Self::Mask) -> Self::Mask;
+    /// Lane `i` from `p + i` where the mask selects it, +0.0 in the other lanes, which are not read.
     ///
     /// # Safety
-    /// Those elements can be read; `to <= LANES`. `p` itself may lie outside of its slice.
-    unsafe fn load_range(self, p: *const f32, from: usize, to: usize) -> Self::V;
-    /// Lane `i` from `p + i * step` for `i` in `from..to`, +0.0 in the others, which are not read.
+    /// The selected elements can be read. `p` itself may lie outside of its slice.
+    unsafe fn load_masked(self, p: *const f32, mask: Self::Mask) -> Self::V;
+    /// Lane `i` from `p + i * step` where the mask selects it, +0.0 in the other lanes, which are not read.
     ///
     /// # Safety
-    /// Those elements can be read; `to <= LANES`. `p` itself may lie outside of its slice.
-    unsafe fn load_strided(self, p: *const f32, step: usize, from: usize, to: usize) -> Self::V;
-    /// The even and the odd elements of the `2 * LANES` at `p`.
-    ///
-    /// # Safety
-    /// They can be read.
-    unsafe fn load_pairs(self, p: *const f32) -> (Self::V, Self::V);
+    /// The selected elements can be read. `p` itself may lie outside of its slice.
+    unsafe fn load_strided(self, p: *const f32, step: usize, mask: Self::Mask) -> Self::V;
+    /// The even and the odd elements of two vectors one after the other.
+    fn unzip(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
     /// Lane numbers `(first + i) / times - first / times`: which of the consecutive elements each lane
     /// takes when every element serves `times` lanes, the `first` lanes left out.
     fn repeated(self, first: usize, times: usize) -> Self::Index;
@@ -73,11 +76,11 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// They can be written.
     unsafe fn store(self, p: *mut f32, v: Self::V);
-    /// Writes lane `i` of `v` to `p + i` for `i` in `from..to`, and nothing else.
+    /// Writes lane `i` of `v` to `p + i` where the mask selects it, and nothing else.
     ///
     /// # Safety
-    /// Those elements can be written; `to <= LANES`. `p` itself may lie outside of its slice.
-    unsafe fn store_range(self, p: *mut f32, from: usize, to: usize, v: Self::V);
+    /// The selected elements can be written. `p` itself may lie outside of its slice.
+    unsafe fn store_masked(self, p: *mut f32, mask: Self::Mask, v: Self::V);
     /// Asks the cache for the line at `p`: a hint, which reads nothing.
     fn prefetch(self, p: *const f32);
 }

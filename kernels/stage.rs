@@ -166,9 +166,7 @@ impl DepthwiseStage {
             min: self.epilogue.min,
             max: self.epilogue.max,
         };
-        let Entry::Depthwise(entry) = self.kernel.kernel.entry else {
-            unreachable!("built from a depthwise kernel")
-        };
+        let Entry::Depthwise(entry) = self.kernel.kernel.entry else { unreachable!("built from a depthwise kernel") };
         // SAFETY: `Available` proves the instruction set; the views hold their elements; channels, strides
         // and positions were asserted above, the taps and the packing when the stage was built.
         unsafe { entry(&args) }
@@ -202,7 +200,8 @@ impl PointwiseStage {
     ) -> Result<Self, Error> {
         assert_eq!((weights.len(), bias.len()), (in_channels * out_channels, out_channels));
         let info = kernel.info();
-        let mut packed = AlignedBuf::zeroed(panels(info, out_channels).map(|(_, width)| width * (1 + in_channels)).sum())?;
+        let mut packed =
+            AlignedBuf::zeroed(panels(info, out_channels).map(|(_, width)| width * (1 + in_channels)).sum())?;
         // Per panel of output channels: the bias, then a row of weights for each input channel.
         let mut rest = packed.as_mut_slice();
         for (first, width) in panels(info, out_channels) {
@@ -258,9 +257,7 @@ impl PointwiseStage {
             min: self.epilogue.min,
             max: self.epilogue.max,
         };
-        let Entry::Pointwise(entry) = self.kernel.kernel.entry else {
-            unreachable!("built from a pointwise kernel")
-        };
+        let Entry::Pointwise(entry) = self.kernel.kernel.entry else { unreachable!("built from a pointwise kernel") };
         // SAFETY: `Available` proves the instruction set; the views hold their elements; shapes and strides
         // were asserted above, the packing when the stage was built.
         unsafe { entry(&args) }

@@ -18,8 +18,8 @@ pub(super) unsafe fn sweep<S: Simd>(s: S, curve: Curve, p: *mut f32, n: usize) {
             i += S::LANES;
         }
         if i < n {
-            let at = p.add(i);
-            s.store_range(at, 0, n - i, curve.apply(s, s.load_range(at, 0, n - i)));
+            let (at, mask) = (p.add(i), s.mask(0, n - i));
+            s.store_masked(at, mask, curve.apply(s, s.load_masked(at, mask)));
         }
     }
 }

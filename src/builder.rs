@@ -21,6 +21,7 @@ struct Common<'a> {
     window: Window,
     layout: Layout,
     isa: Option<Isa>,
+    /// Those asked for, at the index of their operation.
     kernels: [Option<&'a str>; 2],
 }
 
@@ -48,27 +49,34 @@ impl<'a> Common<'a> {
         }
     }
 
-    /// The kernel asked for by name, if it is of that operation.
-    fn asked(&self, isa: Isa, operation: Operation) -> Result<Option<Available>, Error> {
-        let mut found = None;
+    /// Fails if a kernel was asked for that a plan of these operations does not have.
+    fn check_kernels(&self, operations: &[Operation]) -> Result<(), Error> {
         for name in self.kernels.into_iter().flatten() {
-            let kernel = kernels::table()
-                .find(|kernel| kernel.info.name == name)
-                .ok_or_else(|| Error::UnknownKernel { name: name.into() })?;
-            let name = kernel.info.name;
-            if kernel.info.isa != isa {
-                let why = format!("the plan is for {isa}: name that instruction set as well");
-                return Err(Error::KernelDoesNotFit { name, why });
+            let kernel = kernels::table().find(|kernel| kernel.info.name == name);
+            let info = kernel.ok_or_else(|| Error::UnknownKernel { name: name.into() })?.info;
+            if !operations.contains(&info.operation) {
+                let why = format!("the plan has no {:?} stage", info.operation);
+                return Err(Error::KernelDoesNotFit { name: info.name, why });
             }
-            if kernel.info.layout != self.layout {
+            if info.layout != self.layout {
                 let why = format!("the plan is for {}", self.layout);
-                return Err(Error::KernelDoesNotFit { name, why });
-            }
-            if kernel.info.operation == operation {
-                found = kernels::available(isa).find(|available| available.info().name == name);
+                return Err(Error::KernelDoesNotFit { name: info.name, why });
             }
         }
-        Ok(found)
+        Ok(())
+    }
+
+    /// The kernel of that operation asked for by name.
+    fn asked(&self, isa: Isa, operation: Operation) -> Result<Option<Available>, Error> {
+        let Some(name) = self.kernels[operation as usize] else { return Ok(None) };
+        let kernel = self.kernels_of(isa, operation).find(|kernel| kernel.info().name == name);
+        if kernel.is_none() {
+            let listed = kernels::table().find(|kernel| kernel.info.name == name);
+            let name = listed.ok_or_else(|| Error::UnknownKernel { name: name.into() })?.info.name;
+            let why = format!("the plan is for {isa}: give the builder that kernel's instruction set");
+            return Err(Error::KernelDoesNotFit { name, why });
+        }
+        Ok(kernel)
     }
 
     fn depthwise_kernel(&self, isa: Isa, multiplier: usize) -> Result<Available, Error> {
@@ -112,10 +120,8 @@ impl<'a> Common<'a> {
 }
 
 /// The window of the classic module: 3×3, stride 1, padding 1.
-const CLASSIC: Window = Window {
-    taps: Taps { kernel_size: [3, 3], stride: [1, 1], dilation: [1, 1] },
-    padding: Padding::symmetric(1, 1),
-};
+const CLASSIC: Window =
+    Window { taps: Taps { kernel_size: [3, 3], stride: [1, 1], dilation: [1, 1] }, padding: Padding::symmetric(1, 1) };
 
 const DEPTHWISE: Names = Names {
     weights: "the depthwise weights",
@@ -127,13 +133,11 @@ const POINTWISE: Names = Names {
     weights_hint: "give them with `weights`, or `pointwise_weights` of a separable convolution",
     bias: "the pointwise bias",
 };
-const STANDARD: Names =
-    Names { weights: "the weights", weights_hint: "give them with `weights`", bias: "the bias" };
+const STANDARD: Names = Names { weights: "the weights", weights_hint: "give them with `weights`", bias: "the bias" };
 
 fn check_activation(activation: Activation) -> Result<(), Error> {
     match activation {
-        // Written so that NaN fails.
-        Activation::Clamp { min, max } if !(min <= max) => Err(Error::Clamp { min, max }),
+        Activation::Clamp { min, max } if min > max || min.is_nan() || max.is_nan() => Err(Error::Clamp { min, max }),
         Activation::LeakyRelu { slope } if !slope.is_finite() => {
             Err(Error::NotFinite { what: "the slope of the leaky ReLU", value: slope })
         }
@@ -175,8 +179,8 @@ macro_rules! setters {
         /// One kernel of [`kernels`](crate::kernels()), by name, instead of the one that would be chosen: to
         /// test or to measure it. Its instruction set must be the plan's.
         pub fn kernel(mut self, name: &'a str) -> Self {
-            let stage = usize::from(name.starts_with("pw_"));
-            self.common.kernels[stage] = Some(name);
+            let operation = if name.starts_with("pw_") { Operation::Pointwise } else { Operation::Depthwise };
+            self.common.kernels[operation as usize] = Some(name);
             self
         }
     };
@@ -270,6 +274,7 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
     /// asked for is not available.
     pub fn build(&self) -> Result<DepthwiseConv2d, Error> {
         self.common.window.check()?;
+        self.common.check_kernels(&[Operation::Depthwise])?;
         check_activation(self.activation)?;
         let outputs = multiplied(self.channels, self.multiplier)?;
         let taps = self.common.window.taps;
@@ -324,12 +329,12 @@ impl<'a> PointwiseConv2dBuilder<'a> {
         check_channels(self.in_channels, "the number of input channels")?;
         check_channels(self.out_channels, "the number of output channels")?;
         check_activation(self.activation)?;
+        self.common.check_kernels(&[Operation::Pointwise])?;
         let folded = self.parameters.fold(POINTWISE, self.out_channels, self.in_channels, [1, 1])?;
         let isa = self.common.isa()?;
         let kernel = self.common.pointwise_kernel(isa, self.out_channels)?;
         let (inputs, outputs) = (self.in_channels, self.out_channels);
-        let stage =
-            PointwiseStage::new(kernel, inputs, outputs, &folded.weights, &folded.bias, self.activation)?;
+        let stage = PointwiseStage::new(kernel, inputs, outputs, &folded.weights, &folded.bias, self.activation)?;
         Ok(PointwiseConv2d {
             engine: Engine {
                 isa,
@@ -371,6 +376,7 @@ impl<'a> Conv2dBuilder<'a> {
         check_channels(self.in_channels, "the number of input channels")?;
         check_channels(self.out_channels, "the number of output channels")?;
         check_activation(self.activation)?;
+        self.common.check_kernels(&[Operation::Pointwise])?;
         let (inputs, outputs) = (self.in_channels, self.out_channels);
         let [kh, kw] = self.common.window.taps.kernel_size;
         let folded = self.parameters.fold(STANDARD, outputs, inputs, [kh, kw])?;
@@ -378,8 +384,7 @@ impl<'a> Conv2dBuilder<'a> {
         let kernel = self.common.pointwise_kernel(isa, outputs)?;
         // `fold` found that the product of these fits.
         let gathered = kh * kw * inputs;
-        let stage =
-            PointwiseStage::new(kernel, gathered, outputs, &folded.weights, &folded.bias, self.activation)?;
+        let stage = PointwiseStage::new(kernel, gathered, outputs, &folded.weights, &folded.bias, self.activation)?;
         Ok(Conv2d {
             engine: Engine {
                 isa,
@@ -494,6 +499,7 @@ impl<'a> SeparableConv2dBuilder<'a> {
         self.common.window.check()?;
         check_channels(self.out_channels, "the number of output channels")?;
         self.activations.into_iter().try_for_each(check_activation)?;
+        self.common.check_kernels(&[Operation::Depthwise, Operation::Pointwise])?;
         let (inputs, outputs) = (self.in_channels, self.out_channels);
         let between = multiplied(inputs, self.multiplier)?;
         if self.biased && self.pointwise.bias.is_none() && self.pointwise.batch_norm.is_none() {

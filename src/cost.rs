@@ -35,17 +35,10 @@ pub struct Comparison {
 
 impl Cost {
     /// A convolution from `inputs` to `outputs` channels, each output reading `depth` of the inputs.
-    pub(crate) fn of(
-        window: &Window,
-        input: Shape,
-        output: Shape,
-        depth: usize,
-        biases: usize,
-    ) -> Result<Cost, Error> {
+    pub(crate) fn of(window: &Window, input: Shape, output: Shape, depth: usize, biases: usize) -> Result<Cost, Error> {
         let [kh, kw] = window.taps.kernel_size;
-        let product = |factors: &[usize]| {
-            factors.iter().try_fold(1u64, |product, &factor| product.checked_mul(factor as u64))
-        };
+        let product =
+            |factors: &[usize]| factors.iter().try_fold(1u64, |product, &factor| product.checked_mul(factor as u64));
         let cost = || {
             let weights = product(&[output.c, depth, kh, kw])?;
             let parameters = weights.checked_add(biases as u64)?;

@@ -253,8 +253,7 @@ impl Engine {
             images = range.n.clone();
             origin.n = 0;
         }
-        for (what, shape) in
-            [("output", Some(output.shape())), ("residual", residual.map(|residual| residual.shape()))]
+        for (what, shape) in [("output", Some(output.shape())), ("residual", residual.map(|residual| residual.shape()))]
         {
             if let Some(found) = shape.filter(|&found| found != part) {
                 return Err(Error::Shape { what, expected: part, found });

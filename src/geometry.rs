@@ -117,7 +117,11 @@ impl Window {
         let window = bounded(kernel.checked_mul(dilation))? - dilation + 1;
         let (before, after) = match self.padding {
             Padding::Explicit { top, left, bottom, right } => {
-                if i == 0 { (top, bottom) } else { (left, right) }
+                if i == 0 {
+                    (top, bottom)
+                } else {
+                    (left, right)
+                }
             }
             Padding::Valid => (0, 0),
             Padding::SameUpper | Padding::SameLower => {

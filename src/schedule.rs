@@ -111,10 +111,7 @@ pub(crate) fn run<'a>(
     let index = ((grains * first + tasks / 2) / tasks).clamp(1, grains - 1) * grain_along;
     let (a, b) = part.split(axis, index)?;
     let (scratch_a, scratch_b) = scratch.split_at_mut(scratch.len() / tasks * first);
-    join(
-        || run(a, grain, first, scratch_a, leaf),
-        || run(b, grain, tasks - first, scratch_b, leaf),
-    )
+    join(|| run(a, grain, first, scratch_a, leaf), || run(b, grain, tasks - first, scratch_b, leaf))
 }
 
 fn axis_to_split(shape: Shape, grain: Grain, tasks: usize) -> Option<(Axis, usize)> {

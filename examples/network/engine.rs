@@ -1,0 +1,504 @@
+//! Runs a network on the public API of `depthwise`: builds a plan for every convolution, decides once
+//! where every tensor lies in memory, then runs.
+//!
+//! Layers that belong together become one step:
+//! * a depthwise convolution whose only reader is a pointwise one: a `SeparableConv2d`;
+//! * a convolution without activation whose only reader is an `add`: it runs with the other operand as
+//!   its residual, and the addition's activation becomes its own.
+
+use std::path::Path;
+
+use depthwise::{
+    Axis, Conv2d, DepthwiseConv2d, Description, Isa, Layout, Padding, Parallelism, PointwiseConv2d, SeparableConv2d,
+    Shape, TensorView, TensorViewMut, Workspace,
+};
+
+use crate::arch::{self, Activation, Arch, Conv, ConvKind, Layer, Op, Result, ValueId};
+use crate::files::{self, Tensors};
+use crate::ops::{self, Operand};
+
+type PlanResult<T> = std::result::Result<T, depthwise::Error>;
+
+/// The most memory, in f32 elements, that all tensors together may take (2 GiB).
+const MAX_ELEMENTS: usize = 1 << 29;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub layout: Layout,
+    /// `None`: what the crate chooses.
+    pub isa: Option<Isa>,
+}
+
+/// A network ready to run. It never changes: threads may share it, each with a [`Scratch`] of its own.
+pub struct Network {
+    pub arch: Arch,
+    pub layout: Layout,
+    pub steps: Vec<Step>,
+    /// For each value, the slot that holds it; the input (value 0) stays with the caller.
+    slot_of: Vec<usize>,
+    /// The length of each slot.
+    slots: Vec<usize>,
+}
+
+/// One or several layers that run as one.
+pub struct Step {
+    /// The names of its layers.
+    pub name: String,
+    work: Work,
+    inputs: Vec<ValueId>,
+    /// What a convolution adds to its result.
+    residual: Option<ValueId>,
+    output: ValueId,
+}
+
+enum Work {
+    /// One plan per group of channels; nearly always a single one.
+    Convolution(Vec<Plan>),
+    /// Any other op of the layer with this index.
+    Layer(usize),
+}
+
+enum Plan {
+    Depthwise(DepthwiseConv2d),
+    Pointwise(PointwiseConv2d),
+    Separable(SeparableConv2d),
+    Standard(Conv2d),
+}
+
+/// The memory of a run, used again by the next.
+pub struct Scratch {
+    slots: Vec<Vec<f32>>,
+    workspace: Workspace,
+}
+
+impl Network {
+    /// Builds the network of a folder with `arch.json` and `model.safetensors`.
+    pub fn load(folder: &Path, options: Options) -> Result<Self> {
+        let (arch_path, weights_path) = (folder.join("arch.json"), folder.join("model.safetensors"));
+        let in_file = |path: &Path, error: String| format!("{}: {error}", path.display());
+        let arch = Arch::parse(&files::read_text(&arch_path)?).map_err(|error| in_file(&arch_path, error))?;
+        let bytes = files::read(&weights_path)?;
+        let weights = Tensors::parse(&bytes).map_err(|error| in_file(&weights_path, error))?;
+        Self::build(arch, &weights, options).map_err(|error| in_file(folder, error))
+    }
+
+    pub fn build(arch: Arch, weights: &Tensors, options: Options) -> Result<Self> {
+        let mut steps = Vec::new();
+        for group in fuse(&arch) {
+            steps.push(group.build(&arch, weights, options)?);
+        }
+        let (slot_of, slots) = place(&arch, &steps)?;
+        Ok(Self { arch, layout: options.layout, steps, slot_of, slots })
+    }
+
+    pub fn scratch(&self) -> Result<Scratch> {
+        let slot = |&length: &usize| {
+            let mut slot = Vec::new();
+            slot.try_reserve_exact(length)
+                .map_err(|_| format!("there is no memory for a tensor of {length} elements"))?;
+            slot.resize(length, 0.0);
+            Ok(slot)
+        };
+        let slots = self.slots.iter().map(slot).collect::<Result<_>>()?;
+        Ok(Scratch { slots, workspace: Workspace::new() })
+    }
+
+    /// Brings an input from NCHW order into the network's layout.
+    pub fn arrange(&self, image: &[f32]) -> Vec<f32> {
+        ops::relayout(image, self.arch.input.shape, Layout::Nchw, self.layout)
+    }
+
+    /// Brings an output of [`Network::run`] into NCHW order.
+    pub fn nchw_output(&self, output: &[f32]) -> Vec<f32> {
+        ops::relayout(output, self.arch.shape(self.arch.output), self.layout, Layout::Nchw)
+    }
+
+    /// Computes the output for one input, both in the network's layout. `after_step` hears of every
+    /// step that has ended.
+    pub fn run<'s>(
+        &self,
+        scratch: &'s mut Scratch,
+        input: &[f32],
+        parallelism: Parallelism,
+        mut after_step: impl FnMut(usize),
+    ) -> Result<&'s [f32]> {
+        let expected = ops::len(self.arch.input.shape);
+        if input.len() != expected {
+            return Err(format!("the input has {} elements, the network reads {expected}", input.len()));
+        }
+        for (index, step) in self.steps.iter().enumerate() {
+            // Taken out while it is written, so that the other slots can be read.
+            let slot = self.slot_of[step.output];
+            let mut output = std::mem::take(&mut scratch.slots[slot]);
+            let written = &mut output[..ops::len(self.arch.shape(step.output))];
+            let result = self.run_step(step, scratch, input, written, parallelism);
+            scratch.slots[slot] = output;
+            result.map_err(|error| format!("{}: {error}", step.name))?;
+            after_step(index);
+        }
+        let output = &scratch.slots[self.slot_of[self.arch.output]];
+        Ok(&output[..ops::len(self.arch.shape(self.arch.output))])
+    }
+
+    fn run_step(
+        &self,
+        step: &Step,
+        scratch: &mut Scratch,
+        network_input: &[f32],
+        output: &mut [f32],
+        parallelism: Parallelism,
+    ) -> Result<()> {
+        let Scratch { slots, workspace } = scratch;
+        let operand = |id: ValueId| {
+            let shape = self.arch.shape(id);
+            let data = if id == 0 { network_input } else { &slots[self.slot_of[id]][..ops::len(shape)] };
+            Operand { data, shape }
+        };
+        let inputs: Vec<_> = step.inputs.iter().map(|&id| operand(id)).collect();
+        let (to, layout) = (self.arch.shape(step.output), self.layout);
+        match &step.work {
+            Work::Convolution(plans) => {
+                let input = inputs[0].view(layout)?;
+                let residual = step.residual.map(|id| operand(id).view(layout)).transpose()?;
+                TensorViewMut::new(output, to, layout)
+                    .and_then(|output| convolve(plans, input, residual, output, workspace, parallelism))
+                    .map_err(|error| error.to_string())
+            }
+            &Work::Layer(index) => {
+                let layer = &self.arch.layers[index];
+                compute(&layer.op, &inputs, output, to, layout)?;
+                ops::activate(layer.activation, output);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Runs each group's plan on its own share of the channels.
+fn convolve(
+    plans: &[Plan],
+    input: TensorView,
+    residual: Option<TensorView>,
+    mut output: TensorViewMut,
+    workspace: &mut Workspace,
+    parallelism: Parallelism,
+) -> PlanResult<()> {
+    let (read, written) = (input.shape().c / plans.len(), output.shape().c / plans.len());
+    for (group, plan) in plans.iter().enumerate() {
+        let channels = group * written..(group + 1) * written;
+        plan.run(
+            input.narrow(Axis::C, group * read..(group + 1) * read)?,
+            residual.map(|residual| residual.narrow(Axis::C, channels.clone())).transpose()?,
+            output.reborrow().narrow(Axis::C, channels)?,
+            workspace,
+            parallelism,
+        )?;
+    }
+    Ok(())
+}
+
+/// Any op but a convolution.
+fn compute(op: &Op, inputs: &[Operand], output: &mut [f32], to: Shape, layout: Layout) -> Result<()> {
+    match (op, inputs) {
+        (Op::Pool(pool), &[input]) => ops::pool(pool, input, output, to, layout),
+        (Op::GlobalAvgPool, &[input]) => ops::global_avg_pool(input, output, layout),
+        (Op::Add, &[a, b]) => ops::elementwise(|a, b| a + b, a, b, output, to, layout),
+        (Op::Mul, &[a, b]) => ops::elementwise(|a, b| a * b, a, b, output, to, layout),
+        (Op::ConcatChannels, inputs) => ops::concat_channels(inputs, output, to, layout),
+        (Op::BroadcastHw, &[input]) => ops::broadcast_hw(input, output, to, layout),
+        (Op::Softmax, &[input]) => ops::softmax(input, output, layout),
+        (op, inputs) => return Err(format!("{op:?} can not be computed from {} inputs", inputs.len())),
+    }
+    Ok(())
+}
+
+impl Step {
+    /// The shapes that it reads and writes.
+    pub fn shapes(&self, arch: &Arch) -> (Shape, Shape) {
+        (arch.shape(self.inputs[0]), arch.shape(self.output))
+    }
+
+    /// The kernels that it runs, and its multiply-adds, if it is a convolution.
+    pub fn kernels(&self, arch: &Arch) -> Result<Option<(Description, u64)>> {
+        let Work::Convolution(plans) = &self.work else { return Ok(None) };
+        let mut input = arch.shape(self.inputs[0]);
+        input.c /= plans.len();
+        let cost = plans[0].multiply_adds(input).map_err(|error| format!("{}: {error}", self.name))?;
+        Ok(Some((plans[0].describe(), cost * plans.len() as u64)))
+    }
+}
+
+/// Runs the same expression on whichever plan it is.
+macro_rules! each_plan {
+    ($self:ident, $plan:ident => $expression:expr) => {
+        match $self {
+            Plan::Depthwise($plan) => $expression,
+            Plan::Pointwise($plan) => $expression,
+            Plan::Separable($plan) => $expression,
+            Plan::Standard($plan) => $expression,
+        }
+    };
+}
+
+impl Plan {
+    fn run(
+        &self,
+        input: TensorView,
+        residual: Option<TensorView>,
+        output: TensorViewMut,
+        workspace: &mut Workspace,
+        parallelism: Parallelism,
+    ) -> PlanResult<()> {
+        each_plan!(self, plan => match residual {
+            Some(residual) => plan.run_with_residual(input, residual, output, workspace, parallelism),
+            None => plan.run(input, output, workspace, parallelism),
+        })
+    }
+
+    fn describe(&self) -> Description {
+        each_plan!(self, plan => plan.describe())
+    }
+
+    fn multiply_adds(&self, input: Shape) -> PlanResult<u64> {
+        each_plan!(self, plan => plan.cost(input).map(|cost| cost.multiply_adds))
+    }
+}
+
+/// Layers that become one step: `[convolution]`, `[depthwise, pointwise]`, either with an `add` behind
+/// it, or `[any other layer]`.
+struct Group {
+    layers: Vec<usize>,
+    residual: Option<ValueId>,
+}
+
+/// Groups the layers; a group runs when its last layer would, after all that it reads.
+fn fuse(arch: &Arch) -> Vec<Group> {
+    let mut readers = vec![Vec::new(); arch.layers.len() + 1];
+    for (index, layer) in arch.layers.iter().enumerate() {
+        layer.inputs.iter().for_each(|&id| readers[id].push(index));
+    }
+    // The one layer that reads what this one writes.
+    let only_reader = |index: usize| match readers[index + 1][..] {
+        [reader] if arch.output != index + 1 => Some((reader, &arch.layers[reader])),
+        _ => None,
+    };
+    let kind = |layer: &Layer| match &layer.op {
+        Op::Conv(conv) => Some(conv.kind),
+        _ => None,
+    };
+    let mut taken = vec![false; arch.layers.len()];
+    let mut groups = Vec::new();
+    for (index, layer) in arch.layers.iter().enumerate() {
+        if taken[index] {
+            continue;
+        }
+        let mut group = Group { layers: vec![index], residual: None };
+        if let Some(first) = kind(layer) {
+            let mut last = index;
+            if first == ConvKind::Depthwise
+                && let Some((reader, pointwise)) = only_reader(index)
+                && kind(pointwise) == Some(ConvKind::Pointwise)
+            {
+                group.layers.push(reader);
+                last = reader;
+            }
+            if arch.layers[last].activation == Activation::None
+                && let Some((reader, add)) = only_reader(last)
+                && matches!(add.op, Op::Add)
+                && !taken[reader]
+                // A residual is as large as the result: no operand stretches.
+                && add.inputs.iter().all(|&id| arch.shape(id) == add.shape)
+            {
+                group.layers.push(reader);
+                group.residual = add.inputs.iter().copied().find(|&id| id != last + 1);
+            }
+        }
+        group.layers.iter().for_each(|&layer| taken[layer] = true);
+        groups.push(group);
+    }
+    groups.sort_by_key(|group| group.layers.last().copied());
+    groups
+}
+
+impl Group {
+    fn build(&self, arch: &Arch, weights: &Tensors, options: Options) -> Result<Step> {
+        let layers: Vec<_> = self.layers.iter().map(|&index| &arch.layers[index]).collect();
+        let (first, last) = (layers[0], layers[layers.len() - 1]);
+        let work = match &first.op {
+            Op::Conv(conv) => {
+                // Of a convolution and an addition, only the second may have an activation.
+                let activation = plan_activation(last.activation);
+                let parameters = |layer: &Layer, conv| {
+                    parameters(conv, weights).map_err(|error| format!("{}: {error}", layer.label))
+                };
+                let own = parameters(first, conv)?;
+                let plans = match layers.get(1).map(|layer| (layer, &layer.op)) {
+                    Some((second, Op::Conv(pointwise))) => {
+                        let inner = plan_activation(first.activation);
+                        let others = parameters(second, pointwise)?;
+                        separable(conv, &own, inner, pointwise, &others, activation, options).map(|plan| vec![plan])
+                    }
+                    _ => convolution(conv, &own, activation, options),
+                };
+                Work::Convolution(plans.map_err(|error| format!("{}: {error}", first.label))?)
+            }
+            _ => Work::Layer(self.layers[0]),
+        };
+        let names: Vec<_> = layers.iter().map(|layer| layer.name.as_str()).collect();
+        Ok(Step {
+            name: names.join(" + "),
+            work,
+            inputs: first.inputs.clone(),
+            residual: self.residual,
+            output: self.layers[self.layers.len() - 1] + 1,
+        })
+    }
+}
+
+/// Calls a method of a builder if there is an argument for it.
+macro_rules! with {
+    ($builder:expr, $method:ident, $argument:expr) => {
+        match $argument {
+            Some(argument) => $builder.$method(argument),
+            None => $builder,
+        }
+    };
+}
+
+/// The plans of one convolution, one per group unless the groups are the channels.
+fn convolution(
+    conv: &Conv,
+    own: &Parameters,
+    activation: depthwise::Activation,
+    options: Options,
+) -> PlanResult<Vec<Plan>> {
+    let window = conv.window;
+    if conv.kind == ConvKind::Depthwise {
+        let builder = DepthwiseConv2d::builder(conv.in_channels)
+            .channel_multiplier(conv.out_channels / conv.in_channels)
+            .kernel_size(window.kernel)
+            .stride(window.stride)
+            .dilation(window.dilation)
+            .padding(padding(window.pad))
+            .layout(options.layout)
+            .weights(&own.weights)
+            .activation(activation);
+        let plan = with!(with!(builder, bias, own.bias.as_deref()), isa, options.isa).build()?;
+        return Ok(vec![Plan::Depthwise(plan)]);
+    }
+    let (inputs, outputs) = (conv.in_channels / conv.groups, conv.out_channels / conv.groups);
+    let plan = |(group, weights): (usize, &[f32])| {
+        let bias = own.bias.as_deref().map(|bias| &bias[group * outputs..][..outputs]);
+        if conv.kind == ConvKind::Pointwise {
+            let builder = PointwiseConv2d::builder(inputs, outputs)
+                .layout(options.layout)
+                .weights(weights)
+                .activation(activation);
+            return with!(with!(builder, bias, bias), isa, options.isa).build().map(Plan::Pointwise);
+        }
+        let builder = Conv2d::builder(inputs, outputs)
+            .kernel_size(window.kernel)
+            .stride(window.stride)
+            .dilation(window.dilation)
+            .padding(padding(window.pad))
+            .layout(options.layout)
+            .weights(weights)
+            .activation(activation);
+        with!(with!(builder, bias, bias), isa, options.isa).build().map(Plan::Standard)
+    };
+    own.weights.chunks_exact(own.weights.len() / conv.groups).enumerate().map(plan).collect()
+}
+
+fn separable(
+    depthwise: &Conv,
+    first: &Parameters,
+    inner: depthwise::Activation,
+    pointwise: &Conv,
+    second: &Parameters,
+    activation: depthwise::Activation,
+    options: Options,
+) -> PlanResult<Plan> {
+    let window = depthwise.window;
+    let builder = SeparableConv2d::builder(depthwise.in_channels, pointwise.out_channels)
+        .channel_multiplier(depthwise.out_channels / depthwise.in_channels)
+        .kernel_size(window.kernel)
+        .stride(window.stride)
+        .dilation(window.dilation)
+        .padding(padding(window.pad))
+        .layout(options.layout)
+        .depthwise_weights(&first.weights)
+        .depthwise_activation(inner)
+        .pointwise_weights(&second.weights)
+        .activation(activation);
+    let builder = with!(builder, depthwise_bias, first.bias.as_deref());
+    let builder = match &second.bias {
+        Some(bias) => builder.bias(bias),
+        None => builder.no_bias(),
+    };
+    with!(builder, isa, options.isa).build().map(Plan::Separable)
+}
+
+struct Parameters {
+    weights: Vec<f32>,
+    bias: Option<Vec<f32>>,
+}
+
+fn parameters(conv: &Conv, tensors: &Tensors) -> Result<Parameters> {
+    let bias = conv.bias.as_deref().map(|name| tensors.weights(name, &[conv.out_channels]));
+    Ok(Parameters { weights: tensors.weights(&conv.weight, &conv.weight_shape)?, bias: bias.transpose()? })
+}
+
+fn padding(pad: arch::Pad) -> Padding {
+    Padding::explicit(pad.top, pad.left, pad.bottom, pad.right)
+}
+
+fn plan_activation(activation: Activation) -> depthwise::Activation {
+    match activation {
+        Activation::None => depthwise::Activation::None,
+        Activation::Relu => depthwise::Activation::Relu,
+        Activation::Relu6 => depthwise::Activation::Relu6,
+        Activation::HardSwish => depthwise::Activation::HardSwish,
+        Activation::HardSigmoid => depthwise::Activation::HardSigmoid,
+    }
+}
+
+/// Gives every tensor a slot of memory: one that is free again, the best fitting first, or a new one.
+fn place(arch: &Arch, steps: &[Step]) -> Result<(Vec<usize>, Vec<usize>)> {
+    let mut last_use = vec![0; arch.layers.len() + 1];
+    for (index, step) in steps.iter().enumerate() {
+        last_use[step.output] = index;
+        step.inputs.iter().chain(&step.residual).for_each(|&id| last_use[id] = index);
+    }
+    last_use[arch.output] = usize::MAX;
+
+    let mut slot_of = vec![usize::MAX; arch.layers.len() + 1];
+    let mut slots: Vec<usize> = Vec::new();
+    let mut free: Vec<usize> = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        let length = ops::len(arch.shape(step.output));
+        // The smallest that is large enough, else the largest, which grows.
+        let best = (0..free.len()).min_by_key(|&at| {
+            let capacity = slots[free[at]];
+            if capacity >= length { (false, capacity) } else { (true, usize::MAX - capacity) }
+        });
+        let slot = match best {
+            Some(at) => free.swap_remove(at),
+            None => {
+                slots.push(0);
+                slots.len() - 1
+            }
+        };
+        slots[slot] = slots[slot].max(length);
+        slot_of[step.output] = slot;
+        // What this step was the last to use; each tensor once, though it may be read twice.
+        let mut used: Vec<_> = step.inputs.iter().chain(&step.residual).copied().chain([step.output]).collect();
+        used.sort_unstable();
+        used.dedup();
+        free.extend(used.into_iter().filter(|&id| id != 0 && last_use[id] == index).map(|id| slot_of[id]));
+    }
+    let total = slots.iter().try_fold(0usize, |total, &length| total.checked_add(length));
+    match total {
+        Some(0..=MAX_ELEMENTS) => Ok((slot_of, slots)),
+        _ => Err(format!("its tensors take more than {MAX_ELEMENTS} elements at a time")),
+    }
+}

@@ -1,0 +1,98 @@
+//! `run` allocates nothing once the workspace is large enough: neither alone nor within a pool.
+//!
+//! One test only: the count is of the whole process.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout as Memory, System};
+use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::cases::Case;
+use common::memory::{Arrangement, Buffer};
+use common::{Arguments, Choice, Operation, Plan};
+use depthwise::{Layout, OutputRange, Parallelism, Shape, Workspace};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: all work is the system allocator's.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, memory: Memory) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's.
+        unsafe { System.alloc(memory) }
+    }
+
+    unsafe fn dealloc(&self, p: *mut u8, memory: Memory) {
+        // SAFETY: the caller's.
+        unsafe { System.dealloc(p, memory) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations_in(work: impl FnOnce()) -> usize {
+    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    work();
+    ALLOCATIONS.load(Ordering::SeqCst) - before
+}
+
+#[test]
+fn run_allocates_nothing() {
+    assert_eq!(allocations_in(|| drop(black_box(Box::new(1)))), 1, "the counter counts");
+    // Enough work to be split, and every part of an epilogue.
+    let large = Case { input: Shape::new(2, 40, 57, 56), outputs: 48, residual: true, ..Case::default() };
+    let small = Case { input: Shape::new(1, 5, 6, 7), outputs: 3, ..Case::default() };
+    for case in [small, large] {
+        for operation in [Operation::Depthwise, Operation::Pointwise, Operation::Separable, Operation::Conv2d] {
+            let arguments = Arguments::new(operation, &case);
+            for isa in common::isas() {
+                for layout in [Layout::Nchw, Layout::Nhwc] {
+                    for choice in Choice::all(operation, isa, layout) {
+                        if let Ok(plan) = Plan::new(operation, &case, &arguments, choice) {
+                            check(&plan, &arguments, layout, &format!("{operation:?}, {:?}, {choice:?}", case.input));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn check(plan: &Plan, arguments: &Arguments, layout: Layout, name: &str) {
+    let shape = plan.output_shape(arguments.input.shape).expect(name);
+    let input = Buffer::of(&arguments.input, layout, Arrangement::Contiguous);
+    let residual = arguments.residual.as_ref().map(|r| Buffer::of(r, layout, Arrangement::Contiguous));
+    let residual = residual.as_ref().map(Buffer::view);
+    let mut output = Buffer::blank(shape, layout, Arrangement::Contiguous);
+    let sized = |parallelism| {
+        let len = plan.workspace_len(input.view().shape(), parallelism).expect(name);
+        Workspace::with_len(len).expect(name)
+    };
+
+    let mut workspace = sized(Parallelism::Serial);
+    let allocations = allocations_in(|| {
+        plan.run(input.view(), residual, output.view_mut(), &mut workspace, Parallelism::Serial).expect(name);
+        plan.run_range(input.view(), residual, output.view_mut(), OutputRange::all(shape), &mut workspace).expect(name);
+    });
+    assert_eq!(allocations, 0, "{name}, serial");
+
+    #[cfg(feature = "rayon")]
+    POOL.install(|| {
+        let mut workspace = sized(Parallelism::Rayon);
+        let mut run = || {
+            plan.run(input.view(), residual, output.view_mut(), &mut workspace, Parallelism::Rayon).expect(name);
+        };
+        // The pool's threads allocate at times on their own account: when they start, and when their queues grow.
+        // What a run does, each run does.
+        let least = (0..3).map(|_| allocations_in(&mut run)).min();
+        assert_eq!(least, Some(0), "{name}, three threads");
+    });
+}
+
+#[cfg(feature = "rayon")]
+static POOL: std::sync::LazyLock<rayon::ThreadPool> =
+    std::sync::LazyLock::new(|| rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("a thread pool"));

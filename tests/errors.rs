@@ -1,0 +1,568 @@
+//! Bad arguments: each is an `Err` whose message names the numbers that disagree. None may panic.
+
+mod common;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use depthwise::{
+    Activation, Axis, BatchNorm, Conv2d, DepthwiseConv2d, Error, Isa, Layout, OutputRange, Padding, Parallelism,
+    PointwiseConv2d, SeparableConv2d, Shape, Strides, TensorView, TensorViewMut, Workspace,
+};
+
+/// Collects what went wrong, so that one run tells of all.
+#[derive(Default)]
+struct Report(Vec<String>);
+
+impl Report {
+    /// `call` must be an error whose message contains each of `says`.
+    fn error<T>(&mut self, name: &str, says: &[&str], call: impl FnOnce() -> Result<T, Error>) {
+        match catch_unwind(AssertUnwindSafe(|| call().map(drop))) {
+            Err(_) => self.0.push(format!("{name}: panicked")),
+            Ok(Ok(())) => self.0.push(format!("{name}: no error")),
+            Ok(Err(error)) => {
+                let message = error.to_string();
+                for part in says {
+                    if !message.contains(part) {
+                        self.0.push(format!("{name}: `{message}` does not mention {part}"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// `call` must be fine.
+    fn fine<T>(&mut self, name: &str, call: impl FnOnce() -> Result<T, Error>) {
+        match catch_unwind(AssertUnwindSafe(|| call().map(drop))) {
+            Err(_) => self.0.push(format!("{name}: panicked")),
+            Ok(Err(error)) => self.0.push(format!("{name}: {error}")),
+            Ok(Ok(())) => {}
+        }
+    }
+
+    fn finish(self) {
+        assert!(self.0.is_empty(), "{}", self.0.join("\n"));
+    }
+}
+
+const LAYOUTS: [Layout; 2] = [Layout::Nchw, Layout::Nhwc];
+
+/// Four channels, 3×3 taps, padding 1.
+fn depthwise(layout: Layout) -> DepthwiseConv2d {
+    DepthwiseConv2d::builder(4).weights(&[0.5; 36]).layout(layout).build().expect("a plain plan")
+}
+
+/// Runs `plan` on contiguous tensors of these shapes, each slice as long as its shape asks for.
+fn run(plan: &DepthwiseConv2d, input: Shape, output: Shape) -> Result<(), Error> {
+    let len = |shape: Shape| shape.len().expect("a small shape");
+    let (source, mut target) = (vec![1.0; len(input)], vec![0.0; len(output)]);
+    let input = TensorView::new(&source, input, plan.layout())?;
+    let output = TensorViewMut::new(&mut target, output, plan.layout())?;
+    plan.run(input, output, &mut Workspace::new(), Parallelism::Serial)
+}
+
+#[test]
+fn zeros() {
+    let mut report = Report::default();
+    let weights = [0.5; 36];
+    let base = || DepthwiseConv2d::builder(4).weights(&weights);
+    report.error("no channels", &["0"], || DepthwiseConv2d::builder(0).weights(&[]).build());
+    report.error("kernel of no rows", &["kernel", "0"], || base().kernel_size([0, 3]).build());
+    report.error("kernel of no columns", &["kernel", "0"], || base().kernel_size([3, 0]).build());
+    report.error("stride 0 down", &["stride", "0"], || base().stride([0, 1]).build());
+    report.error("stride 0 across", &["stride", "0"], || base().stride([1, 0]).build());
+    report.error("dilation 0 down", &["dilation", "0"], || base().dilation([0, 1]).build());
+    report.error("dilation 0 across", &["dilation", "0"], || base().dilation([1, 0]).build());
+    report.error("multiplier 0", &["multiplier", "0"], || base().channel_multiplier(0).build());
+    report.error("pointwise from nothing", &["0"], || PointwiseConv2d::builder(0, 4).weights(&[]).build());
+    report.error("pointwise to nothing", &["0"], || PointwiseConv2d::builder(4, 0).weights(&[]).build());
+    report.error("conv2d from nothing", &["0"], || Conv2d::builder(0, 4).weights(&[]).build());
+    report.error("conv2d to nothing", &["0"], || Conv2d::builder(4, 0).weights(&[]).build());
+    let separable = |inputs, outputs| {
+        let builder = SeparableConv2d::builder(inputs, outputs).depthwise_weights(&weights).pointwise_weights(&weights);
+        builder.no_bias().build()
+    };
+    report.error("separable from nothing", &["0"], || separable(0, 9));
+    report.error("separable to nothing", &["0"], || separable(4, 0));
+    for layout in LAYOUTS {
+        let plan = depthwise(layout);
+        report.error("input of no rows", &["height", "0"], || plan.output_shape(Shape::new(1, 4, 0, 5)));
+        report.error("input of no columns", &["width", "0"], || plan.output_shape(Shape::new(1, 4, 5, 0)));
+        report.error("input of no channels", &["0", "4"], || plan.output_shape(Shape::new(1, 0, 5, 5)));
+        let (shape, output) = (Shape::new(1, 4, 0, 5), Shape::new(1, 4, 0, 5));
+        report.error("a run without rows", &["height", "0"], || run(&plan, shape, output));
+    }
+    report.finish();
+}
+
+#[test]
+fn empty_batch_is_fine() {
+    let mut report = Report::default();
+    for layout in LAYOUTS {
+        let plan = depthwise(layout);
+        let none = Shape::new(0, 4, 7, 8);
+        report.fine("output_shape", || {
+            assert_eq!(plan.output_shape(none)?, none);
+            Ok(())
+        });
+        report.fine("workspace_len", || plan.workspace_len(none, Parallelism::Serial));
+        report.fine("serial", || run(&plan, none, none));
+        #[cfg(feature = "rayon")]
+        report.fine("rayon", || {
+            let output = TensorViewMut::new(&mut [], none, layout)?;
+            let input = TensorView::new(&[], none, layout)?;
+            plan.run(input, output, &mut Workspace::new(), Parallelism::Rayon)
+        });
+        // More than the batch needs stays as it is.
+        report.fine("untouched", || {
+            let mut target = [7.0; 9];
+            let output = TensorViewMut::new(&mut target, none, layout)?;
+            plan.run(TensorView::new(&[1.0; 9], none, layout)?, output, &mut Workspace::new(), Parallelism::Serial)?;
+            assert_eq!(target, [7.0; 9]);
+            Ok(())
+        });
+    }
+    report.finish();
+}
+
+#[test]
+fn windows() {
+    let mut report = Report::default();
+    for layout in LAYOUTS {
+        let plan = |kernel: [usize; 2], dilation: [usize; 2], padding: Padding| {
+            let weights = vec![0.5; 4 * kernel[0] * kernel[1]];
+            let builder = DepthwiseConv2d::builder(4).kernel_size(kernel).dilation(dilation).padding(padding);
+            builder.weights(&weights).layout(layout).build()
+        };
+        let none = Padding::valid();
+        let square = |size| Shape::new(1, 4, size, size);
+        // PyTorch's test_invalid_conv2d.
+        report.error("3 taps at dilation 2 on 4", &["5", "4"], || plan([3, 3], [2, 2], none)?.output_shape(square(4)));
+        report.error("10 taps on 1", &["10", "1"], || plan([10, 10], [1, 1], none)?.output_shape(square(1)));
+        // XNNPACK#10453: gave a phantom output of one pixel.
+        report.error("3x3 on 2x2", &["3", "2"], || plan([3, 3], [1, 1], none)?.output_shape(square(2)));
+        report.error("3x3 on 2x2, run", &["3", "2"], || run(&plan([3, 3], [1, 1], none)?, square(2), square(1)));
+        report.error("3x1 on 2x9: rows", &["3", "height", "2"], || {
+            plan([3, 1], [1, 1], none)?.output_shape(Shape::new(1, 4, 2, 9))
+        });
+        report.error("1x4 on 9x1 with 1 + 1: columns", &["4", "width", "1"], || {
+            plan([1, 4], [1, 1], Padding::explicit(0, 1, 0, 1))?.output_shape(Shape::new(1, 4, 9, 1))
+        });
+        // FBGEMM#395, LiteRT's limit of 32767: large, and fine.
+        report.fine("input smaller than its padding", || {
+            run(&plan([3, 3], [1, 1], Padding::symmetric(4, 4))?, square(1), square(7))
+        });
+        report.fine("a stride beyond the input", || {
+            let builder = DepthwiseConv2d::builder(4).weights(&[0.5; 36]).stride([32768, 1 << 40]);
+            run(&builder.layout(layout).build()?, square(5), square(1))
+        });
+        report.fine("a dilation beyond the input", || {
+            run(&plan([3, 3], [32768, 40000], Padding::symmetric(32768, 40000))?, square(5), square(5))
+        });
+    }
+    report.finish();
+}
+
+#[test]
+fn overflow() {
+    let mut report = Report::default();
+    let few = [0.5; 36];
+    // XNNPACK's convolution-nchw.cc.
+    for channels in [usize::MAX / 4 + 17, usize::MAX, 1 << (usize::BITS - 4), u32::MAX as usize] {
+        let name = |of: &str| format!("{of} of {channels} channels");
+        report.error(&name("depthwise"), &[], || DepthwiseConv2d::builder(channels).weights(&few).build());
+        report.error(&name("pointwise from"), &[], || PointwiseConv2d::builder(channels, 3).weights(&few).build());
+        report.error(&name("pointwise to"), &[], || PointwiseConv2d::builder(3, channels).weights(&few).build());
+        report.error(&name("pointwise from and to"), &[], || {
+            PointwiseConv2d::builder(channels, channels).weights(&few).build()
+        });
+        report.error(&name("conv2d"), &[], || Conv2d::builder(channels, channels).weights(&few).build());
+        report.error(&name("separable"), &[], || {
+            let builder = SeparableConv2d::builder(channels, channels).depthwise_weights(&few).pointwise_weights(&few);
+            builder.no_bias().build()
+        });
+        report.error(&name("multiplier"), &[], || {
+            DepthwiseConv2d::builder(4).channel_multiplier(channels).weights(&few).build()
+        });
+        report.error(&name("tails multiplied"), &[], || {
+            let builder = SeparableConv2d::builder(4, 9).channel_multiplier(channels).no_bias();
+            builder.depthwise_weights(&few).pointwise_weights(&few).build()
+        });
+    }
+    let base = || DepthwiseConv2d::builder(4).weights(&few);
+    report.error("kernel 65536x65536", &[], || base().kernel_size([65536, 65536]).build());
+    report.error("kernel 2^32 x 2^32", &[], || base().kernel_size([1 << 32, 1 << 32]).build());
+    report.error("kernel of usize::MAX", &[], || base().kernel_size([usize::MAX, usize::MAX]).build());
+    // LiteRT's security test: 46341² just exceeds an i32.
+    report.error("a filter of 46341 x 46341", &["2147488281"], || {
+        DepthwiseConv2d::builder(46341).kernel_size([46341, 1]).weights(&few).build()
+    });
+    report.error("an input of 46341 x 46341", &["2147488281", "36"], || {
+        TensorView::new(&few, Shape::new(46341, 46341, 1, 1), Layout::Nhwc)
+    });
+    // PyTorch's test_conv3d_overflow_values, and whatever else overflows a position.
+    let input = Shape::new(1, 4, 5, 5);
+    for huge in [1 << (usize::BITS - 2), usize::MAX / 2, usize::MAX] {
+        for (name, padding) in [
+            ("top", Padding::explicit(huge, 0, 0, 0)),
+            ("left", Padding::explicit(0, huge, 0, 0)),
+            ("bottom", Padding::explicit(1, 1, huge, 1)),
+            ("right", Padding::explicit(1, 1, 1, huge)),
+            ("all sides", Padding::symmetric(huge, huge)),
+        ] {
+            report.error(&format!("padding {huge}, {name}"), &[], || {
+                run(&base().padding(padding).build()?, input, Shape::new(1, 4, 1, 1))
+            });
+        }
+        report.error(&format!("dilation {huge}"), &[], || {
+            run(&base().dilation([huge, huge]).build()?, input, Shape::new(1, 4, 1, 1))
+        });
+        let plan = depthwise(Layout::Nchw);
+        for shape in [
+            Shape::new(1, 4, huge, 1),
+            Shape::new(1, 4, 1, huge),
+            Shape::new(1, 4, huge, huge),
+            Shape::new(huge, 4, huge, 3),
+        ] {
+            report.error(&format!("workspace_len of {shape}"), &[], || {
+                let shape = plan.output_shape(shape)?;
+                plan.workspace_len(shape, Parallelism::Serial)?;
+                TensorView::new(&few, shape, Layout::Nchw)
+            });
+        }
+    }
+    report.error("a workspace of all memory", &[], || Workspace::with_len(usize::MAX));
+    report.error("a workspace of half of all memory", &[], || Workspace::with_len(usize::MAX / 8));
+    report.finish();
+}
+
+/// Every combination of small and absurd extents along one axis: an answer or an error, but no panic.
+#[test]
+fn absurd_extents() {
+    let extents = [1, 2, 3, 7, 65536, u32::MAX as usize, 1 << (usize::BITS - 2), usize::MAX / 2, usize::MAX];
+    let mut report = Report::default();
+    for stride in extents {
+        for dilation in extents {
+            for padding in extents {
+                let plan = |padding: Padding, layout| {
+                    let builder = SeparableConv2d::builder(2, 3).depthwise_weights(&[0.5; 18]).stride([1, stride]);
+                    let builder = builder.pointwise_weights(&[0.5; 6]).no_bias().dilation([1, dilation]);
+                    builder.padding(padding).layout(layout).build()
+                };
+                for padding in [Padding::explicit(1, padding, 1, padding), Padding::same_lower()] {
+                    for input in extents {
+                        let name = format!("stride {stride}, dilation {dilation}, {padding:?}, width {input}");
+                        report.fine(&name, || {
+                            for layout in LAYOUTS {
+                                if let Ok(plan) = plan(padding, layout) {
+                                    for shape in [Shape::new(1, 2, 3, input), Shape::new(input, 2, 3, input)] {
+                                        let _ = plan.output_shape(shape);
+                                        let _ = plan.workspace_len(shape, Parallelism::Serial);
+                                        let _ = plan.cost(shape);
+                                    }
+                                }
+                            }
+                            Ok(())
+                        });
+                    }
+                }
+            }
+        }
+    }
+    report.finish();
+}
+
+#[test]
+fn parameters() {
+    let mut report = Report::default();
+    let few = [0.5; 200];
+    // XNNPACK#11118: read past the filter.
+    report.error("too few weights", &["35", "36"], || DepthwiseConv2d::builder(4).weights(&few[..35]).build());
+    report.error("too many weights", &["37", "36"], || DepthwiseConv2d::builder(4).weights(&few[..37]).build());
+    report.error("multiplied", &["36", "72"], || {
+        DepthwiseConv2d::builder(4).channel_multiplier(2).weights(&few[..36]).build()
+    });
+    // LiteRT: three filters for two channels.
+    report.error("three filters for two channels", &["3", "2"], || {
+        DepthwiseConv2d::builder(2).kernel_size([1, 1]).weights(&few[..3]).build()
+    });
+    report.error("pointwise weights", &["14", "15"], || PointwiseConv2d::builder(3, 5).weights(&few[..14]).build());
+    report.error("conv2d weights", &["134", "135"], || Conv2d::builder(3, 5).weights(&few[..134]).build());
+    let separable = |depthwise: usize, pointwise: usize| {
+        let builder = SeparableConv2d::builder(3, 5).depthwise_weights(&few[..depthwise]);
+        builder.pointwise_weights(&few[..pointwise])
+    };
+    report.error("depthwise weights", &["26", "27"], || separable(26, 15).no_bias().build());
+    report.error("pointwise weights of the pair", &["16", "15"], || separable(27, 16).no_bias().build());
+    report.error("weights for another multiplier", &["15", "30"], || {
+        separable(54, 15).channel_multiplier(2).no_bias().build()
+    });
+    report.fine("the pair as it should be", || separable(27, 15).no_bias().build());
+    report.error("neither bias nor no_bias", &["no_bias"], || separable(27, 15).build());
+    report.error("no weights, depthwise", &["weights"], || DepthwiseConv2d::builder(4).build());
+    report.error("no weights, pointwise", &["weights"], || PointwiseConv2d::builder(4, 4).build());
+    report.error("no weights, conv2d", &["weights"], || Conv2d::builder(4, 4).build());
+    report.error("no weights, separable", &["weights"], || SeparableConv2d::builder(4, 4).no_bias().build());
+    report.error("no pointwise weights", &["pointwise"], || {
+        SeparableConv2d::builder(4, 4).depthwise_weights(&few[..36]).no_bias().build()
+    });
+    report.error("bias", &["3", "4"], || DepthwiseConv2d::builder(4).weights(&few[..36]).bias(&few[..3]).build());
+    report.error("an empty bias", &["0", "4"], || DepthwiseConv2d::builder(4).weights(&few[..36]).bias(&[]).build());
+    report.error("depthwise bias", &["4", "3"], || separable(27, 15).depthwise_bias(&few[..4]).no_bias().build());
+    report.error("pointwise bias", &["3", "5"], || separable(27, 15).bias(&few[..3]).build());
+    let right = [1.0; 4];
+    for wrong in 0..4 {
+        let of = |i: usize| if i == wrong { &few[..7] } else { &right[..] };
+        let norm = BatchNorm { gamma: of(0), beta: of(1), mean: of(2), variance: of(3), epsilon: 1e-5 };
+        let name = ["gamma", "beta", "mean", "variance"][wrong];
+        report.error(name, &[name, "7", "4"], || {
+            DepthwiseConv2d::builder(4).weights(&few[..36]).batch_norm(norm).build()
+        });
+    }
+    for (min, max) in [(1.0, -1.0), (f32::NAN, 1.0), (-1.0, f32::NAN), (f32::NAN, f32::NAN)] {
+        let clamp = Activation::Clamp { min, max };
+        let says = [&format!("{min}")[..], &format!("{max}")];
+        report.error(&format!("depthwise {clamp:?}"), &says, || {
+            DepthwiseConv2d::builder(4).weights(&few[..36]).activation(clamp).build()
+        });
+        report.error(&format!("pointwise {clamp:?}"), &says, || {
+            PointwiseConv2d::builder(3, 5).weights(&few[..15]).activation(clamp).build()
+        });
+        report.error(&format!("separable, depthwise {clamp:?}"), &says, || {
+            separable(27, 15).no_bias().depthwise_activation(clamp).build()
+        });
+        report.error(&format!("separable {clamp:?}"), &says, || separable(27, 15).no_bias().activation(clamp).build());
+    }
+    report.finish();
+}
+
+#[test]
+fn tensors() {
+    let mut report = Report::default();
+    let data = [1.0; 100];
+    let shape = Shape::new(1, 4, 5, 5);
+    for layout in LAYOUTS {
+        report.error("short slice", &["100", "99"], || TensorView::new(&data[..99], shape, layout));
+        report.error("short output", &["100", "99"], || TensorViewMut::new(&mut [0.0; 99], shape, layout).map(drop));
+        report.error("no slice", &["100", "0"], || TensorView::<f32>::new(&[], shape, layout));
+        report.fine("exact slice", || TensorView::new(&data, shape, layout));
+    }
+    let strides = |n, c, h, w| Strides { n, c, h, w };
+    report.error("strides beyond the slice", &["100"], || TensorView::strided(&data, shape, strides(0, 26, 5, 1)));
+    report.fine("strides up to its end", || TensorView::strided(&data, shape, strides(0, 25, 5, 1)));
+    for at in 0..4 {
+        let mut all = [100, 25, 5, 1];
+        all[at] = usize::MAX;
+        let [n, c, h, w] = all;
+        let shape = Shape::new(2, 4, 5, 5);
+        report.error(&format!("stride {at} overflows"), &[], || TensorView::strided(&data, shape, strides(n, c, h, w)));
+        let mut all = [2, 4, 5, 5];
+        all[at] = usize::MAX;
+        let [n, c, h, w] = all;
+        let shape = Shape::new(n, c, h, w);
+        report.error(&format!("extent {at} overflows"), &[], || {
+            assert_eq!(shape.len(), None);
+            TensorView::new(&data, shape, Layout::Nhwc)
+        });
+        report.error(&format!("extent {at} overflows, strided"), &[], || {
+            TensorView::strided(&data, shape, strides(100, 25, 5, 1))
+        });
+    }
+
+    // Where two elements of an output would meet; an input may be read twice.
+    for (name, strides) in [
+        ("all in one place", strides(0, 0, 0, 0)),
+        ("channels on top of each other", strides(0, 0, 5, 1)),
+        ("rows overlap by one column", strides(0, 25, 4, 1)),
+        ("channels begin in the last row", strides(0, 24, 5, 1)),
+        ("rows and columns alike", strides(0, 25, 1, 1)),
+    ] {
+        report.error(name, &["4", "5"], || TensorViewMut::strided(&mut [0.0; 200], shape, strides).map(drop));
+        report.fine(name, || TensorView::strided(&data, shape, strides));
+    }
+    report.fine("overlap in an axis of one", || {
+        TensorViewMut::strided(&mut [0.0; 100], shape, strides(0, 25, 5, 1)).map(drop)
+    });
+
+    let view = TensorView::new(&data, shape, Layout::Nchw).expect("a view");
+    report.error("range beyond the axis", &["3", "6", "5"], || view.narrow(Axis::H, 3..6));
+    #[allow(clippy::reversed_empty_ranges, reason = "what is tested")]
+    report.error("range backwards", &["4", "2"], || view.narrow(Axis::H, 4..2));
+    report.error("range of all numbers", &["5"], || view.narrow(Axis::W, 0..usize::MAX));
+    report.error("split beyond the axis", &["6", "5"], || {
+        TensorViewMut::new(&mut [0.0; 100], shape, Layout::Nchw)?.split_at(Axis::H, 6).map(drop)
+    });
+    report.error("range of an output", &["5", "4"], || {
+        TensorViewMut::new(&mut [0.0; 100], shape, Layout::Nchw)?.narrow(Axis::C, 0..5).map(drop)
+    });
+    report.fine("the empty range at the end", || view.narrow(Axis::H, 5..5));
+    assert_eq!(view.get(0, 4, 0, 0), None);
+    assert_eq!(view.get(0, 3, 4, 4), Some(1.0));
+    report.finish();
+}
+
+#[test]
+fn shapes_of_a_run() {
+    let mut report = Report::default();
+    let right = Shape::new(2, 4, 6, 5);
+    for layout in LAYOUTS {
+        let plan = depthwise(layout);
+        report.fine("all right", || run(&plan, right, right));
+        report.error("channels", &["5", "4"], || run(&plan, Shape { c: 5, ..right }, right));
+        for (name, wrong) in [
+            ("batch", Shape { n: 3, ..right }),
+            ("channels", Shape { c: 3, ..right }),
+            ("height", Shape { h: 7, ..right }),
+            ("width", Shape { w: 4, ..right }),
+            ("nothing", Shape { n: 0, ..right }),
+        ] {
+            let says = [format!("{wrong}"), format!("{right}")];
+            report.error(&format!("output, {name}"), &[&says[0], &says[1]], || run(&plan, right, wrong));
+            let with_residual = |residual: Shape| {
+                let data = vec![1.0; 400];
+                let mut target = vec![0.0; 400];
+                let output = TensorViewMut::new(&mut target, right, layout)?;
+                let input = TensorView::new(&data, right, layout)?;
+                let residual = TensorView::new(&data, residual, layout)?;
+                plan.run_with_residual(input, residual, output, &mut Workspace::new(), Parallelism::Serial)
+            };
+            report.fine("the right residual", || with_residual(right));
+            report.error(&format!("residual, {name}"), &[&says[0], &says[1]], || with_residual(wrong));
+        }
+
+        // Each of the three tensors with gaps along the axis of the vectors.
+        let [dense, gaps] = [1, 2].map(|step| {
+            let mut strides = layout.strides(right).expect("small");
+            strides = Strides { n: 2 * strides.n, c: 2 * strides.c, h: 2 * strides.h, w: 2 * strides.w };
+            match layout {
+                Layout::Nchw => strides.w = step,
+                Layout::Nhwc => strides.c = step,
+            }
+            strides
+        });
+        for wrong in ["nothing", "input", "residual", "output"] {
+            let strides = |what| if what == wrong { gaps } else { dense };
+            let call = || {
+                let data = vec![1.0; 600];
+                let mut target = vec![0.0; 600];
+                let output = TensorViewMut::strided(&mut target, right, strides("output"))?;
+                let input = TensorView::strided(&data, right, strides("input"))?;
+                let residual = TensorView::strided(&data, right, strides("residual"))?;
+                plan.run_with_residual(input, residual, output, &mut Workspace::new(), Parallelism::Serial)
+            };
+            match wrong {
+                "nothing" => report.fine("dense along the vectors", call),
+                _ => report.error(&format!("gaps in the {wrong}"), &[wrong, layout.name(), "1", "2"], call),
+            }
+        }
+
+        // A part of the output.
+        let range = |range: OutputRange, output: Shape| {
+            let data = vec![1.0; 300];
+            let mut target = vec![0.0; 300];
+            let output = TensorViewMut::new(&mut target, output, layout)?;
+            let input = TensorView::new(&data, right, layout)?;
+            plan.run_range(input, None, output, range, &mut Workspace::new())
+        };
+        let all = || OutputRange::all(right);
+        report.fine("all rows", || range(all(), right));
+        report.fine("two rows", || range(OutputRange { h: 1..3, ..all() }, Shape { h: 2, ..right }));
+        report.error("rows beyond", &["7", "6"], || range(OutputRange { h: 5..7, ..all() }, Shape { h: 2, ..right }));
+        report
+            .error("channels beyond", &["5", "4"], || range(OutputRange { c: 4..5, ..all() }, Shape { c: 1, ..right }));
+        report.error("images beyond", &["3", "2"], || range(OutputRange { n: 0..3, ..all() }, Shape { n: 3, ..right }));
+        report.error("all numbers", &["6"], || range(OutputRange { h: 0..usize::MAX, ..all() }, right));
+        #[allow(clippy::reversed_empty_ranges, reason = "what is tested")]
+        report.error("backwards", &["4", "2"], || range(OutputRange { h: 4..2, ..all() }, Shape { h: 0, ..right }));
+        report
+            .error("an output of another shape than the range", &[], || range(OutputRange { h: 1..3, ..all() }, right));
+    }
+    report.finish();
+}
+
+#[test]
+fn names() {
+    let mut report = Report::default();
+    report
+        .error("an unknown instruction set", &["sse9", "portable", "avx2", "avx512", "neon"], || "sse9".parse::<Isa>());
+    report.error("an empty instruction set", &["avx2"], || "".parse::<Isa>());
+    report.error("an unknown layout", &["chwn", "nchw", "nhwc"], || "chwn".parse::<Layout>());
+    let plain = || DepthwiseConv2d::builder(4).weights(&[0.5; 36]);
+    for name in ["portable", "avx2", "avx512", "neon"] {
+        let build = || plain().isa(name.parse()?).build();
+        match name.parse::<Isa>().expect(name) {
+            isa if isa.is_available() => report.fine(name, build),
+            // It must say what there is instead.
+            _ => report.error(name, &[name, "portable"], build),
+        }
+        assert_eq!(name.parse::<Isa>().expect(name).to_string(), name);
+    }
+    assert!(Isa::detect().is_available());
+    assert!(Isa::all().contains(&Isa::detect()));
+
+    report.error("an unknown kernel", &["dw_f64"], || plain().kernel("dw_f64").build());
+    for kernel in depthwise::kernels() {
+        let build = |layout, isa| plain().layout(layout).isa(isa).kernel(kernel.name).build();
+        if !kernel.isa.is_available() {
+            report.error("a kernel that this CPU cannot run", &[], || build(kernel.layout, kernel.isa));
+            continue;
+        }
+        let other = if kernel.layout == Layout::Nchw { Layout::Nhwc } else { Layout::Nchw };
+        report.error("a kernel of the other layout", &[kernel.name], || build(other, kernel.isa));
+        if kernel.isa != Isa::Portable {
+            report.error("of another instruction set", &[kernel.name], || build(kernel.layout, Isa::Portable));
+        }
+        if kernel.operation != depthwise::Operation::Depthwise {
+            report.error("of another operation", &[kernel.name], || build(kernel.layout, kernel.isa));
+        } else if kernel.kernel_size.is_some_and(|size| size != [3, 3]) || kernel.stride.is_some_and(|s| s != [1, 1]) {
+            report.error("of other taps", &[kernel.name], || build(kernel.layout, kernel.isa));
+        } else {
+            report.fine("a kernel that fits", || build(kernel.layout, kernel.isa));
+        }
+    }
+    report.finish();
+}
+
+/// The name of the plan's instruction set, or the error: what [`environment`] sees of another process.
+#[cfg(feature = "std")]
+#[test]
+#[ignore = "run by `environment`, with DEPTHWISE_ISA set"]
+fn child() {
+    match DepthwiseConv2d::builder(4).weights(&[0.5; 36]).build() {
+        Ok(plan) => println!("<built for {}>", plan.isa()),
+        Err(error) => println!("<{error}>"),
+    }
+    let chosen = DepthwiseConv2d::builder(4).weights(&[0.5; 36]).isa(Isa::Portable).build();
+    println!("<chosen: {:?}>", chosen.map(|plan| plan.isa().name()));
+}
+
+#[cfg(feature = "std")]
+#[test]
+fn environment() {
+    let run = |value: Option<&str>| {
+        let mut command = std::process::Command::new(std::env::current_exe().expect("this test"));
+        command.args(["--exact", "child", "--ignored", "--nocapture"]).env_remove("DEPTHWISE_ISA");
+        let output = command.envs(value.map(|value| ("DEPTHWISE_ISA", value))).output().expect("a child");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{value:?}: {text}");
+        text
+    };
+    let expect = |value: Option<&str>, says: &[&str]| {
+        let text = run(value);
+        for part in says {
+            assert!(text.contains(part), "DEPTHWISE_ISA={value:?}: {text}\ndoes not mention {part}");
+        }
+    };
+    expect(None, &[&format!("<built for {}>", Isa::detect())]);
+    for name in ["portable", "avx2", "avx512", "neon"] {
+        let isa = name.parse::<Isa>().expect(name);
+        if isa.is_available() {
+            expect(Some(name), &[&format!("<built for {name}>")]);
+        } else {
+            expect(Some(name), &["<the instruction set", name, "portable"]);
+        }
+    }
+    // Never a silent fallback.
+    expect(Some("sse9"), &["sse9", "avx2"]);
+    assert!(!run(Some("sse9")).contains("<built"));
+    assert!(!run(Some("AVX2 ")).contains("<built"));
+}

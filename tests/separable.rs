@@ -1,0 +1,34 @@
+//! Depthwise, then pointwise, in one pass and in two: both equal the oracle bit for bit.
+
+mod common;
+
+use common::cases::{self, Case};
+use common::{Operation, Tally, check};
+
+fn run(suite: &str, least: usize, cases: Vec<Case>) {
+    let mut tally = Tally::default();
+    for case in &cases {
+        check(Operation::Separable, case, &mut tally);
+    }
+    tally.finish(suite, least, |kernel| kernel.operation == depthwise::Operation::Depthwise);
+}
+
+#[test]
+fn by_hand() {
+    run("separable by hand", 5, cases::by_hand());
+}
+
+#[test]
+fn tails_of_vectors() {
+    run("separable, tails of vectors", 0, cases::tails());
+}
+
+#[test]
+fn borders_of_tiles() {
+    run("separable, borders of tiles", 100, cases::tiles());
+}
+
+#[test]
+fn split_between_threads() {
+    run("separable, split between threads", 0, cases::large());
+}

@@ -1,0 +1,174 @@
+//! What a caller may hand to a run beside plain tensors, and in which order.
+
+mod common;
+
+use std::mem::MaybeUninit;
+
+use common::cases::Case;
+use common::memory::{Arrangement, Buffer, first_difference};
+use common::oracle::Tensor;
+use common::{Arguments, Choice, Operation, Plan, expected_on};
+use depthwise::{Axis, Isa, Layout, OutputRange, Parallelism, Shape, Strides, TensorView, TensorViewMut, Workspace};
+
+const OPERATIONS: [Operation; 4] =
+    [Operation::Depthwise, Operation::Pointwise, Operation::Separable, Operation::Conv2d];
+
+/// Every operation on every instruction set in every layout.
+fn for_each_plan(case: &Case, mut test: impl FnMut(&str, &Arguments, &Plan, Isa, Layout, &Tensor)) {
+    for operation in OPERATIONS {
+        let arguments = Arguments::new(operation, case);
+        for isa in common::isas() {
+            let want = expected_on(isa, operation, case, &arguments);
+            for layout in [Layout::Nchw, Layout::Nhwc] {
+                let plan = Plan::new(operation, case, &arguments, Choice::new(isa, layout)).expect(&case.name);
+                test(&format!("{operation:?} on {isa}, {layout}"), &arguments, &plan, isa, layout, &want);
+            }
+        }
+    }
+}
+
+#[test]
+fn uninitialised_output() {
+    for_each_plan(&Case::default(), |name, arguments, plan, _, layout, want| {
+        let input = Buffer::of(&arguments.input, layout, Arrangement::Contiguous);
+        let len = want.data.len();
+        let mut output = Box::<[f32]>::new_uninit_slice(len);
+        let view = TensorViewMut::uninit(&mut output, want.shape, layout).expect(name);
+        plan.run(input.view(), None, view, &mut Workspace::new(), Parallelism::Serial).expect(name);
+        // SAFETY: a run that returned `Ok` has written every element of a contiguous view.
+        let output = unsafe { output.assume_init() };
+        let view = TensorView::new(&output, want.shape, layout).expect(name);
+        first_difference(want, |n, c, h, w| view.get(n, c, h, w).expect(name)).expect(name);
+
+        // Every other element only.
+        let dense = layout.strides(want.shape).expect(name);
+        let vector = |stride: usize| if stride == 1 { 1 } else { 2 * stride };
+        let strides = Strides { n: vector(dense.n), c: vector(dense.c), h: vector(dense.h), w: vector(dense.w) };
+        let mut output = vec![MaybeUninit::new(7.0); 2 * len];
+        let view = TensorViewMut::uninit_strided(&mut output, want.shape, strides).expect(name);
+        plan.run(input.view(), None, view, &mut Workspace::new(), Parallelism::Serial).expect(name);
+        // SAFETY: all of it was initialised above.
+        let output: Vec<f32> = output.into_iter().map(|x| unsafe { x.assume_init() }).collect();
+        let view = TensorView::strided(&output, want.shape, strides).expect(name);
+        first_difference(want, |n, c, h, w| view.get(n, c, h, w).expect(name)).expect(name);
+        assert_eq!(output.iter().filter(|&&x| x == 7.0).count(), len, "{name}: wrote a gap");
+    });
+}
+
+/// An input whose images, or rows, are all the same memory: stride 0.
+#[test]
+fn broadcast_input() {
+    for axis in [Axis::N, Axis::H] {
+        for operation in OPERATIONS {
+            let case = Case { input: Shape::new(3, 5, 6, 7), ..Case::default() };
+            let mut arguments = Arguments::new(operation, &case);
+            let first = arguments.input.clone();
+            arguments.input = Tensor::from_fn(case.input, |n, c, h, w| match axis {
+                Axis::N => first.at(0, c, h, w),
+                _ => first.at(n, c, 0, w),
+            });
+            for isa in common::isas() {
+                let want = expected_on(isa, operation, &case, &arguments);
+                for layout in [Layout::Nchw, Layout::Nhwc] {
+                    let name = format!("{operation:?} on {isa}, {layout}, stride 0 along {axis}");
+                    let plan = Plan::new(operation, &case, &arguments, Choice::new(isa, layout)).expect(&name);
+                    let dense = Buffer::of(&arguments.input, layout, Arrangement::Contiguous);
+                    let mut strides = dense.view().strides();
+                    strides[axis] = 0;
+                    let input = TensorView::strided(dense.data(), case.input, strides).expect(&name);
+                    let mut output = Buffer::blank(want.shape, layout, Arrangement::Contiguous);
+                    plan.run(input, None, output.view_mut(), &mut Workspace::new(), Parallelism::Serial).expect(&name);
+                    output.expect(&want).expect(&name);
+                }
+            }
+        }
+    }
+}
+
+/// Parts of a larger tensor, cut out by `narrow` from input and output: what lies around them is neither read nor
+/// written.
+#[test]
+fn narrowed_views() {
+    for_each_plan(&Case::default(), |name, arguments, plan, _, layout, want| {
+        let around = |s: Shape| Shape::new(s.n + 2, s.c + 2, s.h + 2, s.w + 2);
+        let frame = |t: &Tensor| {
+            Tensor::from_fn(around(t.shape), |n, c, h, w| {
+                let inside = n == 1 && c > 0 && h > 0 && w > 0 && c <= t.shape.c && h <= t.shape.h && w <= t.shape.w;
+                if inside { t.at(0, c - 1, h - 1, w - 1) } else { f32::NAN }
+            })
+        };
+        let input = Buffer::of(&frame(&arguments.input), layout, Arrangement::Contiguous);
+        let s = arguments.input.shape;
+        let input = [(Axis::N, s.n), (Axis::C, s.c), (Axis::H, s.h), (Axis::W, s.w)]
+            .into_iter()
+            .fold(input.view(), |view, (axis, len)| view.narrow(axis, 1..1 + len).expect(name));
+        let mut output = Buffer::of(&frame(&want.map(|_| 0.0)), layout, Arrangement::Contiguous);
+        let s = want.shape;
+        let view = [(Axis::N, s.n), (Axis::C, s.c), (Axis::H, s.h), (Axis::W, s.w)]
+            .into_iter()
+            .fold(output.view_mut(), |view, (axis, len)| view.narrow(axis, 1..1 + len).expect(name));
+        plan.run(input, None, view, &mut Workspace::new(), Parallelism::Serial).expect(name);
+        output.expect(&frame(want)).expect(name);
+    });
+}
+
+/// A plan knows nothing of batch, height and width: one plan and one workspace, sizes up and down.
+#[test]
+fn one_plan_for_many_sizes() {
+    let sizes = [(1, 6, 7), (2, 1, 1), (1, 40, 33), (3, 2, 50), (1, 7, 6), (0, 6, 7), (1, 31, 2)];
+    let case = |(n, h, w)| Case { input: Shape::new(n, 11, h, w), stride: [2, 1], ..Case::default() };
+    for operation in OPERATIONS {
+        let first = Arguments::new(operation, &case(sizes[0]));
+        for isa in common::isas() {
+            for layout in [Layout::Nchw, Layout::Nhwc] {
+                let name = format!("{operation:?} on {isa}, {layout}");
+                let plan = Plan::new(operation, &case(sizes[0]), &first, Choice::new(isa, layout)).expect(&name);
+                let mut workspace = Workspace::new();
+                for size in sizes {
+                    let case = case(size);
+                    let mut arguments = first.clone();
+                    arguments.input = Arguments::new(operation, &case).input;
+                    let want = expected_on(isa, operation, &case, &arguments);
+                    let input = Buffer::of(&arguments.input, layout, Arrangement::Contiguous);
+                    let mut output = Buffer::blank(want.shape, layout, Arrangement::Contiguous);
+                    plan.run(input.view(), None, output.view_mut(), &mut workspace, Parallelism::Serial).expect(&name);
+                    output.expect(&want).unwrap_or_else(|e| panic!("{name}, {size:?}: {e}"));
+                }
+            }
+        }
+    }
+}
+
+/// A range of nothing is no error, and writes nothing.
+#[test]
+fn empty_range() {
+    for_each_plan(&Case::default(), |name, arguments, plan, _, layout, want| {
+        let input = Buffer::of(&arguments.input, layout, Arrangement::Contiguous);
+        let empty = Shape { h: 0, ..want.shape };
+        let output = TensorViewMut::new(&mut [], empty, layout).expect(name);
+        let range = OutputRange { h: 2..2, ..OutputRange::all(want.shape) };
+        plan.run_range(input.view(), None, output, range, &mut Workspace::new()).expect(name);
+    });
+}
+
+/// Threads that share a plan, each with its own workspace.
+#[test]
+fn a_plan_is_shared() {
+    for_each_plan(&Case::default(), |name, arguments, plan, _, layout, want| {
+        let input = Buffer::of(&arguments.input, layout, Arrangement::Contiguous);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let mut output = Buffer::blank(want.shape, layout, Arrangement::Contiguous);
+                    let mut workspace = common::dirty_workspace();
+                    for _ in 0..5 {
+                        output.clear();
+                        let view = output.view_mut();
+                        plan.run(input.view(), None, view, &mut workspace, Parallelism::Serial).expect(name);
+                        output.expect(want).expect(name);
+                    }
+                });
+            }
+        });
+    });
+}
