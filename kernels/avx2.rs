@@ -162,8 +162,4 @@ impl Simd for Avx2 {
     unsafe fn store_masked(self, p: *mut f32, mask: __m256i, v: __m256) {
         unsafe { _mm256_maskstore_ps(p, mask, v) }
     }
-    #[inline(always)]
-    fn prefetch(self, p: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
-    }
 }

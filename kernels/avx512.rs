@@ -155,8 +155,4 @@ impl Simd for Avx512 {
     unsafe fn store_masked(self, p: *mut f32, mask: __mmask16, v: __m512) {
         unsafe { _mm512_mask_storeu_ps(p, mask, v) }
     }
-    #[inline(always)]
-    fn prefetch(self, p: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
-    }
 }

@@ -145,7 +145,7 @@ macro_rules! with_rows {
                 const $n: usize = $count;
                 $call
             })*
-            _ => {}
+            rows => debug_assert!(false, "a tile of {rows} rows"),
         }
     };
 }

@@ -136,6 +136,4 @@ impl Simd for Portable {
             unsafe { *p.wrapping_add(i) = lane }
         }
     }
-    #[inline(always)]
-    fn prefetch(self, _: *const f32) {}
 }

@@ -81,6 +81,4 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// The selected elements can be written. `p` itself may lie outside of its slice.
     unsafe fn store_masked(self, p: *mut f32, mask: Self::Mask, v: Self::V);
-    /// Asks the cache for the line at `p`: a hint, which reads nothing.
-    fn prefetch(self, p: *const f32);
 }

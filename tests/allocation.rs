@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::cases::Case;
 use common::memory::{Arrangement, Buffer};
-use common::{Arguments, Choice, Operation, Plan};
+use common::plan::{Arguments, Choice, Operation, Plan};
 use depthwise::{Layout, OutputRange, Parallelism, Shape, Workspace};
 
 struct Counting;

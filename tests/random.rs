@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Operation, Tally, cases, check};
+use common::plan::Operation;
+use common::{Tally, cases, check};
 
 fn run(operation: Operation) {
     let number = |name| std::env::var(name).ok().map(|n| n.parse::<u64>().expect(name));

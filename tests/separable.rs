@@ -3,7 +3,8 @@
 mod common;
 
 use common::cases::{self, Case};
-use common::{Operation, Tally, check};
+use common::plan::Operation;
+use common::{Tally, check};
 
 fn run(suite: &str, least: usize, cases: Vec<Case>) {
     let mut tally = Tally::default();

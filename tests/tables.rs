@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Operation, Tally, cases, check};
+use common::plan::Operation;
+use common::{Tally, cases, check};
 
 fn run(operation: Operation, suite: &str, least: usize) {
     let mut tally = Tally::default();

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use common::cases::Case;
 use common::memory::{Arrangement, Buffer, first_difference};
 use common::oracle::Tensor;
-use common::{Arguments, Choice, Operation, Plan, expected_on};
+use common::plan::{Arguments, Choice, Operation, Plan, expected_on};
 use depthwise::{Axis, Isa, Layout, OutputRange, Parallelism, Shape, Strides, TensorView, TensorViewMut, Workspace};
 
 const OPERATIONS: [Operation; 4] =

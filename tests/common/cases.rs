@@ -290,6 +290,8 @@ pub fn by_hand() -> Vec<Case> {
         let wide = Shape::new(1, 35, 11, 37);
         cases.extend([
             own("vectors and tails", Case { input: wide, padding: pad, ..base() }),
+            // The channels-first kernels work out 8 pairs of vectors at a time: 256 columns at most.
+            own("wide rows", Case { input: Shape::new(1, 3, 5, 561), padding: pad, outputs: 2, ..base() }),
             own("no padding, images", Case { input: Shape::new(2, 17, 15, 16), padding: Padding::valid(), ..base() }),
             own("one-sided padding", Case { input: wide, padding: Padding::explicit(0, 4, 5, 0), ..base() }),
             own("multiplier", Case { input: Shape::new(1, 6, 9, 19), multiplier: 3, padding: pad, ..base() }),

@@ -273,18 +273,18 @@ pub fn finish<N: Number>(mut output: Tensor<N>, residual: Option<&Tensor>, activ
     output.map(|y| y.activate(activation))
 }
 
-/// Weights and bias with the batch norm folded in: in `f64`, rounded once.
+/// Weights and bias with the batch norm folded in: one factor per output channel, in `f64`, rounded once.
 pub fn fold(weights: &[f32], bias: Option<&[f32]>, norm: BatchNorm) -> (Vec<f32>, Vec<f32>) {
-    let wide = |x: &[f32], o: usize| f64::from(x[o]);
     let channels = norm.gamma.len();
-    let deviation = |o: usize| (wide(norm.variance, o) + f64::from(norm.epsilon)).sqrt();
-    let weights = weights.iter().enumerate().map(|(i, &w)| {
-        let o = i / (weights.len() / channels);
-        (f64::from(w) * wide(norm.gamma, o) / deviation(o)) as f32
-    });
+    let factor = |o: usize| {
+        let deviation = (f64::from(norm.variance[o]) + f64::from(norm.epsilon)).sqrt();
+        f64::from(norm.gamma[o]) / deviation
+    };
+    let per_channel = weights.len() / channels;
+    let weights = weights.iter().enumerate().map(|(i, &w)| (f64::from(w) * factor(i / per_channel)) as f32);
     let bias = (0..channels).map(|o| {
-        let b = bias.map_or(0.0, |b| wide(b, o));
-        (wide(norm.beta, o) + (b - wide(norm.mean, o)) * wide(norm.gamma, o) / deviation(o)) as f32
+        let b = bias.map_or(0.0, |b| f64::from(b[o]));
+        (f64::from(norm.beta[o]) + (b - f64::from(norm.mean[o])) * factor(o)) as f32
     });
     (weights.collect(), bias.collect())
 }

@@ -1,0 +1,327 @@
+//! A case's arguments, what the oracle makes of them, and the plans that must make the same.
+
+use depthwise::{
+    Activation, BatchNorm, Conv2d, DepthwiseConv2d, Error, Fusion, Isa, Layout, OutputRange, Parallelism,
+    PointwiseConv2d, SeparableConv2d, Shape, TensorView, TensorViewMut, WeightOrder, Workspace,
+};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::cases::{Case, Epilogue, Values};
+use super::oracle::{self, Fused, Number, Separate, Tensor};
+
+/// The four plans.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Operation {
+    Depthwise,
+    Pointwise,
+    Separable,
+    Conv2d,
+}
+
+/// One convolution's parameters, weights in PyTorch's order.
+#[derive(Clone)]
+struct Stage {
+    weights: Vec<f32>,
+    bias: Option<Vec<f32>>,
+    norm: Option<[Vec<f32>; 4]>,
+    activation: Activation,
+}
+
+#[derive(Clone)]
+pub struct Arguments {
+    pub input: Tensor,
+    depthwise: Stage,
+    /// Of the pointwise stage or the standard convolution.
+    pointwise: Stage,
+    pub residual: Option<Tensor>,
+    pub output: Shape,
+}
+
+impl Arguments {
+    pub fn new(operation: Operation, case: &Case) -> Arguments {
+        let mut rng = StdRng::seed_from_u64(case.seed);
+        let middle = case.input.c * case.multiplier;
+        let taps = case.kernel[0] * case.kernel[1];
+        let (inputs, output) = match operation {
+            Operation::Depthwise => (0, case.window().output(case.input, middle)),
+            Operation::Pointwise => (case.input.c, Shape { c: case.outputs, ..case.input }),
+            Operation::Separable => (middle, case.window().output(case.input, case.outputs)),
+            Operation::Conv2d => (case.input.c * taps, case.window().output(case.input, case.outputs)),
+        };
+        let mut draw = |len: usize| -> Vec<f32> { (0..len).map(|_| value(&mut rng, case.values)).collect() };
+        let input = Tensor { shape: case.input, data: draw(case.input.len().expect("a case fits in memory")) };
+        let residual =
+            case.residual.then(|| Tensor { shape: output, data: draw(output.len().expect("as does its output")) });
+        let mut stage = |channels: usize, inputs: usize, epilogue: Epilogue| Stage {
+            weights: draw(channels * inputs),
+            bias: epilogue.bias.then(|| draw(channels)),
+            norm: epilogue.batch_norm.then(|| {
+                let [gamma, beta, mean, variance] = [(); 4].map(|()| draw(channels));
+                [gamma, beta, mean, variance.iter().map(|v| v.abs() + 0.1).collect()]
+            }),
+            activation: epilogue.activation,
+        };
+        Arguments {
+            depthwise: stage(middle, taps, case.depthwise),
+            pointwise: stage(case.outputs, inputs, case.pointwise),
+            input,
+            residual,
+            output,
+        }
+    }
+}
+
+fn value(rng: &mut StdRng, values: Values) -> f32 {
+    const SPECIAL: [f32; 9] =
+        [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 0.0, 1e-40, -1e-45, f32::MIN_POSITIVE, f32::MAX];
+    let plain = rng.random_range(-1.0f32..1.0);
+    match values {
+        Values::Plain => plain,
+        // Rare enough that most sums stay finite.
+        Values::Special if rng.random_ratio(1, 40) => SPECIAL[rng.random_range(0..SPECIAL.len())],
+        Values::Special => plain,
+        Values::Zeros => 0.0f32.copysign(plain),
+        Values::Tiny => plain * 1e-19 * 2f32.powi(rng.random_range(-8..=8)),
+        Values::Huge => plain * 3e19,
+    }
+}
+
+impl Stage {
+    fn norm(&self) -> Option<BatchNorm<'_>> {
+        let [gamma, beta, mean, variance] = self.norm.as_ref()?;
+        Some(BatchNorm { gamma, beta, mean, variance, epsilon: 1e-3 })
+    }
+
+    fn folded(&self) -> (Vec<f32>, Option<Vec<f32>>) {
+        match self.norm() {
+            None => (self.weights.clone(), self.bias.clone()),
+            Some(norm) => {
+                let (weights, bias) = oracle::fold(&self.weights, self.bias.as_deref(), norm);
+                (weights, Some(bias))
+            }
+        }
+    }
+
+    /// The weights in `order`; TFLite's goes from taps, to input channels, to output channels.
+    fn weights(&self, order: WeightOrder, channels: usize, taps: usize) -> Vec<f32> {
+        match order {
+            WeightOrder::Pytorch => self.weights.clone(),
+            WeightOrder::Tflite => {
+                let inputs = self.weights.len() / (channels * taps);
+                let tflite = (0..self.weights.len()).map(|i| {
+                    let (tap, input, output) = (i / (inputs * channels), i / channels % inputs, i % channels);
+                    self.weights[(output * inputs + input) * taps + tap]
+                });
+                tflite.collect()
+            }
+        }
+    }
+}
+
+/// What `operation` must return.
+pub fn expected<N: Number>(operation: Operation, case: &Case, arguments: &Arguments) -> Tensor<N> {
+    let input = arguments.input.map(N::new);
+    let residual = arguments.residual.as_ref();
+    let window = case.window();
+    let depthwise = || {
+        let (weights, bias) = arguments.depthwise.folded();
+        oracle::depthwise(&input, &weights, bias.as_deref(), &window, case.multiplier)
+    };
+    let (weights, bias) = arguments.pointwise.folded();
+    let bias = bias.as_deref();
+    match operation {
+        Operation::Depthwise => oracle::finish(depthwise(), residual, case.depthwise.activation),
+        Operation::Pointwise => {
+            let output = oracle::pointwise(&input, &weights, bias, case.outputs);
+            oracle::finish(output, residual, case.pointwise.activation)
+        }
+        Operation::Separable => {
+            let middle = oracle::finish(depthwise(), None, case.depthwise.activation);
+            let output = oracle::pointwise(&middle, &weights, bias, case.outputs);
+            oracle::finish(output, residual, case.pointwise.activation)
+        }
+        Operation::Conv2d => {
+            let output = oracle::conv2d(&input, &weights, bias, &window, case.outputs);
+            oracle::finish(output, residual, case.pointwise.activation)
+        }
+    }
+}
+
+/// What `operation` must return on `isa`.
+pub fn expected_on(isa: Isa, operation: Operation, case: &Case, arguments: &Arguments) -> Tensor {
+    if isa.is_fused() {
+        expected::<Fused>(operation, case, arguments).map(|y| y.0)
+    } else {
+        expected::<Separate>(operation, case, arguments).map(|y| y.0)
+    }
+}
+
+/// What a caller may choose about a plan without changing what it computes.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice {
+    pub isa: Isa,
+    pub layout: Layout,
+    pub kernel: Option<&'static str>,
+    pub order: WeightOrder,
+    pub fusion: Fusion,
+}
+
+impl Choice {
+    pub fn new(isa: Isa, layout: Layout) -> Choice {
+        Choice { isa, layout, kernel: None, order: WeightOrder::Pytorch, fusion: Fusion::Auto }
+    }
+
+    /// Everything to choose from, each alone: the plan's own choices first, then every kernel.
+    pub fn all(operation: Operation, isa: Isa, layout: Layout) -> Vec<Choice> {
+        let own = Choice::new(isa, layout);
+        let fusions: &[Fusion] = match operation {
+            Operation::Separable => &[Fusion::Fused, Fusion::TwoPass],
+            _ => &[Fusion::Auto],
+        };
+        let mut all = vec![own, Choice { order: WeightOrder::Tflite, ..own }];
+        for kernel in depthwise::kernels().filter(|k| k.isa == isa && k.layout == layout) {
+            all.extend(fusions.iter().map(|&fusion| Choice { kernel: Some(kernel.name), fusion, ..own }));
+        }
+        all
+    }
+}
+
+pub enum Plan {
+    Depthwise(DepthwiseConv2d),
+    Pointwise(PointwiseConv2d),
+    Separable(SeparableConv2d),
+    Conv2d(Conv2d),
+}
+
+/// The plans have the same methods but share no trait.
+macro_rules! with {
+    ($plan:expr, $p:ident => $call:expr) => {
+        match $plan {
+            Plan::Depthwise($p) => $call,
+            Plan::Pointwise($p) => $call,
+            Plan::Separable($p) => $call,
+            Plan::Conv2d($p) => $call,
+        }
+    };
+}
+
+impl Plan {
+    pub fn new(operation: Operation, case: &Case, arguments: &Arguments, choice: Choice) -> Result<Plan, Error> {
+        let Arguments { depthwise, pointwise, .. } = arguments;
+        let middle = case.input.c * case.multiplier;
+        let taps = case.kernel[0] * case.kernel[1];
+        let Choice { isa, layout, kernel, order, fusion } = choice;
+        let depthwise_weights = depthwise.weights(order, middle, taps);
+        let conv_taps = if operation == Operation::Conv2d { taps } else { 1 };
+        let pointwise_weights = pointwise.weights(order, case.outputs, conv_taps);
+        /// Calls a builder's method where there is an argument for it.
+        macro_rules! given {
+            ($builder:ident, $($method:ident($argument:expr)),*) => {
+                $(if let Some(argument) = $argument { $builder = $builder.$method(argument); })*
+            };
+        }
+        Ok(match operation {
+            Operation::Depthwise => {
+                let mut b = DepthwiseConv2d::builder(case.input.c)
+                    .kernel_size(case.kernel)
+                    .stride(case.stride)
+                    .dilation(case.dilation)
+                    .padding(case.padding)
+                    .channel_multiplier(case.multiplier)
+                    .weights(&depthwise_weights)
+                    .weight_order(order)
+                    .activation(depthwise.activation)
+                    .layout(layout)
+                    .isa(isa);
+                given!(b, bias(depthwise.bias.as_deref()), batch_norm(depthwise.norm()), kernel(kernel));
+                Plan::Depthwise(b.build()?)
+            }
+            Operation::Pointwise => {
+                let mut b = PointwiseConv2d::builder(case.input.c, case.outputs)
+                    .weights(&pointwise_weights)
+                    .weight_order(order)
+                    .activation(pointwise.activation)
+                    .layout(layout)
+                    .isa(isa);
+                given!(b, bias(pointwise.bias.as_deref()), batch_norm(pointwise.norm()), kernel(kernel));
+                Plan::Pointwise(b.build()?)
+            }
+            Operation::Separable => {
+                let mut b = SeparableConv2d::builder(case.input.c, case.outputs)
+                    .kernel_size(case.kernel)
+                    .stride(case.stride)
+                    .dilation(case.dilation)
+                    .padding(case.padding)
+                    .channel_multiplier(case.multiplier)
+                    .depthwise_weights(&depthwise_weights)
+                    .pointwise_weights(&pointwise_weights)
+                    .weight_order(order)
+                    .depthwise_activation(depthwise.activation)
+                    .activation(pointwise.activation)
+                    .layout(layout)
+                    .isa(isa)
+                    .fusion(fusion);
+                given!(b, depthwise_bias(depthwise.bias.as_deref()), depthwise_batch_norm(depthwise.norm()));
+                given!(b, bias(pointwise.bias.as_deref()), batch_norm(pointwise.norm()), kernel(kernel));
+                if pointwise.bias.is_none() {
+                    b = b.no_bias();
+                }
+                Plan::Separable(b.build()?)
+            }
+            Operation::Conv2d => {
+                let mut b = Conv2d::builder(case.input.c, case.outputs)
+                    .kernel_size(case.kernel)
+                    .stride(case.stride)
+                    .dilation(case.dilation)
+                    .padding(case.padding)
+                    .weights(&pointwise_weights)
+                    .weight_order(order)
+                    .activation(pointwise.activation)
+                    .layout(layout)
+                    .isa(isa);
+                given!(b, bias(pointwise.bias.as_deref()), batch_norm(pointwise.norm()), kernel(kernel));
+                Plan::Conv2d(b.build()?)
+            }
+        })
+    }
+
+    pub fn output_shape(&self, input: Shape) -> Result<Shape, Error> {
+        with!(self, plan => plan.output_shape(input))
+    }
+
+    pub fn workspace_len(&self, input: Shape, parallelism: Parallelism) -> Result<usize, Error> {
+        with!(self, plan => plan.workspace_len(input, parallelism))
+    }
+
+    pub fn run(
+        &self,
+        input: TensorView,
+        residual: Option<TensorView>,
+        output: TensorViewMut,
+        workspace: &mut Workspace,
+        parallelism: Parallelism,
+    ) -> Result<(), Error> {
+        with!(self, plan => match residual {
+            None => plan.run(input, output, workspace, parallelism),
+            Some(residual) => plan.run_with_residual(input, residual, output, workspace, parallelism),
+        })
+    }
+
+    pub fn run_range(
+        &self,
+        input: TensorView,
+        residual: Option<TensorView>,
+        output: TensorViewMut,
+        range: OutputRange,
+        workspace: &mut Workspace,
+    ) -> Result<(), Error> {
+        with!(self, plan => plan.run_range(input, residual, output, range, workspace))
+    }
+
+    /// The names of the kernels it runs on.
+    pub fn kernels(&self) -> impl Iterator<Item = &'static str> {
+        let description = with!(self, plan => plan.describe());
+        description.depthwise.into_iter().chain(description.pointwise)
+    }
+}

@@ -1,0 +1,75 @@
+//! What README.md promises: the errors that it quotes are those that the crate prints.
+
+use std::collections::BTreeSet;
+
+use depthwise::{
+    DepthwiseConv2d, Error, Isa, Layout, Parallelism, SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
+};
+
+const README: &str = include_str!("../README.md");
+
+/// The texts in backticks that start the items of a section's list.
+fn quoted(section: &str) -> Vec<String> {
+    let (_, text) = README.split_once(&format!("\n## {section}\n")).expect("the section");
+    let text = text.split("\n## ").next().unwrap_or(text);
+    let items = text.lines().filter_map(|line| line.strip_prefix("* `"));
+    items.map(|item| item.trim_matches('`').trim().to_owned()).collect()
+}
+
+/// Runs a plan for four channels, 3×3, on views of zeros.
+fn run(layout: Layout, input: Shape, output: Shape) -> Result<(), Error> {
+    let zeros = [0.0; 512];
+    let plan = DepthwiseConv2d::builder(4).weights(&[0.5; 36]).build()?;
+    let input = TensorView::new(&zeros, input, layout)?;
+    let mut target = [0.0; 512];
+    let output = TensorViewMut::new(&mut target, output, layout)?;
+    plan.run(input, output, &mut Workspace::new(), Parallelism::Serial)
+}
+
+/// An error for each item of "Troubleshooting".
+fn errors() -> Vec<Error> {
+    let shape = Shape::new(1, 4, 5, 5);
+    let depthwise = || DepthwiseConv2d::builder(4);
+    let errors = [
+        SeparableConv2d::builder(4, 2).depthwise_weights(&[0.5; 36]).pointwise_weights(&[0.5; 8]).build().map(drop),
+        depthwise().weights(&[0.5; 9]).build().map(drop),
+        run(Layout::Nchw, Shape { c: 5, ..shape }, shape),
+        run(Layout::Nchw, shape, Shape { h: 7, w: 7, ..shape }),
+        TensorView::new(&[0.0; 99], shape, Layout::Nchw).map(drop),
+        run(Layout::Nhwc, shape, shape),
+        depthwise().weights(&[0.5; 36]).dilation([4, 1]).build().and_then(|plan| plan.output_shape(shape)).map(drop),
+        // Where the CPU has it, building would be fine.
+        Err(Error::UnavailableIsa { isa: Isa::Neon }),
+        "AVX2".parse::<Isa>().map(drop),
+    ];
+    errors.into_iter().map(|result| result.expect_err("an error")).collect()
+}
+
+#[test]
+fn the_readme_quotes_the_errors_word_for_word() {
+    let printed: Vec<String> = errors().iter().map(Error::to_string).collect();
+    let quoted = quoted("Troubleshooting");
+    assert_eq!(quoted.len(), printed.len(), "{quoted:#?}");
+    for (quoted, printed) in quoted.iter().zip(&printed) {
+        match quoted.strip_suffix('…') {
+            Some(start) => assert!(printed.starts_with(start), "`{printed}` does not start with `{start}`"),
+            None => assert_eq!(quoted, printed),
+        }
+    }
+}
+
+#[test]
+fn the_readme_names_the_instruction_sets_and_what_there_is_to_run() {
+    for isa in Isa::all() {
+        assert!(README.contains(&format!("`{isa}`")), "{isa}");
+    }
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let examples = README.split("--example ").skip(1);
+    let examples: BTreeSet<&str> =
+        examples.filter_map(|text| text.split(|c: char| !c.is_alphanumeric()).next()).collect();
+    assert_eq!(examples.len(), 3, "{examples:?}");
+    for example in examples {
+        let there = [format!("{example}.rs"), format!("{example}/main.rs")].iter().any(|file| root.join(file).exists());
+        assert!(there, "there is no example {example}");
+    }
+}
