@@ -43,6 +43,8 @@ super::family! {
         3 stride 2 x 2 rows 4,
         5 stride 1 x 1 rows 4,
         5 stride 2 x 2 rows 4,
+        7 stride 1 x 1 rows 4,
+        7 stride 2 x 2 rows 2,
     ],
     nchw_any: 4,
     pointwise_nhwc: [6 x 2,],

@@ -45,6 +45,7 @@ super::family! {
         5 stride 1 x 1 rows 4,
         5 stride 2 x 2 rows 4,
         7 stride 1 x 1 rows 4,
+        7 stride 2 x 2 rows 2,
     ],
     nchw_any: 4,
     pointwise_nhwc: [14 x 2,],

@@ -300,9 +300,10 @@ pub(super) unsafe fn any<S: Simd, const OH: usize>(s: S, a: &DepthwiseArgs) {
                         // SAFETY: `inside` says that every load lies in its row; `taps` guards the others.
                         unsafe {
                             let acc = match (sw, inside) {
-                                (1, true) => taps::<S, OH, true, true>(s, a, &plane, y, start),
-                                (1, false) => taps::<S, OH, true, false>(s, a, &plane, y, start),
-                                _ => taps::<S, OH, false, false>(s, a, &plane, y, start),
+                                (1, true) => taps::<S, OH, 1, true>(s, a, &plane, y, start),
+                                (1, false) => taps::<S, OH, 1, false>(s, a, &plane, y, start),
+                                (2, _) => taps::<S, OH, 2, false>(s, a, &plane, y, start),
+                                _ => taps::<S, OH, 0, false>(s, a, &plane, y, start),
                             };
                             let mask = s.mask(0, S::LANES.min(width - x));
                             for oy in 0..OH {
@@ -318,8 +319,9 @@ pub(super) unsafe fn any<S: Simd, const OH: usize>(s: S, a: &DepthwiseArgs) {
     }
 }
 
+/// The accumulators of `OH` rows at a column stride of `SW`, 0 for any.
 #[inline(always)]
-unsafe fn taps<S: Simd, const OH: usize, const DENSE: bool, const INSIDE: bool>(
+unsafe fn taps<S: Simd, const OH: usize, const SW: usize, const INSIDE: bool>(
     s: S,
     a: &DepthwiseArgs,
     plane: &Plane,
@@ -345,11 +347,16 @@ unsafe fn taps<S: Simd, const OH: usize, const DENSE: bool, const INSIDE: bool>(
                 weights = weights.wrapping_add(1);
                 let k = s.splat(*weights);
                 let first = start + (kx * a.dilation[1]) as isize;
-                let mask = in_row(s, first, if DENSE { 1 } else { a.stride[1] }, a.input_shape.w);
+                let step = if SW == 0 { a.stride[1] } else { 1 };
+                let mask = in_row(s, first, step, a.input_shape.w);
+                let more = in_row(s, first + S::LANES as isize, 1, a.input_shape.w);
                 for oy in 0..OH {
                     let v = match rows[oy].map(|row| row.wrapping_offset(first)) {
-                        Some(p) if DENSE => load::<S, INSIDE>(s, p, mask),
-                        Some(p) => s.load_strided(p, a.stride[1], mask),
+                        Some(p) if SW == 1 => load::<S, INSIDE>(s, p, mask),
+                        Some(p) if SW == 2 => {
+                            s.unzip(s.load_masked(p, mask), s.load_masked(p.wrapping_add(S::LANES), more)).0
+                        }
+                        Some(p) => s.load_strided(p, step, mask),
                         None => s.splat(0.0),
                     };
                     acc[oy] = s.mul_add(v, k, acc[oy]);

@@ -97,8 +97,8 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn load_masked(self, p: *const f32, mask: (usize, usize)) -> f32x8 {
-        // SAFETY: as the caller's.
-        unsafe { self.load_strided(p, 1, mask) }
+        // SAFETY: the caller vouches for the selected lanes.
+        unsafe { if mask == (0, 8) { self.load(p) } else { self.load_strided(p, 1, mask) } }
     }
     #[inline(always)]
     unsafe fn load_strided(self, p: *const f32, step: usize, (from, to): (usize, usize)) -> f32x8 {
@@ -131,6 +131,10 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn store_masked(self, p: *mut f32, (from, to): (usize, usize), v: f32x8) {
+        if (from, to) == (0, 8) {
+            // SAFETY: the caller vouches for all lanes.
+            return unsafe { self.store(p, v) };
+        }
         for (i, &lane) in v.as_array().iter().enumerate().take(to).skip(from) {
             // SAFETY: the caller vouches for the selected lanes.
             unsafe { *p.wrapping_add(i) = lane }

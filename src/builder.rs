@@ -1,19 +1,17 @@
-//! The four operations: builders that check and pack once, and plans that run.
+//! Builders of the four operations: everything is checked, and weights are packed, once.
 
 use alloc::format;
 
 use crate::activation::Activation;
-use crate::cost::Cost;
-use crate::engine::{Description, Engine, Fusion, OutputRange, Stages};
+use crate::engine::{Engine, Fusion, Stages};
 use crate::error::Error;
 use crate::geometry::{Padding, Window};
 use crate::kernels::isa::Isa;
 use crate::kernels::stage::{DepthwiseStage, PointwiseStage, Taps, fits};
 use crate::kernels::{self, Available, Operation};
-use crate::schedule::Parallelism;
-use crate::tensor::{Layout, Shape, TensorView, TensorViewMut};
+use crate::plan::{Conv2d, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
+use crate::tensor::Layout;
 use crate::weights::{BatchNorm, Names, Parameters, WeightOrder};
-use crate::workspace::Workspace;
 
 /// What all builders hold.
 #[derive(Clone, Debug)]
@@ -145,11 +143,11 @@ fn check_activation(activation: Activation) -> Result<(), Error> {
     }
 }
 
-/// Fails on a zero, and returns the product.
 fn check_channels(channels: usize, what: &'static str) -> Result<(), Error> {
     if channels == 0 { Err(Error::Zero { what }) } else { Ok(()) }
 }
 
+/// The channels between the stages.
 fn multiplied(channels: usize, multiplier: usize) -> Result<usize, Error> {
     check_channels(channels, "the number of channels")?;
     check_channels(multiplier, "the channel multiplier")?;
@@ -262,6 +260,16 @@ pub struct DepthwiseConv2dBuilder<'a> {
 }
 
 impl<'a> DepthwiseConv2dBuilder<'a> {
+    pub(crate) fn new(channels: usize) -> Self {
+        Self {
+            common: Common::new(CLASSIC),
+            channels,
+            multiplier: 1,
+            parameters: Parameters::default(),
+            activation: Activation::default(),
+        }
+    }
+
     setters!(common);
     setters!(window);
     setters!(multiplier);
@@ -317,6 +325,16 @@ pub struct PointwiseConv2dBuilder<'a> {
 }
 
 impl<'a> PointwiseConv2dBuilder<'a> {
+    pub(crate) fn new(in_channels: usize, out_channels: usize) -> Self {
+        Self {
+            common: Common::new(Window::POINT),
+            in_channels,
+            out_channels,
+            parameters: Parameters::default(),
+            activation: Activation::default(),
+        }
+    }
+
     setters!(common);
     setters!(parameters "`[out_channels, in_channels]`");
 
@@ -362,6 +380,16 @@ pub struct Conv2dBuilder<'a> {
 }
 
 impl<'a> Conv2dBuilder<'a> {
+    pub(crate) fn new(in_channels: usize, out_channels: usize) -> Self {
+        Self {
+            common: Common::new(CLASSIC),
+            in_channels,
+            out_channels,
+            parameters: Parameters::default(),
+            activation: Activation::default(),
+        }
+    }
+
     setters!(common);
     setters!(window);
     setters!(parameters "`[out_channels, in_channels, kernel height, kernel width]`");
@@ -416,6 +444,20 @@ pub struct SeparableConv2dBuilder<'a> {
 }
 
 impl<'a> SeparableConv2dBuilder<'a> {
+    pub(crate) fn new(in_channels: usize, out_channels: usize) -> Self {
+        Self {
+            common: Common::new(CLASSIC),
+            in_channels,
+            out_channels,
+            multiplier: 1,
+            depthwise: Parameters::default(),
+            pointwise: Parameters::default(),
+            biased: true,
+            activations: [Activation::default(); 2],
+            fusion: Fusion::default(),
+        }
+    }
+
     setters!(common);
     setters!(window);
     setters!(multiplier);
@@ -543,183 +585,3 @@ impl<'a> SeparableConv2dBuilder<'a> {
         })
     }
 }
-
-/// A plan: the type, its builder's entry, and what every plan does.
-macro_rules! plan {
-    ($(#[$doc:meta])* $plan:ident, $builder:ident, ($($arg:ident),*),
-     start: $(#[$builder_doc:meta])* with $start:expr) => {
-        $(#[$doc])*
-        ///
-        /// A plan is independent of batch, height and width, owns its packed weights, and can be shared
-        /// between threads.
-        #[derive(Debug)]
-        pub struct $plan {
-            engine: Engine,
-        }
-
-        impl $plan {
-            $(#[$builder_doc])*
-            pub fn builder<'a>($($arg: usize),*) -> $builder<'a> {
-                $start
-            }
-
-            /// The shape of the output for an input of that shape.
-            ///
-            /// # Errors
-            /// If the channels are not the plan's, the height or width is 0 or smaller than the window, or
-            /// sizes overflow.
-            pub fn output_shape(&self, input: Shape) -> Result<Shape, Error> {
-                self.engine.output_shape(input)
-            }
-
-            /// The `f32` of [`Workspace`] that a run on an input of that shape uses, with that parallelism at
-            /// this place (the current pool has a number of threads).
-            ///
-            /// # Errors
-            /// As [`output_shape`](Self::output_shape).
-            pub fn workspace_len(&self, input: Shape, parallelism: Parallelism) -> Result<usize, Error> {
-                self.engine.workspace_len(input, parallelism)
-            }
-
-            /// Computes the output. It allocates nothing if the workspace has
-            /// [`workspace_len`](Self::workspace_len).
-            ///
-            /// # Errors
-            /// If the input's or output's shape is not the plan's, or it is not contiguous along its
-            /// layout's last axis; nothing is written then.
-            pub fn run(
-                &self,
-                input: TensorView<'_>,
-                output: TensorViewMut<'_>,
-                workspace: &mut Workspace,
-                parallelism: Parallelism,
-            ) -> Result<(), Error> {
-                self.engine.run(input, None, output, None, workspace, parallelism)
-            }
-
-            /// As [`run`](Self::run), with a residual of the output's shape added before the activation:
-            /// activation(convolution + residual).
-            ///
-            /// # Errors
-            /// As [`run`](Self::run).
-            pub fn run_with_residual(
-                &self,
-                input: TensorView<'_>,
-                residual: TensorView<'_>,
-                output: TensorViewMut<'_>,
-                workspace: &mut Workspace,
-                parallelism: Parallelism,
-            ) -> Result<(), Error> {
-                self.engine.run(input, Some(residual), output, None, workspace, parallelism)
-            }
-
-            /// Computes a part of the output, to which `output` and `residual` are shaped; `input` is whole. For
-            /// engines that split the work over threads of their own: the bits are those of a whole run.
-            ///
-            /// # Errors
-            /// As [`run`](Self::run), and if the range does not lie within the output.
-            pub fn run_range(
-                &self,
-                input: TensorView<'_>,
-                residual: Option<TensorView<'_>>,
-                output: TensorViewMut<'_>,
-                range: OutputRange,
-                workspace: &mut Workspace,
-            ) -> Result<(), Error> {
-                self.engine.run(input, residual, output, Some(&range), workspace, Parallelism::Serial)
-            }
-
-            /// The instruction set and kernels that were chosen.
-            pub fn describe(&self) -> Description {
-                self.engine.describe()
-            }
-
-            /// The instruction set.
-            pub fn isa(&self) -> Isa {
-                self.engine.isa
-            }
-
-            /// The layout.
-            pub fn layout(&self) -> Layout {
-                self.engine.layout
-            }
-
-            /// Parameters, multiply-adds and bytes for an input of that shape.
-            ///
-            /// # Errors
-            /// As [`output_shape`](Self::output_shape).
-            pub fn cost(&self, input: Shape) -> Result<Cost, Error> {
-                self.engine.cost(input)
-            }
-        }
-    };
-}
-
-plan!(
-    /// Depthwise convolution: a filter for each channel.
-    ///
-    /// y[n, o, i, j] = activation(b[o] + Σᵤ Σᵥ x[n, o / m, i·s + u·d − p, j·s + v·d − p] · w[o, u, v]), taps in row order.
-    DepthwiseConv2d, DepthwiseConv2dBuilder, (channels),
-    start:
-    /// Starts a plan for that many input channels: 3×3, stride 1, padding 1, no bias, until told otherwise.
-    with DepthwiseConv2dBuilder {
-        common: Common::new(CLASSIC),
-        channels,
-        multiplier: 1,
-        parameters: Parameters::default(),
-        activation: Activation::default(),
-    }
-);
-
-plan!(
-    /// Pointwise (1×1) convolution: a mix of channels at each pixel.
-    ///
-    /// y[n, k, i, j] = activation(b[k] + Σ꜀ x[n, c, i, j] · w[k, c]), channels ascending.
-    PointwiseConv2d, PointwiseConv2dBuilder, (in_channels, out_channels),
-    start:
-    /// Starts a plan from and to that many channels, without bias until told otherwise.
-    with PointwiseConv2dBuilder {
-        common: Common::new(Window::POINT),
-        in_channels,
-        out_channels,
-        parameters: Parameters::default(),
-        activation: Activation::default(),
-    }
-);
-
-plan!(
-    /// Depthwise separable convolution: a [`DepthwiseConv2d`], then a [`PointwiseConv2d`] on its output, in one
-    /// pass where that pays. Both ways give the same bits, those of the two plans one after the other.
-    SeparableConv2d, SeparableConv2dBuilder, (in_channels, out_channels),
-    start:
-    /// Starts a plan from and to that many channels: the classic module, 3×3, stride 1, padding 1, no bias between the
-    /// stages, a bias after the second.
-    with SeparableConv2dBuilder {
-        common: Common::new(CLASSIC),
-        in_channels,
-        out_channels,
-        multiplier: 1,
-        depthwise: Parameters::default(),
-        pointwise: Parameters::default(),
-        biased: true,
-        activations: [Activation::default(); 2],
-        fusion: Fusion::default(),
-    }
-);
-
-plan!(
-    /// Standard convolution: K×K over all channels.
-    ///
-    /// y[n, k, i, j] = activation(b[k] + Σᵤ Σᵥ Σ꜀ x[n, c, i·s + u·d − p, j·s + v·d − p] · w[k, c, u, v]), taps in row
-    /// order, then channels ascending.
-    Conv2d, Conv2dBuilder, (in_channels, out_channels),
-    start:
-    /// Starts a plan from and to that many channels: 3×3, stride 1, padding 1, no bias, until told otherwise.
-    with Conv2dBuilder {
-        common: Common::new(CLASSIC),
-        in_channels,
-        out_channels,
-        parameters: Parameters::default(),
-        activation: Activation::default(),
-    }
-);

@@ -13,6 +13,7 @@ mod error;
 mod gather;
 mod geometry;
 mod peak;
+mod plan;
 mod schedule;
 mod tensor;
 mod weights;
@@ -23,16 +24,14 @@ mod workspace;
 mod kernels;
 
 pub use activation::Activation;
-pub use builder::{
-    Conv2d, Conv2dBuilder, DepthwiseConv2d, DepthwiseConv2dBuilder, PointwiseConv2d, PointwiseConv2dBuilder,
-    SeparableConv2d, SeparableConv2dBuilder,
-};
+pub use builder::{Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuilder, SeparableConv2dBuilder};
 pub use cost::{Comparison, Cost, compare};
 pub use engine::{Description, Fusion, OutputRange};
 pub use error::Error;
 pub use geometry::Padding;
 pub use kernels::isa::Isa;
 pub use kernels::{KernelInfo, Operation};
+pub use plan::{Conv2d, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
 pub use schedule::Parallelism;
 pub use tensor::{Axis, Layout, Shape, Strides, TensorView, TensorViewMut};
 pub use weights::{BatchNorm, WeightOrder};
