@@ -128,11 +128,10 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn load_strided(self, p: *const f32, step: usize, mask: __m256i) -> __m256 {
-        // Lanes whose index wraps would lie gigabytes beyond the row, so they are not selected.
-        let step = step.min(i32::MAX as usize) as i32;
+        debug_assert!(step <= super::MAX_STRIDE);
         unsafe {
             let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-            let index = _mm256_mullo_epi32(lane, _mm256_set1_epi32(step));
+            let index = _mm256_mullo_epi32(lane, _mm256_set1_epi32(step as i32));
             _mm256_mask_i32gather_ps::<4>(_mm256_setzero_ps(), p, index, _mm256_castsi256_ps(mask))
         }
     }

@@ -123,11 +123,10 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     unsafe fn load_strided(self, p: *const f32, step: usize, mask: __mmask16) -> __m512 {
-        // Lanes whose index wraps would lie gigabytes beyond the row, so they are not selected.
-        let step = step.min(i32::MAX as usize) as i32;
+        debug_assert!(step <= super::MAX_STRIDE);
         unsafe {
             let lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-            let index = _mm512_mullo_epi32(lane, _mm512_set1_epi32(step));
+            let index = _mm512_mullo_epi32(lane, _mm512_set1_epi32(step as i32));
             _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), mask, index, p)
         }
     }

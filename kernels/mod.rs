@@ -41,6 +41,9 @@ use crate::tensor::Layout;
 
 pub(crate) use self::depthwise::undilated_stride;
 
+/// The largest stride of a depthwise convolution: the lanes of a gather are numbered in 32 bits.
+pub(crate) const MAX_STRIDE: usize = i32::MAX as usize / 16;
+
 /// What a kernel computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

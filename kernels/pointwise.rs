@@ -112,12 +112,15 @@ unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
 unsafe fn finish_row<S: Simd, const NV: usize>(s: S, a: &PointwiseArgs, acc: [S::V; NV], i: usize, r: &Results) {
     let whole = r.from == 0 && r.to == NV * S::LANES;
     let (min, max) = (s.splat(a.min), s.splat(a.max));
+    // Row 0 may lie before the part, and a stride along an axis of one element be anything: addresses may
+    // wrap on the way to an element that exists.
     // SAFETY: the caller vouches for the row and the lanes.
     unsafe {
         for v in 0..NV {
             let at = v * S::LANES;
-            let (mut y, p) = (acc[v], r.output.wrapping_add(i * r.output_row + at));
-            let residual = r.residual.map(|residual| residual.wrapping_add(i * r.residual_row + at));
+            let (mut y, p) = (acc[v], r.output.wrapping_add(i.wrapping_mul(r.output_row)).wrapping_add(at));
+            let residual =
+                r.residual.map(|residual| residual.wrapping_add(i.wrapping_mul(r.residual_row)).wrapping_add(at));
             if whole {
                 if let Some(residual) = residual {
                     y = s.add(y, s.load(residual));

@@ -59,7 +59,8 @@ pub(crate) trait Simd: Copy {
     /// Lane `i` from `p + i * step` where the mask selects it, +0.0 in the other lanes, which are not read.
     ///
     /// # Safety
-    /// The selected elements can be read. `p` itself may lie outside of its slice.
+    /// The selected elements can be read, and `step` is at most [`MAX_STRIDE`](super::MAX_STRIDE). `p` itself
+    /// may lie outside of its slice.
     unsafe fn load_strided(self, p: *const f32, step: usize, mask: Self::Mask) -> Self::V;
     /// The even and the odd elements of two vectors one after the other.
     fn unzip(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);

@@ -87,6 +87,7 @@ impl DepthwiseStage {
         let (outputs, size) = (channels * multiplier, kh * kw);
         assert_eq!((weights.len(), bias.len()), (outputs * size, outputs));
         assert!(fits(info, taps, multiplier), "{} does not compute {taps:?}", info.name);
+        assert!(taps.stride.iter().all(|&stride| stride <= super::MAX_STRIDE));
         let lanes = match info.layout {
             Layout::Nhwc => info.lanes,
             Layout::Nchw => 1,

@@ -76,7 +76,8 @@ impl Cost {
 /// assert_eq!(c.standard.parameters, 32 * 64 * 9);
 /// assert_eq!(c.separable.parameters, 32 * 9 + 32 * 64);
 /// let measured = c.separable.multiply_adds as f64 / c.standard.multiply_adds as f64;
-/// assert!((measured - (1.0 / 64.0 + 1.0 / 9.0)).abs() < 1e-12 && measured == c.ratio);
+/// approx::assert_relative_eq!(measured, 1.0 / 64.0 + 1.0 / 9.0);
+/// approx::assert_relative_eq!(measured, c.ratio);
 /// # Ok::<(), depthwise::Error>(())
 /// ```
 pub fn compare(

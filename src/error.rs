@@ -20,6 +20,15 @@ pub enum Error {
         /// What was being computed.
         what: &'static str,
     },
+    /// A parameter is larger than kernels compute.
+    TooLarge {
+        /// The parameter.
+        what: &'static str,
+        /// Its value.
+        found: usize,
+        /// The largest that it may be.
+        limit: usize,
+    },
     /// There is no memory for packed weights or a workspace.
     OutOfMemory {
         /// The `f32` asked for.
@@ -165,6 +174,7 @@ impl fmt::Display for Error {
             Error::Overflow { what } => {
                 write!(f, "{what} does not fit the address space: check the sizes for a wrong unit or order")
             }
+            Error::TooLarge { what, found, limit } => write!(f, "{what} is {found}: it must be at most {limit}"),
             Error::OutOfMemory { elements } => {
                 write!(f, "there is no memory for {elements} f32: use smaller sizes, or fewer threads")
             }

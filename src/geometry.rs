@@ -1,6 +1,7 @@
 //! Windows: from an input's extents to an output's.
 
 use crate::error::Error;
+use crate::kernels::MAX_STRIDE;
 use crate::kernels::stage::{MAX_POSITION, Taps};
 use crate::tensor::{Axis, Shape};
 
@@ -79,7 +80,7 @@ impl Window {
     pub(crate) const POINT: Window =
         Window { taps: Taps { kernel_size: [1, 1], stride: [1, 1], dilation: [1, 1] }, padding: Padding::Valid };
 
-    /// Fails on a zero.
+    /// Fails on a zero and on a stride beyond what kernels compute.
     pub(crate) fn check(&self) -> Result<(), Error> {
         for (extents, what) in [
             (self.taps.kernel_size, "the kernel size"),
@@ -90,7 +91,11 @@ impl Window {
                 return Err(Error::Zero { what });
             }
         }
-        Ok(())
+        let stride = self.taps.stride;
+        match stride.into_iter().find(|&stride| stride > MAX_STRIDE) {
+            Some(found) => Err(Error::TooLarge { what: "the stride", found, limit: MAX_STRIDE }),
+            None => Ok(()),
+        }
     }
 
     /// The outputs for an input of that height and width.
@@ -112,7 +117,6 @@ impl Window {
         if input == 0 {
             return Err(Error::Zero { what: if i == 0 { "the input's height" } else { "the input's width" } });
         }
-        bounded(Some(stride))?;
         // What the kernels' indices may reach is `kernel * dilation`.
         let window = bounded(kernel.checked_mul(dilation))? - dilation + 1;
         let (before, after) = match self.padding {

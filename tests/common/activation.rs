@@ -152,7 +152,7 @@ pub fn erfc(x: f64) -> f64 {
 /// itself: a few ulp of the result or of the largest intermediate value, and a few denormal steps.
 pub fn tolerance(a: Activation, x_abs_err: f64, x: f64) -> f64 {
     const ULP: f64 = f32::EPSILON as f64;
-    const DENORMAL: f64 = 1.4012984643248171e-45; // 2⁻¹⁴⁹
+    const DENORMAL: f64 = 1.401298464324817e-45; // 2⁻¹⁴⁹
     // (Lipschitz constant, own error relative to the result, own error relative to max(1, |x|))
     let (slope, of_result, of_argument) = match a {
         Activation::None | Activation::Relu | Activation::Relu6 | Activation::Clamp { .. } => (1.0, 0.0, 0.0),
