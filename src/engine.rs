@@ -193,9 +193,11 @@ impl Engine {
                     (_, Stages::Gathered(_)) | (Fusion::Fused, _) => false,
                     (Fusion::TwoPass, _) => true,
                     (Fusion::Auto, _) => {
+                        // Blocks have all channels: few rows may leave threads idle, which channels do not.
                         let tasks = schedule::tasks(threads, output, work, second);
-                        let rows = output.n.saturating_mul(output.h);
-                        tasks > 1 && output.n < tasks && schedule::imbalance(rows, first.rows, tasks) > 1.1
+                        let split = schedule::axis_to_split(output, fused.grain, tasks);
+                        let balance = |(axis, grain)| schedule::imbalance(output[axis], grain, tasks);
+                        tasks > 1 && split.map_or(tasks as f64, balance) > 1.1
                     }
                 };
                 if !two_pass {

@@ -99,11 +99,17 @@ pub(crate) fn gather(
     }
 }
 
-/// A copy that does not call `memcpy` for the few values of a first layer's pixel.
+/// A copy that does not call `memcpy` for the few values of a first layer's kernel row: three taps of one
+/// or of three channels.
 fn copy(to: &mut [f32], from: &[f32]) {
-    if to.len() <= 32 {
-        to.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
-    } else {
+    fn short<const N: usize>(to: &mut [f32], from: &[f32]) -> bool {
+        let arrays = <&mut [f32; N]>::try_from(to).ok().zip(<&[f32; N]>::try_from(from).ok());
+        arrays.is_some_and(|(to, from)| {
+            *to = *from;
+            true
+        })
+    }
+    if !(short::<3>(to, from) || short::<9>(to, from)) {
         to.copy_from_slice(from);
     }
 }

@@ -93,7 +93,7 @@ pub(crate) fn imbalance(extent: usize, grain: usize, tasks: usize) -> f64 {
     largest.min(extent) as f64 * tasks as f64 / extent as f64
 }
 
-/// Runs `leaf` over `part` in that many parts: images first, then the better balanced of rows and channels.
+/// Runs `leaf` over `part` in that many parts, each time along the axis that balances best.
 /// Each part has `scratch.len() / tasks` of the scratch to itself.
 pub(crate) fn run<'a>(
     part: Part<'a>,
@@ -114,18 +114,12 @@ pub(crate) fn run<'a>(
     join(|| run(a, grain, first, scratch_a, leaf), || run(b, grain, tasks - first, scratch_b, leaf))
 }
 
-fn axis_to_split(shape: Shape, grain: Grain, tasks: usize) -> Option<(Axis, usize)> {
-    if tasks < 2 {
-        return None;
-    }
-    if shape.n > 1 {
-        return Some((Axis::N, 1));
-    }
-    let rows = (shape.h > grain.rows).then_some((Axis::H, grain.rows));
-    let channels = grain.channels.filter(|&grain| shape.c > grain).map(|grain| (Axis::C, grain));
-    [rows, channels]
-        .into_iter()
-        .flatten()
+/// The best balanced axis of those that can be cut, and its grain.
+pub(crate) fn axis_to_split(shape: Shape, grain: Grain, tasks: usize) -> Option<(Axis, usize)> {
+    let axes = [(Axis::N, Some(1)), (Axis::H, Some(grain.rows)), (Axis::C, grain.channels)];
+    axes.into_iter()
+        .filter_map(|(axis, grain)| Some((axis, grain?)))
+        .filter(|&(axis, grain)| tasks > 1 && shape[axis] > grain)
         .min_by(|a, b| imbalance(shape[a.0], a.1, tasks).total_cmp(&imbalance(shape[b.0], b.1, tasks)))
 }
 
