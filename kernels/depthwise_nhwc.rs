@@ -49,7 +49,7 @@ impl Interior {
 impl Patch for Interior {
     #[inline(always)]
     fn at(&self, iy: usize, ix: usize) -> *const f32 {
-        self.first.wrapping_add(iy * self.row + ix * self.column)
+        self.first.wrapping_add(iy.wrapping_mul(self.row)).wrapping_add(ix.wrapping_mul(self.column))
     }
 
     #[inline(always)]

@@ -41,12 +41,12 @@ unsafe impl<T: Sync> Sync for TensorViewMut<'_, T> {}
 /// Fails unless every element of `shape` lies within `len` elements.
 fn check_extent(len: usize, shape: Shape, strides: Strides) -> Result<(), Error> {
     let overflow = Error::Overflow { what: "the extent of a tensor" };
+    if shape.is_empty() {
+        return Ok(());
+    }
     let mut last = 0usize;
     for axis in Axis::ALL {
-        let Some(steps) = shape[axis].checked_sub(1) else {
-            return Ok(());
-        };
-        let reach = steps.checked_mul(strides[axis]).ok_or_else(|| overflow.clone())?;
+        let reach = (shape[axis] - 1).checked_mul(strides[axis]).ok_or_else(|| overflow.clone())?;
         last = last.checked_add(reach).ok_or_else(|| overflow.clone())?;
     }
     // Offsets in bytes must fit an isize, which the slice's own length guarantees.
@@ -58,17 +58,17 @@ fn check_extent(len: usize, shape: Shape, strides: Strides) -> Result<(), Error>
 
 /// Fails unless each stride steps over all that the smaller strides reach, so that no two elements meet.
 fn check_disjoint(shape: Shape, strides: Strides) -> Result<(), Error> {
-    if Axis::ALL.iter().any(|&axis| shape[axis] == 0) {
+    if shape.is_empty() {
         return Ok(());
     }
     let mut axes = Axis::ALL;
     axes.sort_unstable_by_key(|&axis| strides[axis]);
-    let mut reach = 0;
+    let mut reach = 0usize;
     for axis in axes.into_iter().filter(|&axis| shape[axis] > 1) {
         if strides[axis] <= reach {
             return Err(Error::OverlappingStrides { shape, strides });
         }
-        reach += (shape[axis] - 1) * strides[axis];
+        reach = reach.saturating_add((shape[axis] - 1).saturating_mul(strides[axis]));
     }
     Ok(())
 }
@@ -159,7 +159,7 @@ impl<'a, T> TensorView<'a, T> {
     /// The channels of a pixel, if they are neighbours.
     pub(crate) fn pixel(&self, n: usize, h: usize, w: usize) -> Option<&'a [T]> {
         let (shape, strides) = (self.shape, self.strides);
-        if n >= shape.n || h >= shape.h || w >= shape.w || (shape.c > 1 && strides.c != 1) {
+        if n >= shape.n || shape.c == 0 || h >= shape.h || w >= shape.w || (shape.c > 1 && strides.c != 1) {
             return None;
         }
         // SAFETY: as in `row`.

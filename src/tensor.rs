@@ -101,9 +101,12 @@ impl Layout {
         let mut next = 1usize;
         for axis in order {
             strides[axis] = next;
-            next = next
-                .checked_mul(shape[axis].max(1))
-                .ok_or(Error::Overflow { what: "the number of elements of a tensor" })?;
+            next = match next.checked_mul(shape[axis].max(1)) {
+                Some(next) => next,
+                // No stride of an empty tensor is ever used.
+                None if shape.is_empty() => usize::MAX,
+                None => return Err(Error::Overflow { what: "the number of elements of a tensor" }),
+            };
         }
         Ok(strides)
     }
