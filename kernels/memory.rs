@@ -10,7 +10,7 @@ use crate::error::Error;
 struct Line([f32; 16]);
 
 /// A growable slice of `f32` whose first element is aligned to 64 bytes.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct AlignedBuf {
     lines: Vec<Line>,
 }

@@ -123,15 +123,15 @@ const CLASSIC: Window =
 
 const DEPTHWISE: Names = Names {
     weights: "the depthwise weights",
-    weights_hint: "give them with `weights`, or `depthwise_weights` of a separable convolution",
+    weights_hint: "use `weights`, or `depthwise_weights` of a separable convolution",
     bias: "the depthwise bias",
 };
 const POINTWISE: Names = Names {
     weights: "the pointwise weights",
-    weights_hint: "give them with `weights`, or `pointwise_weights` of a separable convolution",
+    weights_hint: "use `weights`, or `pointwise_weights` of a separable convolution",
     bias: "the pointwise bias",
 };
-const STANDARD: Names = Names { weights: "the weights", weights_hint: "give them with `weights`", bias: "the bias" };
+const STANDARD: Names = Names { weights: "the weights", weights_hint: "use `weights`", bias: "the bias" };
 
 fn check_activation(activation: Activation) -> Result<(), Error> {
     match activation {
@@ -545,7 +545,7 @@ impl<'a> SeparableConv2dBuilder<'a> {
         let (inputs, outputs) = (self.in_channels, self.out_channels);
         let between = multiplied(inputs, self.multiplier)?;
         if self.biased && self.pointwise.bias.is_none() && self.pointwise.batch_norm.is_none() {
-            let hint = "give it with `bias`, or say `no_bias`";
+            let hint = "use `bias`, or say `no_bias`";
             return Err(Error::Missing { what: POINTWISE.bias, hint });
         }
         let taps = self.common.window.taps;

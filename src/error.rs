@@ -207,9 +207,9 @@ impl fmt::Display for Error {
                  before and {after} after it: pad more, or use a smaller kernel or dilation"
             ),
             Error::Length { what, formula, expected, found } => {
-                write!(f, "{what} has {found} elements, but needs {expected} ({formula})")
+                write!(f, "{found} elements were given for {what}, but {expected} are needed ({formula})")
             }
-            Error::Missing { what, hint } => write!(f, "{what} is missing: {hint}"),
+            Error::Missing { what, hint } => write!(f, "{what} must be given: {hint}"),
             Error::Range { axis, start, end, extent } => {
                 write!(f, "the range {start}..{end} does not lie within the {axis} of 0..{extent}")
             }

@@ -123,7 +123,8 @@ macro_rules! plan {
 plan!(
     /// Depthwise convolution: a filter for each channel.
     ///
-    /// y[n, o, i, j] = activation(b[o] + Σᵤ Σᵥ x[n, o / m, i·s + u·d − p, j·s + v·d − p] · w[o, u, v]), taps in row order.
+    /// `y[n, o, i, j] = activation(b[o] + Σᵤ Σᵥ x[n, o / m, i·s + u·d − p, j·s + v·d − p] · w[o, u, v])`, taps in row
+    /// order.
     DepthwiseConv2d, DepthwiseConv2dBuilder, (channels),
     builder:
     /// Starts a plan for that many input channels: 3×3, stride 1, padding 1, no bias, until told otherwise.
@@ -132,7 +133,7 @@ plan!(
 plan!(
     /// Pointwise (1×1) convolution: a mix of channels at each pixel.
     ///
-    /// y[n, k, i, j] = activation(b[k] + Σ꜀ x[n, c, i, j] · w[k, c]), channels ascending.
+    /// `y[n, k, i, j] = activation(b[k] + Σ꜀ x[n, c, i, j] · w[k, c])`, channels ascending.
     PointwiseConv2d, PointwiseConv2dBuilder, (in_channels, out_channels),
     builder:
     /// Starts a plan from and to that many channels, without bias until told otherwise.
@@ -150,7 +151,7 @@ plan!(
 plan!(
     /// Standard convolution: K×K over all channels.
     ///
-    /// y[n, k, i, j] = activation(b[k] + Σᵤ Σᵥ Σ꜀ x[n, c, i·s + u·d − p, j·s + v·d − p] · w[k, c, u, v]), taps in row
+    /// `y[n, k, i, j] = activation(b[k] + Σᵤ Σᵥ Σ꜀ x[n, c, i·s + u·d − p, j·s + v·d − p] · w[k, c, u, v])`, taps in row
     /// order, then channels ascending.
     Conv2d, Conv2dBuilder, (in_channels, out_channels),
     builder:

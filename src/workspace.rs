@@ -7,7 +7,7 @@ use crate::kernels::memory::AlignedBuf;
 ///
 /// Once it has the `workspace_len` of a plan and input shape, that run allocates nothing. Any
 /// workspace serves any plan; two runs at the same time need one each.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Workspace {
     buf: AlignedBuf,
 }
