@@ -97,6 +97,7 @@ struct Family {
     /// Applies a curve to a run of elements.
     activate: unsafe fn(Curve, *mut f32, usize),
     /// Does that many rounds of independent multiply-adds; returns how many in a round, and a result.
+    #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "without std there is no clock"))]
     peak: unsafe fn(usize) -> (usize, f32),
 }
 

@@ -245,18 +245,18 @@ impl Parts<'_> {
 
 /// A workspace after a run that needed much of it and computed nothing but NaN.
 pub fn dirty_workspace() -> Workspace {
-    static DIRTY: LazyLock<Workspace> = LazyLock::new(|| {
+    static LARGER_RUN: LazyLock<(Plan, Buffer, Shape)> = LazyLock::new(|| {
         let case = Case { input: Shape::new(1, 16, 24, 24), outputs: 16, ..Case::default() };
         let mut arguments = Arguments::new(Operation::Separable, &case);
         arguments.input.data.fill(f32::NAN);
         let choice = Choice { fusion: Fusion::TwoPass, ..Choice::new(Isa::detect(), Layout::Nhwc) };
         let plan = Plan::new(Operation::Separable, &case, &arguments, choice).expect("a plain plan");
-        let input = Buffer::of(&arguments.input, Layout::Nhwc, Arrangement::Contiguous);
-        let mut output = Buffer::blank(arguments.output, Layout::Nhwc, Arrangement::Contiguous);
-        let mut workspace = Workspace::new();
-        plan.run(input.view(), None, output.view_mut(), &mut workspace, Parallelism::Serial).expect("a plain run");
-        assert!(workspace.len() >= 16 * 24 * 24, "so much lies between the stages");
-        workspace
+        (plan, Buffer::of(&arguments.input, Layout::Nhwc, Arrangement::Contiguous), arguments.output)
     });
-    DIRTY.clone()
+    let (plan, input, shape) = &*LARGER_RUN;
+    let mut output = Buffer::blank(*shape, Layout::Nhwc, Arrangement::Contiguous);
+    let mut workspace = Workspace::new();
+    plan.run(input.view(), None, output.view_mut(), &mut workspace, Parallelism::Serial).expect("a plain run");
+    assert!(workspace.len() >= 16 * 24 * 24, "so much lies between the stages");
+    workspace
 }
