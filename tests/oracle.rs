@@ -189,6 +189,13 @@ fn bound() {
     assert_eq!(twice.value, -26.0);
     assert!((ulps(twice.error()) - (2.0 * 135.0 + 4.0 * 26.0)).abs() < 1e-3, "{}", ulps(twice.error()));
 
+    // 2¹²⁷ + 2¹²⁷ − 2¹²⁷ is a number, but infinite in f32: no bound, and none on what follows from it.
+    let terms = [1.0, 1.0, -1.0];
+    let huge = terms.iter().fold(Exact::new(0.0), |acc, &w| Exact::mul_add(Exact::new(2f32.powi(127)), w, acc));
+    assert!(huge.value.is_finite() && !huge.is_bounded());
+    assert!(!Exact::mul_add(huge, 0.5, Exact::new(0.0)).is_bounded());
+    assert!(!Exact::mul_add(huge.activate(Activation::Relu6), 0.5, Exact::new(0.0)).is_bounded());
+
     let shape = Shape::new(1, 1, 1, 1);
     let exact = Tensor { shape, data: vec![exact] };
     let off = |by: f32| Tensor { shape, data: vec![-13.0 + by] };

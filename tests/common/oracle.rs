@@ -129,7 +129,8 @@ impl Number for Exact {
         Exact {
             value: acc.value + x.value * w,
             terms: acc.terms + 1,
-            magnitude: acc.magnitude + (x.value.abs() + error) * w.abs(),
+            // Where `f32` may have overflowed on the way to x, all is lost.
+            magnitude: if x.is_bounded() { acc.magnitude + (x.value.abs() + error) * w.abs() } else { f64::INFINITY },
             inherited: acc.inherited + error * w.abs(),
         }
     }
