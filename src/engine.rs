@@ -177,10 +177,11 @@ impl Engine {
         }
     }
 
-    fn layout_of_run(&self, output: Shape, threads: usize) -> Run {
+    /// How `output`, all or a part of `whole`, is computed: a part never takes more scratch than the whole.
+    fn layout_of_run(&self, whole: Shape, output: Shape, threads: usize) -> Run {
         let (first, second) = self.grains();
         let work = self.multiply_adds(output);
-        let block = self.block(output);
+        let block = self.block(whole);
         let one_pass = |grain: Grain, scratch: usize| {
             let tasks = schedule::tasks(threads, output, work, grain);
             Run { two_pass: false, block, grain, tasks, scratch }
@@ -229,7 +230,7 @@ impl Engine {
 
     pub(crate) fn workspace_len(&self, input: Shape, parallelism: Parallelism) -> Result<usize, Error> {
         let (_, output) = self.outputs(input)?;
-        let run = self.layout_of_run(output, parallelism.threads());
+        let run = self.layout_of_run(output, output, parallelism.threads());
         run.scratch_len().ok_or(Error::Overflow { what: "the workspace" })
     }
 
@@ -274,7 +275,7 @@ impl Engine {
         if part.is_empty() {
             return Ok(());
         }
-        let run = self.layout_of_run(part, parallelism.threads());
+        let run = self.layout_of_run(whole, part, parallelism.threads());
         let len = run.scratch_len().ok_or(Error::Overflow { what: "the workspace" })?;
         let scratch = workspace.take(len)?;
         let part = Part { input: input.narrow(Axis::N, images)?, residual, output, origin };

@@ -19,7 +19,7 @@ pub enum WeightOrder {
 /// The parameters of a batch normalisation that follows a convolution, each of one value per output channel.
 ///
 /// Building a plan folds them into weights and bias:
-/// w′ = w · γ / √(σ² + ε) and b′ = β + (b − μ) · γ / √(σ² + ε), computed in `f64` and rounded once
+/// s = γ / √(σ² + ε), w′ = w · s and b′ = β + (b − μ) · s, computed in `f64` in this order and rounded once to `f32`
 /// (Ioffe and Szegedy, 2015, algorithm 2).
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNorm<'a> {

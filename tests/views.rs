@@ -8,7 +8,9 @@ use common::cases::Case;
 use common::memory::{Arrangement, Buffer, first_difference};
 use common::oracle::Tensor;
 use common::plan::{Arguments, Choice, Operation, Plan, expected_on};
-use depthwise::{Axis, Isa, Layout, OutputRange, Parallelism, Shape, Strides, TensorView, TensorViewMut, Workspace};
+use depthwise::{
+    Axis, Fusion, Isa, Layout, OutputRange, Parallelism, Shape, Strides, TensorView, TensorViewMut, Workspace,
+};
 
 const OPERATIONS: [Operation; 4] =
     [Operation::Depthwise, Operation::Pointwise, Operation::Separable, Operation::Conv2d];
@@ -171,4 +173,30 @@ fn a_plan_is_shared() {
             }
         });
     });
+}
+
+#[test]
+fn a_range_needs_no_more_than_the_whole() {
+    // One row alone would go in wider blocks than the rows together.
+    let case = Case { input: Shape::new(1, 150, 5, 600), outputs: 4, ..Case::default() };
+    let arguments = Arguments::new(Operation::Separable, &case);
+    for isa in common::isas() {
+        for layout in [Layout::Nchw, Layout::Nhwc] {
+            for fusion in [Fusion::Auto, Fusion::Fused, Fusion::TwoPass] {
+                let choice = Choice { fusion, ..Choice::new(isa, layout) };
+                let plan = Plan::new(Operation::Separable, &case, &arguments, choice).expect("a plain plan");
+                let input = Buffer::of(&arguments.input, layout, Arrangement::Contiguous);
+                let whole = plan.output_shape(case.input).expect("a plain shape");
+                let len = plan.workspace_len(case.input, Parallelism::Serial).expect("a plain shape");
+                for row in 0..whole.h {
+                    let mut workspace = Workspace::with_len(len).expect("a little memory");
+                    let mut output = Buffer::blank(Shape { h: 1, ..whole }, layout, Arrangement::Contiguous);
+                    let range = OutputRange { h: row..row + 1, ..OutputRange::all(whole) };
+                    let before = workspace.len();
+                    plan.run_range(input.view(), None, output.view_mut(), range, &mut workspace).expect("a plain run");
+                    assert_eq!(workspace.len(), before, "{isa} {layout} {fusion:?}, row {row} of {whole}");
+                }
+            }
+        }
+    }
 }
