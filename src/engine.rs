@@ -218,7 +218,7 @@ impl Engine {
             Stages::Separable(d, _) => d.info().tile[0],
             _ => 1,
         };
-        let rows = (pixels / output.w.max(1)).max(grain).min(output.h.max(1));
+        let rows = (pixels / output.w.max(1)).max(1).next_multiple_of(grain).min(output.h.max(1));
         let columns = if rows * output.w <= 2 * pixels {
             output.w
         } else {
