@@ -4,7 +4,8 @@
 //!
 //! * depthwise channels last: 3×3 at stride 1 as 2×4: 8 + 6 + 1. A row of a stride-2 or wider patch
 //!   does not fit beside eight accumulators, which hide the latency of two pipes of four or five
-//!   cycles; there each tap takes its input from memory (1×8: 8 + 1).
+//!   cycles; there each tap takes its input from memory (1×8: 8 + 1). LLVM merges equal loads all the same, and
+//!   spills some; holding a row of weights instead (8 + 5 + 1) measured no faster on Zen 5.
 //! * depthwise channels first: four rows by two vectors, weights broadcast from memory.
 //! * pointwise 6×16: 12 + 2 + 1.
 

@@ -3,8 +3,9 @@
 //! * `isa`: the instruction sets and their detection; `simd`: the vector operations;
 //! * `depthwise_nhwc`, `depthwise_nchw`, `pointwise`, `activation`: the algorithms, written once;
 //! * `portable`, `avx2`, `avx512`: one instruction set each, its tiles, and its rows of the table;
+//! * `sweep`: activations over memory; `peak`: the rate that no kernel exceeds;
 //! * `view`, `memory`: checked tensors and aligned memory; `stage`: packed weights with the kernel
-//!   that they were packed for. These three, and [`table`], are all that `src/` sees.
+//!   that they were packed for. These three, `isa` and the table are all that `src/` sees.
 //!
 //! A kernel runs only through a stage, a stage is built only from an [`Available`] kernel, and that
 //! exists only where the CPU was found to have the instruction set.
