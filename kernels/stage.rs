@@ -45,7 +45,7 @@ pub(crate) struct PointwiseStage {
     epilogue: Epilogue,
 }
 
-/// Calls a kernel, then sweeps the output if the activation is more than a clamp.
+/// Applies what of an activation is more than a clamp to an output that a kernel has just written.
 fn sweep(kernel: &Available, epilogue: &Epilogue, output: &mut TensorViewMut<'_>) {
     let Some(curve) = epilogue.curve else { return };
     let (shape, strides) = (output.shape(), output.strides());

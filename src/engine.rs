@@ -137,10 +137,9 @@ impl Engine {
 
     fn multiply_adds(&self, output: Shape) -> u64 {
         let [kh, kw] = self.window.taps.kernel_size;
-        let (taps, mid) = ((kh * kw) as u64, self.mid_channels as u64);
+        let (taps, mid, c) = ((kh * kw) as u64, self.mid_channels as u64, output.c as u64);
         let pixels = (output.n as u64).saturating_mul(output.h as u64).saturating_mul(output.w as u64);
-        let (c, all) = (output.c as u64, pixels);
-        all.saturating_mul(match &self.stages {
+        pixels.saturating_mul(match &self.stages {
             Stages::Depthwise(_) => taps * c,
             Stages::Pointwise(_) | Stages::Gathered(_) => mid.saturating_mul(c),
             Stages::Separable(..) => mid.saturating_mul(taps + c),

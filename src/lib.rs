@@ -12,6 +12,7 @@ mod engine;
 mod error;
 mod gather;
 mod geometry;
+#[cfg(feature = "std")]
 mod peak;
 mod plan;
 mod schedule;

@@ -1,11 +1,8 @@
 //! Measuring what the CPU can do at most.
 
-#[cfg(feature = "std")]
 use crate::error::Error;
-#[cfg(feature = "std")]
 use crate::kernels::isa::Isa;
 
-#[cfg(feature = "std")]
 impl Isa {
     /// Measures the peak rate of multiply-adds of the calling thread, in GFLOP/s at two a multiply-add: the
     /// best of many slices over some 30 ms.
