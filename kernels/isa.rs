@@ -31,6 +31,8 @@ impl Isa {
             Isa::Avx2,
             #[cfg(isa = "avx512")]
             Isa::Avx512,
+            #[cfg(isa = "neon")]
+            Isa::Neon,
         ]
     }
 
@@ -50,8 +52,19 @@ impl Isa {
             Isa::Avx2 => super::avx2::is_available(),
             #[cfg(isa = "avx512")]
             Isa::Avx512 => super::avx512::is_available(),
+            #[cfg(isa = "neon")]
+            Isa::Neon => super::neon::is_available(),
             #[allow(unreachable_patterns, reason = "every family is present on some target")]
             _ => false,
+        }
+    }
+
+    /// Whether this CPU's cores need the larger of two tiles to be busy.
+    pub(crate) fn prefers_large_tiles(self) -> bool {
+        match self {
+            #[cfg(isa = "neon")]
+            Isa::Neon => super::neon::has_wide_cores(),
+            _ => true,
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! * `isa`: the instruction sets and their detection; `simd`: the vector operations;
 //! * `depthwise_nhwc`, `depthwise_nchw`, `pointwise`, `activation`: the algorithms, written once;
-//! * `portable`, `avx2`, `avx512`: one instruction set each, its tiles, and its rows of the table;
+//! * `portable`, `avx2`, `avx512`, `neon`: one instruction set each, its tiles, and its rows of the table;
 //! * `sweep`: activations over memory; `peak`: the rate that no kernel exceeds;
 //! * `view`, `memory`: checked tensors and aligned memory; `stage`: packed weights with the kernel
 //!   that they were packed for. These three, `isa` and the table are all that `src/` sees.
@@ -32,6 +32,8 @@ pub(crate) mod view;
 mod avx2;
 #[cfg(isa = "avx512")]
 mod avx512;
+#[cfg(isa = "neon")]
+mod neon;
 mod portable;
 
 use self::activation::Curve;
@@ -84,6 +86,16 @@ pub(crate) struct Kernel {
     entry: Entry,
 }
 
+impl Kernel {
+    /// The address of its code.
+    pub(crate) fn code(&self) -> *const () {
+        match self.entry {
+            Entry::Depthwise(entry) => entry as *const (),
+            Entry::Pointwise(entry) => entry as *const (),
+        }
+    }
+}
+
 /// The code of a kernel, compiled for its instruction set: to be called only where the CPU has it.
 #[derive(Clone, Copy)]
 enum Entry {
@@ -121,6 +133,8 @@ static FAMILIES: &[&Family] = &[
     &avx2::FAMILY,
     #[cfg(isa = "avx512")]
     &avx512::FAMILY,
+    #[cfg(isa = "neon")]
+    &neon::FAMILY,
 ];
 
 /// Every kernel of this target, whether or not this CPU has its instruction set.

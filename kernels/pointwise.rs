@@ -229,7 +229,27 @@ unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
         }
         let mut k = weights.wrapping_add(NV * S::LANES);
         let mut x = input;
-        for _ in 0..a.depth {
+        let mut left = a.depth;
+        if S::FACTOR_LANES {
+            while left >= 4 {
+                let mut b = [[s.splat(0.0); 4]; MR];
+                for i in 0..MR {
+                    b[i] = s.splat_four(x.wrapping_add(i * stride));
+                }
+                for l in 0..4 {
+                    for v in 0..NV {
+                        let w = s.load(k.wrapping_add((l * NV + v) * S::LANES));
+                        for i in 0..MR {
+                            acc[i][v] = s.mul_add(w, b[i][l], acc[i][v]);
+                        }
+                    }
+                }
+                k = k.wrapping_add(4 * NV * S::LANES);
+                x = x.wrapping_add(4);
+                left -= 4;
+            }
+        }
+        for _ in 0..left {
             let mut w = [s.splat(0.0); NV];
             for v in 0..NV {
                 w[v] = s.load(k.wrapping_add(v * S::LANES));
@@ -320,7 +340,16 @@ unsafe fn channels<S: Simd, const MR: usize, const NV: usize, const FULL: bool>(
                 let at = x.wrapping_add(v * S::LANES);
                 p[v] = if FULL || v + 1 < NV { s.load(at) } else { s.load_masked(at, last) };
             }
-            for i in 0..MR {
+            let fours = if S::FACTOR_LANES { MR / 4 * 4 } else { 0 };
+            for i in (0..fours).step_by(4) {
+                let w = s.splat_four(k.wrapping_add(i));
+                for j in 0..4 {
+                    for v in 0..NV {
+                        acc[i + j][v] = s.mul_add(p[v], w[j], acc[i + j][v]);
+                    }
+                }
+            }
+            for i in fours..MR {
                 let w = s.splat(*k.wrapping_add(i));
                 for v in 0..NV {
                     acc[i][v] = s.mul_add(p[v], w, acc[i][v]);

@@ -82,4 +82,17 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// The selected elements can be written. `p` itself may lie outside of its slice.
     unsafe fn store_masked(self, p: *mut f32, mask: Self::Mask, v: Self::V);
+
+    /// Whether a multiply-add takes its factor from any lane of a vector, so that
+    /// [`splat_four`](Self::splat_four) costs one load. Elsewhere each factor is best loaded alone.
+    const FACTOR_LANES: bool = false;
+    /// Each of the four elements at `p`, in every lane.
+    ///
+    /// # Safety
+    /// They can be read.
+    #[inline(always)]
+    unsafe fn splat_four(self, p: *const f32) -> [Self::V; 4] {
+        // SAFETY: the caller vouches for the four elements.
+        core::array::from_fn(|i| self.splat(unsafe { *p.wrapping_add(i) }))
+    }
 }

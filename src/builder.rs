@@ -90,22 +90,26 @@ impl<'a> Common<'a> {
             );
             return Err(Error::KernelDoesNotFit { name: info.name, why });
         }
-        // The table lists the kernels of one shape before the one for any.
-        self.kernels_of(isa, Operation::Depthwise)
-            .find(|kernel| fits(kernel.info(), taps, multiplier))
-            .ok_or(Error::UnavailableIsa { isa })
+        // The table lists the kernels of one shape, the larger tile behind the smaller, before the one for any.
+        let mut fitting =
+            self.kernels_of(isa, Operation::Depthwise).filter(|kernel| fits(kernel.info(), taps, multiplier));
+        let first = fitting.next().ok_or(Error::UnavailableIsa { isa })?;
+        let larger = fitting.find(|kernel| kernel.info().kernel_size.is_some());
+        Ok(larger.filter(|_| isa.prefers_large_tiles()).unwrap_or(first))
     }
 
     fn pointwise_kernel(&self, isa: Isa, out_channels: usize) -> Result<Available, Error> {
         if let Some(kernel) = self.asked(isa, Operation::Pointwise)? {
             return Ok(kernel);
         }
-        // The fewest channels computed for nothing; of those, the largest tile.
-        let wasted = |kernel: &Available| {
-            let tile = kernel.info().tile[1];
-            (out_channels.next_multiple_of(tile), usize::MAX - tile)
+        // The fewest channels computed for nothing; of those, the tile that the cores prefer.
+        let cost = |kernel: &Available| {
+            let [rows, columns] = kernel.info().tile;
+            let tile = rows * columns;
+            let unwanted = if isa.prefers_large_tiles() { usize::MAX - tile } else { tile };
+            (out_channels.next_multiple_of(kernel.info().tile[1]), unwanted)
         };
-        self.kernels_of(isa, Operation::Pointwise).min_by_key(wasted).ok_or(Error::UnavailableIsa { isa })
+        self.kernels_of(isa, Operation::Pointwise).min_by_key(cost).ok_or(Error::UnavailableIsa { isa })
     }
 
     fn kernels_of(&self, isa: Isa, operation: Operation) -> impl Iterator<Item = Available> {
