@@ -102,11 +102,10 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn load_strided(self, p: *const f32, step: usize, (from, to): (usize, usize)) -> f32x8 {
-        let mut lanes = [0.0; 8];
-        for (i, lane) in lanes.iter_mut().enumerate().take(to).skip(from) {
-            // SAFETY: the caller vouches for the selected lanes.
-            *lane = unsafe { *p.wrapping_add(i * step) };
-        }
+        // Written lane by lane, this compiles to no call; iterators that skip became a memset and a memcpy.
+        let lane = |i: usize| from <= i && i < to;
+        // SAFETY: the caller vouches for the selected lanes.
+        let lanes = core::array::from_fn(|i| if lane(i) { unsafe { *p.wrapping_add(i * step) } } else { 0.0 });
         f32x8::new(lanes)
     }
     #[inline(always)]
@@ -135,9 +134,12 @@ impl Simd for Portable {
             // SAFETY: the caller vouches for all lanes.
             return unsafe { self.store(p, v) };
         }
-        for (i, &lane) in v.as_array().iter().enumerate().take(to).skip(from) {
-            // SAFETY: the caller vouches for the selected lanes.
-            unsafe { *p.wrapping_add(i) = lane }
+        let lanes = v.to_array();
+        for i in 0..8 {
+            if from <= i && i < to {
+                // SAFETY: the caller vouches for the selected lanes.
+                unsafe { *p.wrapping_add(i) = lanes[i] }
+            }
         }
     }
 }
