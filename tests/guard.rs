@@ -1,0 +1,299 @@
+//! No kernel touches a byte outside of its tensors, packed weights and workspace: each of them lies flush against a
+//! page that kills whoever touches it, after its end in one test and before its start in the other.
+//!
+//! What the kernels compute is the other suites' business; here they survive.
+#![cfg(unix)]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout as Memory, System};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::ptr::{null_mut, read_volatile, write_volatile};
+
+use common::cases::{self, Case, Epilogue, Values};
+use common::memory::{Arrangement, Buffer};
+use common::plan::{Arguments, Choice, Operation, Plan};
+use depthwise::{Activation, KernelInfo, Layout, OutputRange, Parallelism, Shape, Workspace};
+
+/// Where memory meets the inaccessible page.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Side {
+    Start,
+    End,
+}
+
+thread_local! {
+    /// Of this thread's allocations.
+    static SIDE: Cell<Side> = const { Cell::new(Side::End) };
+    /// The size of this thread's latest allocation on cache lines.
+    static LINES: Cell<usize> = const { Cell::new(0) };
+    /// For each number of pages, the latest that was freed, in which lies the address of the one before: to map and to
+    /// unmap takes longer than most kernels do.
+    static SPARE: [Cell<*mut u8>; 64] = const { [const { Cell::new(null_mut()) }; 64] };
+}
+
+/// Places each allocation that kernels compute with (`f32`, and cache lines of them) between two inaccessible pages.
+struct Guarded;
+
+fn is_guarded(memory: Memory) -> bool {
+    memory.align() == align_of::<f32>() || memory.align() >= 64
+}
+
+fn page_size() -> usize {
+    // SAFETY: it takes no pointer.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+}
+
+/// So many new bytes of whole pages, one more inaccessible page on either side of them; null if there are none.
+fn map(len: usize) -> *mut u8 {
+    let page = page_size();
+    // SAFETY: the mapping is new, and what is opened lies within it.
+    unsafe {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANON;
+        let map = libc::mmap(null_mut(), len + 2 * page, libc::PROT_NONE, flags, -1, 0);
+        let start = map.wrapping_byte_add(page);
+        if map == libc::MAP_FAILED || libc::mprotect(start, len, libc::PROT_READ | libc::PROT_WRITE) != 0 {
+            return null_mut();
+        }
+        start.cast()
+    }
+}
+
+// SAFETY: pages that were mapped or spared are nobody else's and hold what was asked for; page boundaries are as aligned
+// as any layout here asks, at the start, and at the end as sizes are multiples of the alignment. The rest is the system
+// allocator's.
+unsafe impl GlobalAlloc for Guarded {
+    unsafe fn alloc(&self, memory: Memory) -> *mut u8 {
+        if !is_guarded(memory) {
+            // SAFETY: the caller's.
+            return unsafe { System.alloc(memory) };
+        }
+        if memory.align() >= 64 {
+            LINES.set(memory.size());
+        }
+        let pages = memory.size().div_ceil(page_size());
+        let mut start = SPARE.with(|spare| spare.get(pages).map_or(null_mut(), Cell::get));
+        if start.is_null() {
+            start = map(pages * page_size());
+        } else {
+            // SAFETY: `dealloc` wrote it there.
+            SPARE.with(|spare| spare[pages].set(unsafe { start.cast::<*mut u8>().read() }));
+        }
+        match SIDE.get() {
+            _ if start.is_null() => start,
+            Side::Start => start,
+            Side::End => start.wrapping_add((pages * page_size() - memory.size()) & !(memory.align() - 1)),
+        }
+    }
+
+    unsafe fn dealloc(&self, p: *mut u8, memory: Memory) {
+        if !is_guarded(memory) {
+            // SAFETY: the caller's.
+            return unsafe { System.dealloc(p, memory) };
+        }
+        // On either side, it begins in the first page.
+        let start = p.wrapping_sub(p.addr() % page_size());
+        let pages = memory.size().div_ceil(page_size());
+        SPARE.with(|spare| match spare.get(pages) {
+            // SAFETY: the pages hold an address, and are nobody's now.
+            Some(latest) => unsafe { start.cast::<*mut u8>().write(latest.replace(start)) },
+            // SAFETY: `map` gave them, with a page on either side.
+            None => unsafe {
+                libc::munmap(start.wrapping_sub(page_size()).cast(), (pages + 2) * page_size());
+            },
+        });
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Guarded = Guarded;
+
+#[test]
+fn a_page_after_the_end() {
+    every_kernel(Side::End);
+}
+
+#[test]
+fn a_page_before_the_start() {
+    every_kernel(Side::Start);
+}
+
+/// How many plans a kernel ran in, and in how many of them its packed weights end where their allocation does: it is
+/// rounded up to a cache line, within which the page catches nothing.
+#[derive(Default)]
+struct Count {
+    plans: usize,
+    flush: usize,
+}
+
+fn every_kernel(side: Side) {
+    SIDE.set(side);
+    let mut counts = BTreeMap::new();
+    for (operation, cases) in suites() {
+        for case in cases {
+            run(operation, &case, &mut counts);
+        }
+    }
+    println!("a page at the {side:?}: kernel, plans, of which with weights that end at the page");
+    for kernel in depthwise::kernels().filter(|kernel| kernel.isa.is_available()) {
+        let Count { plans, flush } = counts.remove(kernel.name).unwrap_or_default();
+        println!("  {:<40} {plans:>5} {flush:>5}", kernel.name);
+        assert!(plans >= 50 && flush >= 10, "{} ran in {plans} plans only, flush in {flush}", kernel.name);
+    }
+}
+
+/// Every size of a tail, with the operations whose tail it is.
+fn suites() -> Vec<(Operation, Vec<Case>)> {
+    use Operation::{Conv2d, Depthwise, Pointwise, Separable};
+    // An activation that takes a sweep over the output after the kernel.
+    let swept = Epilogue { activation: Activation::HardSwish, ..Case::default().depthwise };
+    let swept = |case: Case| Case { depthwise: swept, pointwise: swept, ..case };
+    let with_channels = |c: usize| move |case: Case| Case { input: Shape { c, ..case.input }, ..case };
+
+    // Other values give no other addresses.
+    let by_hand = cases::by_hand().into_iter().filter(|case| case.values == Values::Plain);
+    let any: Vec<Case> = by_hand.chain(cases::tails().into_iter().map(swept)).collect();
+    let tiles = cases::tiles().into_iter().map(swept);
+    // Sixteen channels of any taps fill whole cache lines …
+    let flush_tiles = tiles.clone().map(with_channels(16));
+    // … and so do a bias and fifteen inputs of any outputs.
+    let flush_panels = cases::pointwise().into_iter().map(swept).map(with_channels(15));
+    let mut suites: Vec<_> = [Depthwise, Pointwise, Separable, Conv2d].map(|o| (o, any.clone())).into();
+    suites.extend([(Depthwise, tiles.clone().collect()), (Separable, tiles.collect())]);
+    suites.extend([(Depthwise, flush_tiles.collect()), (Pointwise, flush_panels.collect())]);
+    suites
+}
+
+/// Runs a case on every kernel that fits it, all of it and a part, with a residual and without.
+fn run(operation: Operation, case: &Case, counts: &mut BTreeMap<&'static str, Count>) {
+    let case = &Case { residual: true, ..case.clone() };
+    let arguments = Arguments::new(operation, case);
+    let whole = OutputRange::all(arguments.output);
+    let part = OutputRange { c: 1.min(whole.c.end - 1)..whole.c.end, h: 1.min(whole.h.end - 1)..whole.h.end, ..whole };
+    let part_shape = Shape { c: part.c.len(), h: part.h.len(), ..arguments.output };
+    for layout in [Layout::Nchw, Layout::Nhwc] {
+        // These two have no gaps before or after the elements.
+        let mut buffers = [Arrangement::Contiguous, Arrangement::Permuted].map(|arrangement| {
+            let blank = |shape: Shape| Buffer::blank(shape, layout, arrangement);
+            let input = Buffer::of(&arguments.input, layout, arrangement);
+            (input, [arguments.output, part_shape].map(|shape| (blank(shape), blank(shape))))
+        });
+        for choice in common::isas().into_iter().flat_map(|isa| Choice::all(operation, isa, layout)) {
+            // The plan's own choice is one of those by name.
+            let Some(name) = choice.kernel else { continue };
+            let Ok(plan) = Plan::new(operation, case, &arguments, choice) else { continue };
+            let packed = LINES.get();
+            let count: &mut Count = counts.entry(name).or_default();
+            count.plans += 1;
+            if let Operation::Depthwise | Operation::Pointwise = operation {
+                let kernel = depthwise::kernels().find(|kernel| kernel.name == name).expect("a kernel of the table");
+                let len = packed_len(&kernel, case);
+                assert_eq!(packed, 4 * len.next_multiple_of(16), "{name} packs {len} f32, in {case:#?}");
+                count.flush += usize::from(len.is_multiple_of(16));
+            }
+
+            let len = plan.workspace_len(case.input, Parallelism::Serial).expect(name);
+            for (input, [(residual, output), (part_residual, part_output)]) in &mut buffers {
+                // Anew for each run: a larger one would have room after its end.
+                let workspace = || Workspace::with_len(len).expect(name);
+                for residual in [None, Some(residual.view())] {
+                    let output = output.view_mut();
+                    plan.run(input.view(), residual, output, &mut workspace(), Parallelism::Serial).expect(name);
+                }
+                let (residual, output) = (Some(part_residual.view()), part_output.view_mut());
+                plan.run_range(input.view(), residual, output, part.clone(), &mut workspace()).expect(name);
+            }
+        }
+    }
+}
+
+/// The `f32` that a kernel's weights take, as `kernels/stage.rs` packs them: rows of outputs, rounded up to what the
+/// kernel computes at a time, for the bias, each weight, and what a depthwise kernel reads in place of padding.
+fn packed_len(kernel: &KernelInfo, case: &Case) -> usize {
+    let (outputs, rows) = match kernel.operation {
+        depthwise::Operation::Depthwise => (case.input.c * case.multiplier, case.kernel[0] * case.kernel[1] + 2),
+        _ => (case.outputs, case.input.c + 1),
+    };
+    let at_a_time = match (kernel.layout, kernel.operation) {
+        (Layout::Nhwc, _) => kernel.lanes,
+        (Layout::Nchw, depthwise::Operation::Depthwise) => 1,
+        (Layout::Nchw, _) => kernel.tile[1],
+    };
+    outputs.next_multiple_of(at_a_time) * rows
+}
+
+/// What a kernel might do to a slice, and the side on which the page must notice.
+type Deed = (&'static str, Option<Side>, fn(&mut [f32]));
+
+const DEEDS: [Deed; 6] = [
+    // SAFETY, of the first: the elements are the slice's own. Of the others: none; they run in a child that must die.
+    ("stays within", None, |x| x.iter_mut().for_each(|x| unsafe { write_volatile(x, -read_volatile(x)) })),
+    ("reads a byte after the end", Some(Side::End), |x| unsafe {
+        read_volatile(x.as_ptr_range().end.cast::<u8>());
+    }),
+    ("writes a byte after the end", Some(Side::End), |x| unsafe {
+        write_volatile(x.as_mut_ptr_range().end.cast::<u8>(), 0);
+    }),
+    ("reads a byte before the start", Some(Side::Start), |x| unsafe {
+        read_volatile(x.as_ptr().cast::<u8>().wrapping_sub(1));
+    }),
+    ("writes a byte before the start", Some(Side::Start), |x| unsafe {
+        write_volatile(x.as_mut_ptr().cast::<u8>().wrapping_sub(1), 0);
+    }),
+    ("loads a whole vector at the tail", Some(Side::End), |x| unsafe {
+        for i in (0..=x.len()).step_by(8) {
+            read_volatile(x.as_ptr().wrapping_add(i).cast::<[f32; 8]>());
+        }
+    }),
+];
+
+#[test]
+fn the_pages_kill_known_bad_kernels() {
+    #[derive(Clone)]
+    #[repr(align(64))]
+    struct Line([f32; 16]);
+
+    for side in [Side::Start, Side::End] {
+        SIDE.set(side);
+        for len in [1, 5, 16, 1023, 1024, 1025, 16 * 1024, 16 * 1024 + 1] {
+            let mut tensor = vec![1.0; len];
+            let mut lines = vec![Line([1.0; 16]); len.div_ceil(16)];
+            // SAFETY: a line is sixteen `f32`, and the borrow is unique.
+            let lines = unsafe { std::slice::from_raw_parts_mut(&raw mut lines[0].0[0], 16 * lines.len()) };
+            for (what, noticed, deed) in DEEDS {
+                for (memory, x) in [("a tensor", &mut tensor[..]), ("lines", &mut *lines)] {
+                    let end = end_of_child(deed, x);
+                    match noticed {
+                        None => assert_eq!(end, Ok(0), "{what}, {memory} of {len}, a page at its {side:?}"),
+                        Some(noticed) if noticed == side => assert!(
+                            matches!(end, Err(libc::SIGSEGV | libc::SIGBUS)),
+                            "{what}, {memory} of {len}, a page at its {side:?}: not killed but {end:?}"
+                        ),
+                        // What is left of the page hides it.
+                        Some(_) => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How a child process ends that runs `deed`: its exit status, or the signal that killed it.
+fn end_of_child(deed: fn(&mut [f32]), x: &mut [f32]) -> Result<i32, i32> {
+    // SAFETY: the child calls only what may follow a fork: neither the allocator nor anything that locks.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            // Rust's handler, which looks out for stack overflows, would have to lock; and a core is of no use.
+            libc::signal(libc::SIGSEGV, libc::SIG_DFL);
+            libc::signal(libc::SIGBUS, libc::SIG_DFL);
+            libc::setrlimit(libc::RLIMIT_CORE, &libc::rlimit { rlim_cur: 0, rlim_max: 0 });
+            deed(x);
+            libc::_exit(0);
+        }
+        let mut status = 0;
+        assert!(child > 0 && libc::waitpid(child, &mut status, 0) == child, "{}", std::io::Error::last_os_error());
+        if libc::WIFSIGNALED(status) { Err(libc::WTERMSIG(status)) } else { Ok(libc::WEXITSTATUS(status)) }
+    }
+}
