@@ -1,0 +1,294 @@
+//! The same bits everywhere: the outputs of a fixed list of cases have these digests, one with fused multiply-add on
+//! every CPU, whatever its vectors, and one without.
+//!
+//! Neither values nor digests come from a dependency, so that no update of one can change them.
+
+mod common;
+
+use depthwise::{
+    Activation, BatchNorm, Conv2d, DepthwiseConv2d, Isa, Layout, Padding, Parallelism, PointwiseConv2d,
+    SeparableConv2d, Shape, Strides, TensorView, TensorViewMut, Workspace,
+};
+
+/// The case, its digest with fused multiply-add, and without.
+const DIGESTS: &[(&str, u64, u64)] = &[
+    ("3x3", 0x1b48_bec3_f29c_a4e9, 0xb581_1b61_675e_c182),
+    ("3x3, stride 2", 0xccd9_e8f3_f85a_a873, 0x3fe7_e9fc_489b_1486),
+    ("3x3, no padding", 0x7394_b997_6c29_a4fb, 0xfe6e_b792_ecb5_b323),
+    ("3x3, 33 channels", 0xb94b_ed62_77db_e630, 0x3f9e_6729_8818_5774),
+    ("3x3, one pixel", 0xc45c_2109_73c1_1a35, 0x863e_550f_2e76_5f73),
+    ("5x5", 0x6f0f_9ef7_a2cd_4c63, 0xf20b_78d0_053a_b48c),
+    ("5x5, stride 2", 0x3028_39e4_1cb7_e628, 0xbeaa_e511_c594_30f8),
+    ("7x7", 0x2cbd_d0d8_9f55_36b3, 0x1ae3_b13a_bc06_00f5),
+    ("7x7, stride 2", 0x7438_6aea_f56f_3a81, 0xe000_4220_f60c_e155),
+    ("4x2, stride 3x1", 0x0247_6333_1276_3908, 0xc51f_56f5_a468_6de0),
+    ("dilation 2x3", 0xd637_65ff_fa71_b7e4, 0x0537_030f_a917_f7ac),
+    ("stride 2, dilation 3", 0x19d1_d707_a0d5_177b, 0x9d05_fdac_3036_6459),
+    ("multiplier 3", 0x1ae0_536f_c9f6_4c38, 0xcf39_a9c4_d263_206b),
+    ("batch norm, residual", 0xd7e4_2c7e_e754_1050, 0x966d_3051_e442_363d),
+    ("special values", 0xd5f8_2ebc_2494_0ac4, 0x72e7_03b9_bbce_9fbf),
+    ("denormal sums", 0x19fc_a4e3_34ec_092c, 0x4762_d3d3_6d1a_881f),
+    ("pointwise", 0x64d9_6296_572f_d6eb, 0x7eaf_9435_fbfb_517f),
+    ("pointwise, depth 1024", 0xc8a8_dcb0_e0b8_aebe, 0x6a81_1fe9_1679_3b21),
+    ("pointwise, batch norm, residual", 0x08b2_32cb_1c80_ae45, 0xdce9_17a8_2fee_8497),
+    ("pointwise, special values", 0x7772_736e_2109_7af1, 0x29ca_32fe_015e_f95a),
+    ("pointwise, denormal sums", 0xa5b3_8fcf_651c_f351, 0xe6e0_34cb_e2bc_8720),
+    ("separable", 0xe30f_963d_ff72_5841, 0x0367_c980_a89d_9fa0),
+    ("separable, stride 2", 0xdc57_bcc5_d96e_15e4, 0x95ee_78b3_aa7f_2681),
+    ("separable, depth 512", 0x6410_f9cf_29b6_6a90, 0xa685_4f76_ae4a_0a85),
+    ("standard", 0x1451_e5e3_b1bf_d1a7, 0xf554_3ba3_72bc_88ab),
+    ("standard, stride 2", 0xae25_3852_2f24_9855, 0x6795_6aea_ac17_684e),
+    ("ReLU", 0x146d_de4e_ea8b_f842, 0x5344_8806_ae51_8647),
+    ("ReLU6", 0x5b59_ad19_dd96_60ca, 0x1097_594b_3bcb_26f4),
+    ("clamp", 0x7071_add2_2dbe_ea39, 0xa298_2080_8dfd_0bb6),
+    ("leaky ReLU", 0xda9d_a1e2_c6a6_2ccc, 0xc2e0_4d41_9607_0f1c),
+    ("hard-swish", 0x3df9_39f2_e18a_a2da, 0x433f_5b78_9334_d90e),
+    ("hard-sigmoid", 0xb8c2_22b9_f2da_43d6, 0x8f31_b4fb_2800_a454),
+    ("sigmoid", 0xaee1_208d_c0c2_0738, 0x48c0_ef60_b5ea_5b47),
+    ("SiLU", 0x334d_f6c0_6645_9ffd, 0xfb3d_271c_b2cb_de80),
+    ("GELU", 0xae61_9256_fb9f_0b58, 0xe524_82a7_07a0_5f49),
+    ("tanh", 0x3274_44b8_8958_1c35, 0x1b53_83c9_0078_627f),
+];
+
+enum Operation {
+    Depthwise,
+    Pointwise,
+    Separable,
+    Standard,
+}
+use Operation::{Depthwise, Pointwise, Separable, Standard};
+
+struct Case {
+    name: &'static str,
+    operation: Operation,
+    input: Shape,
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    dilation: [usize; 2],
+    padding: Padding,
+    /// Output channels per input channel of a depthwise stage.
+    multiplier: usize,
+    /// Output channels of a pointwise stage and of a standard convolution.
+    outputs: usize,
+    batch_norm: bool,
+    residual: bool,
+    /// After each stage.
+    activation: Activation,
+    values: Values,
+}
+
+#[derive(Clone, Copy)]
+enum Values {
+    /// Within ±1.
+    Plain,
+    /// Within ±4, so that sums reach the ends of all activations.
+    Wide,
+    /// Plain, but one in forty is NaN, infinite, a zero or denormal.
+    Special,
+    /// Such that products and sums lie around the least normal number.
+    Tiny,
+}
+
+fn cases() -> Vec<Case> {
+    let base = || Case {
+        name: "",
+        operation: Depthwise,
+        input: Shape::new(1, 19, 9, 21),
+        kernel: [3, 3],
+        stride: [1, 1],
+        dilation: [1, 1],
+        padding: Padding::symmetric(1, 1),
+        multiplier: 1,
+        outputs: 23,
+        batch_norm: false,
+        residual: false,
+        activation: Activation::None,
+        values: Values::Plain,
+    };
+    let case = |name, case| Case { name, ..case };
+    let five = || Case { kernel: [5, 5], padding: Padding::symmetric(2, 2), ..base() };
+    let seven = || Case { kernel: [7, 7], padding: Padding::symmetric(3, 3), ..base() };
+    let pointwise = || Case { operation: Pointwise, ..base() };
+    let separable = || Case { operation: Separable, ..base() };
+    let standard = || Case { operation: Standard, ..base() };
+    let activation = |name, activation| Case { name, operation: Separable, activation, values: Values::Wide, ..base() };
+    vec![
+        case("3x3", base()),
+        case("3x3, stride 2", Case { stride: [2, 2], ..base() }),
+        case("3x3, no padding", Case { input: Shape::new(3, 7, 8, 34), padding: Padding::valid(), ..base() }),
+        case("3x3, 33 channels", Case { input: Shape::new(1, 33, 5, 5), ..base() }),
+        case("3x3, one pixel", Case { input: Shape::new(2, 65, 1, 1), ..base() }),
+        case("5x5", five()),
+        case("5x5, stride 2", Case { stride: [2, 2], padding: Padding::same_upper(), ..five() }),
+        case("7x7", seven()),
+        case("7x7, stride 2", Case { stride: [2, 2], padding: Padding::same_lower(), ..seven() }),
+        case("4x2, stride 3x1", {
+            Case { kernel: [4, 2], stride: [3, 1], padding: Padding::explicit(0, 3, 2, 1), ..base() }
+        }),
+        case("dilation 2x3", Case { dilation: [2, 3], padding: Padding::symmetric(2, 3), ..base() }),
+        case("stride 2, dilation 3", {
+            Case { stride: [2, 2], dilation: [3, 3], padding: Padding::symmetric(3, 3), ..base() }
+        }),
+        case("multiplier 3", Case { multiplier: 3, ..base() }),
+        case("batch norm, residual", Case { batch_norm: true, residual: true, ..base() }),
+        case("special values", Case { residual: true, values: Values::Special, ..base() }),
+        case("denormal sums", Case { values: Values::Tiny, ..base() }),
+        case("pointwise", pointwise()),
+        case("pointwise, depth 1024", Case { input: Shape::new(1, 1024, 3, 7), ..pointwise() }),
+        case("pointwise, batch norm, residual", Case { batch_norm: true, residual: true, ..pointwise() }),
+        case("pointwise, special values", Case { residual: true, values: Values::Special, ..pointwise() }),
+        case("pointwise, denormal sums", Case { values: Values::Tiny, ..pointwise() }),
+        case("separable", separable()),
+        case("separable, stride 2", Case { stride: [2, 2], multiplier: 2, batch_norm: true, ..separable() }),
+        case("separable, depth 512", Case { input: Shape::new(1, 512, 4, 5), residual: true, ..separable() }),
+        case("standard", standard()),
+        case("standard, stride 2", Case { kernel: [5, 3], stride: [2, 2], dilation: [1, 2], ..standard() }),
+        activation("ReLU", Activation::Relu),
+        activation("ReLU6", Activation::Relu6),
+        activation("clamp", Activation::Clamp { min: -0.5, max: 0.25 }),
+        activation("leaky ReLU", Activation::LeakyRelu { slope: 0.1 }),
+        activation("hard-swish", Activation::HardSwish),
+        activation("hard-sigmoid", Activation::HardSigmoid),
+        activation("sigmoid", Activation::Sigmoid),
+        activation("SiLU", Activation::Silu),
+        activation("GELU", Activation::Gelu),
+        activation("tanh", Activation::Tanh),
+    ]
+}
+
+#[test]
+fn digests() {
+    let mut wrong = String::new();
+    let cases = cases();
+    let names = |case: &Case| case.name;
+    assert!(cases.iter().map(names).eq(DIGESTS.iter().map(|digest| digest.0)), "a digest for each case, in order");
+    for (case, &(_, fused, separate)) in cases.iter().zip(DIGESTS) {
+        for isa in common::isas() {
+            for layout in [Layout::Nchw, Layout::Nhwc] {
+                let want = if isa.is_fused() { fused } else { separate };
+                let got = digest(&run(case, isa, layout));
+                if got != want {
+                    wrong += &format!("{}, {isa}, {layout}: want {want:#018x}, got {got:#018x}\n", case.name);
+                }
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "these outputs do not have the bits that they have on all other machines:\n{wrong}\
+         If suites that compare with the oracle fail too, a kernel errs. If they pass, the oracle was changed along \
+         with it, and every user's results: undo it, or say so in CHANGELOG.md and put the new digests here."
+    );
+    println!("{} cases on {:?}, both layouts", cases.len(), common::isas());
+}
+
+/// The output of a case, in logical order: n, c, h, w.
+fn run(case: &Case, isa: Isa, layout: Layout) -> Vec<f32> {
+    let channels = case.input.c;
+    let middle = channels * case.multiplier;
+    let taps = case.kernel[0] * case.kernel[1];
+    let (outputs, terms) = match case.operation {
+        Depthwise => (middle, taps),
+        Pointwise => (case.outputs, channels),
+        Separable => (case.outputs, middle),
+        Standard => (case.outputs, channels * taps),
+    };
+
+    let mut state = 0;
+    let mut draw = |len: usize| -> Vec<f32> { (0..len).map(|_| value(&mut state, case.values)).collect() };
+    let input = draw(case.input.len().expect(case.name));
+    // What lies before the last stage of two.
+    let (depthwise, depthwise_bias) = (draw(middle * taps), draw(middle));
+    let weights = draw(outputs * terms);
+    // As large as a product, so that it does not swamp small ones.
+    let bias: Vec<f32> = draw(outputs).iter().map(|x| x * x.abs()).collect();
+    let [gamma, beta, mean, variance] = [(); 4].map(|()| draw(outputs));
+    let variance: Vec<f32> = variance.iter().map(|x| x.abs()).collect();
+    let norm = BatchNorm { gamma: &gamma, beta: &beta, mean: &mean, variance: &variance, epsilon: 1e-3 };
+
+    /// Runs what the builder builds, once it has what all builders have.
+    macro_rules! run {
+        ($builder:expr) => {{
+            let mut builder = $builder.bias(&bias).activation(case.activation).layout(layout).isa(isa);
+            if case.batch_norm {
+                builder = builder.batch_norm(norm);
+            }
+            let plan = builder.build().expect(case.name);
+            let shape = plan.output_shape(case.input).expect(case.name);
+            let input = reordered(&input, case.input, Layout::Nchw, layout);
+            let residual = reordered(&draw(shape.len().expect(case.name)), shape, Layout::Nchw, layout);
+            let mut output = vec![0.0; residual.len()];
+            let (workspace, serial) = (&mut Workspace::new(), Parallelism::Serial);
+            let input = TensorView::new(&input, case.input, layout).expect(case.name);
+            let residual = TensorView::new(&residual, shape, layout).expect(case.name);
+            let view = TensorViewMut::new(&mut output, shape, layout).expect(case.name);
+            if case.residual {
+                plan.run_with_residual(input, residual, view, workspace, serial).expect(case.name);
+            } else {
+                plan.run(input, view, workspace, serial).expect(case.name);
+            }
+            reordered(&output, shape, layout, Layout::Nchw)
+        }};
+    }
+    macro_rules! windowed {
+        ($builder:expr) => {
+            $builder.kernel_size(case.kernel).stride(case.stride).dilation(case.dilation).padding(case.padding)
+        };
+    }
+    match case.operation {
+        Depthwise => {
+            run!(windowed!(DepthwiseConv2d::builder(channels)).channel_multiplier(case.multiplier).weights(&weights))
+        }
+        Pointwise => run!(PointwiseConv2d::builder(channels, outputs).weights(&weights)),
+        Separable => run!(
+            windowed!(SeparableConv2d::builder(channels, outputs))
+                .channel_multiplier(case.multiplier)
+                .depthwise_weights(&depthwise)
+                .depthwise_bias(&depthwise_bias)
+                .depthwise_activation(case.activation)
+                .pointwise_weights(&weights)
+        ),
+        Standard => run!(windowed!(Conv2d::builder(channels, outputs)).weights(&weights)),
+    }
+}
+
+fn reordered(data: &[f32], shape: Shape, from: Layout, to: Layout) -> Vec<f32> {
+    let [from, to] = [from, to].map(|layout| layout.strides(shape).expect("strides"));
+    let mut reordered = vec![0.0; data.len()];
+    for n in 0..shape.n {
+        for c in 0..shape.c {
+            for h in 0..shape.h {
+                for w in 0..shape.w {
+                    let at = |s: Strides| n * s.n + c * s.c + h * s.h + w * s.w;
+                    reordered[at(to)] = data[at(from)];
+                }
+            }
+        }
+    }
+    reordered
+}
+
+/// A value from the next number of SplitMix64 (Steele, Lea and Flood, 2014; prng.di.unimi.it/splitmix64.c).
+fn value(state: &mut u64, values: Values) -> f32 {
+    const SPECIAL: [f32; 8] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 0.0, 1e-40, -1e-45, f32::MIN_POSITIVE];
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let z = z ^ (z >> 31);
+    // Exact: 24 bits.
+    let plain = (z >> 40) as f32 / 8_388_608.0 - 1.0;
+    match values {
+        Values::Plain => plain,
+        Values::Wide => 4.0 * plain,
+        Values::Special if z % 40 == 0 => SPECIAL[(z / 40 % 8) as usize],
+        Values::Special => plain,
+        Values::Tiny => 3e-19 * plain,
+    }
+}
+
+/// FNV-1a, 64 bits, over the little-endian bytes; any NaN counts as the one.
+fn digest(output: &[f32]) -> u64 {
+    let bits = output.iter().map(|x| if x.is_nan() { 0x7fc0_0000 } else { x.to_bits() });
+    bits.flat_map(u32::to_le_bytes)
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
