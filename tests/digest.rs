@@ -280,7 +280,7 @@ fn value(state: &mut u64, values: Values) -> f32 {
     match values {
         Values::Plain => plain,
         Values::Wide => 4.0 * plain,
-        Values::Special if z % 40 == 0 => SPECIAL[(z / 40 % 8) as usize],
+        Values::Special if z.is_multiple_of(40) => SPECIAL[(z / 40 % 8) as usize],
         Values::Special => plain,
         Values::Tiny => 3e-19 * plain,
     }

@@ -14,7 +14,7 @@ use std::ptr::{null_mut, read_volatile, write_volatile};
 use common::cases::{self, Case, Epilogue, Values};
 use common::memory::{Arrangement, Buffer};
 use common::plan::{Arguments, Choice, Operation, Plan};
-use depthwise::{Activation, KernelInfo, Layout, OutputRange, Parallelism, Shape, Workspace};
+use depthwise::{Activation, Error, KernelInfo, Layout, OutputRange, Parallelism, Shape, Workspace};
 
 /// Where memory meets the inaccessible page.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,6 +28,8 @@ thread_local! {
     static SIDE: Cell<Side> = const { Cell::new(Side::End) };
     /// The size of this thread's latest allocation on cache lines.
     static LINES: Cell<usize> = const { Cell::new(0) };
+    /// What this thread runs.
+    static RUNNING: Cell<*const [u8]> = const { Cell::new(&[]) };
     /// For each number of pages, the latest that was freed, in which lies the address of the one before: to map and to
     /// unmap takes longer than most kernels do.
     static SPARE: [Cell<*mut u8>; 64] = const { [const { Cell::new(null_mut()) }; 64] };
@@ -129,6 +131,10 @@ struct Count {
 
 fn every_kernel(side: Side) {
     SIDE.set(side);
+    for signal in [libc::SIGSEGV, libc::SIGBUS] {
+        // SAFETY: the handler does only what a handler may.
+        unsafe { libc::signal(signal, say_who_died as *const () as libc::sighandler_t) };
+    }
     let mut counts = BTreeMap::new();
     for (operation, cases) in suites() {
         for case in cases {
@@ -140,6 +146,16 @@ fn every_kernel(side: Side) {
         let Count { plans, flush } = counts.remove(kernel.name).unwrap_or_default();
         println!("  {:<40} {plans:>5} {flush:>5}", kernel.name);
         assert!(plans >= 50 && flush >= 10, "{} ran in {plans} plans only, flush in {flush}", kernel.name);
+    }
+}
+
+/// Says which run touched a page, and lets it die.
+extern "C" fn say_who_died(signal: libc::c_int) {
+    let run = RUNNING.get();
+    // SAFETY: the text lives as long as what it names; on return, the access faults again.
+    unsafe {
+        libc::write(2, run.cast(), run.len());
+        libc::signal(signal, libc::SIG_DFL);
     }
 }
 
@@ -182,7 +198,12 @@ fn run(operation: Operation, case: &Case, counts: &mut BTreeMap<&'static str, Co
         for choice in common::isas().into_iter().flat_map(|isa| Choice::all(operation, isa, layout)) {
             // The plan's own choice is one of those by name.
             let Some(name) = choice.kernel else { continue };
-            let Ok(plan) = Plan::new(operation, case, &arguments, choice) else { continue };
+            let running = format!("{operation:?} on {name}, {:?}, left its memory in: {}\n", choice.fusion, case.name);
+            RUNNING.set(running.as_bytes());
+            let plan = match Plan::new(operation, case, &arguments, choice) {
+                Err(Error::KernelDoesNotFit { .. }) => continue,
+                plan => plan.expect(name),
+            };
             let packed = LINES.get();
             let count: &mut Count = counts.entry(name).or_default();
             count.plans += 1;
@@ -223,64 +244,60 @@ fn packed_len(kernel: &KernelInfo, case: &Case) -> usize {
     outputs.next_multiple_of(at_a_time) * rows
 }
 
-/// What a kernel might do to a slice, and the side on which the page must notice.
-type Deed = (&'static str, Option<Side>, fn(&mut [f32]));
+/// What a kernel might do to so many bytes, and the side on which the page must notice.
+type Deed = (&'static str, Option<Side>, unsafe fn(*mut u8, usize));
 
+// SAFETY: the first keeps to the bytes. The others are the faults that must kill the child that they run in.
 const DEEDS: [Deed; 6] = [
-    // SAFETY, of the first: the elements are the slice's own. Of the others: none; they run in a child that must die.
-    ("stays within", None, |x| x.iter_mut().for_each(|x| unsafe { write_volatile(x, -read_volatile(x)) })),
-    ("reads a byte after the end", Some(Side::End), |x| unsafe {
-        read_volatile(x.as_ptr_range().end.cast::<u8>());
+    ("keeps to its bytes", None, |p, len| unsafe {
+        (0..len).for_each(|i| write_volatile(p.add(i), !read_volatile(p.add(i))));
     }),
-    ("writes a byte after the end", Some(Side::End), |x| unsafe {
-        write_volatile(x.as_mut_ptr_range().end.cast::<u8>(), 0);
+    ("reads the byte after the end", Some(Side::End), |p, len| unsafe {
+        read_volatile(p.wrapping_add(len));
     }),
-    ("reads a byte before the start", Some(Side::Start), |x| unsafe {
-        read_volatile(x.as_ptr().cast::<u8>().wrapping_sub(1));
+    ("writes the byte after the end", Some(Side::End), |p, len| unsafe { write_volatile(p.wrapping_add(len), 0) }),
+    ("reads the byte before the start", Some(Side::Start), |p, _| unsafe {
+        read_volatile(p.wrapping_sub(1));
     }),
-    ("writes a byte before the start", Some(Side::Start), |x| unsafe {
-        write_volatile(x.as_mut_ptr().cast::<u8>().wrapping_sub(1), 0);
-    }),
-    ("loads a whole vector at the tail", Some(Side::End), |x| unsafe {
-        for i in (0..=x.len()).step_by(8) {
-            read_volatile(x.as_ptr().wrapping_add(i).cast::<[f32; 8]>());
+    ("writes the byte before the start", Some(Side::Start), |p, _| unsafe { write_volatile(p.wrapping_sub(1), 0) }),
+    ("loads a vector past the end", Some(Side::End), |p, len| unsafe {
+        for i in (0..=len).step_by(32) {
+            read_volatile(p.wrapping_add(i).cast::<[u8; 32]>());
         }
     }),
 ];
 
 #[test]
 fn the_pages_kill_known_bad_kernels() {
-    #[derive(Clone)]
-    #[repr(align(64))]
-    struct Line([f32; 16]);
-
     for side in [Side::Start, Side::End] {
         SIDE.set(side);
-        for len in [1, 5, 16, 1023, 1024, 1025, 16 * 1024, 16 * 1024 + 1] {
-            let mut tensor = vec![1.0; len];
-            let mut lines = vec![Line([1.0; 16]); len.div_ceil(16)];
-            // SAFETY: a line is sixteen `f32`, and the borrow is unique.
-            let lines = unsafe { std::slice::from_raw_parts_mut(&raw mut lines[0].0[0], 16 * lines.len()) };
-            for (what, noticed, deed) in DEEDS {
-                for (memory, x) in [("a tensor", &mut tensor[..]), ("lines", &mut *lines)] {
-                    let end = end_of_child(deed, x);
+        for align in [align_of::<f32>(), 64] {
+            for len in [4usize, 20, 64, 4092, 4096, 4100, 65536, 65540] {
+                let memory = Memory::from_size_align(len.next_multiple_of(align), align).expect("a layout");
+                // SAFETY: the size is not 0.
+                let p = unsafe { std::alloc::alloc_zeroed(memory) };
+                assert!(!p.is_null(), "no memory");
+                for (what, noticed, deed) in DEEDS {
+                    let end = end_of_child(deed, p, memory.size());
+                    let name = format!("{what}, {memory:?}, a page at the {side:?}: {end:?}");
                     match noticed {
-                        None => assert_eq!(end, Ok(0), "{what}, {memory} of {len}, a page at its {side:?}"),
-                        Some(noticed) if noticed == side => assert!(
-                            matches!(end, Err(libc::SIGSEGV | libc::SIGBUS)),
-                            "{what}, {memory} of {len}, a page at its {side:?}: not killed but {end:?}"
-                        ),
-                        // What is left of the page hides it.
+                        None => assert_eq!(end, Ok(0), "{name}"),
+                        Some(noticed) if noticed == side => {
+                            assert!(matches!(end, Err(libc::SIGSEGV | libc::SIGBUS)), "not killed: {name}");
+                        }
+                        // The rest of a page may hide it.
                         Some(_) => {}
                     }
                 }
+                // SAFETY: it was allocated above.
+                unsafe { std::alloc::dealloc(p, memory) };
             }
         }
     }
 }
 
 /// How a child process ends that runs `deed`: its exit status, or the signal that killed it.
-fn end_of_child(deed: fn(&mut [f32]), x: &mut [f32]) -> Result<i32, i32> {
+fn end_of_child(deed: unsafe fn(*mut u8, usize), p: *mut u8, len: usize) -> Result<i32, i32> {
     // SAFETY: the child calls only what may follow a fork: neither the allocator nor anything that locks.
     unsafe {
         let child = libc::fork();
@@ -289,7 +306,7 @@ fn end_of_child(deed: fn(&mut [f32]), x: &mut [f32]) -> Result<i32, i32> {
             libc::signal(libc::SIGSEGV, libc::SIG_DFL);
             libc::signal(libc::SIGBUS, libc::SIG_DFL);
             libc::setrlimit(libc::RLIMIT_CORE, &libc::rlimit { rlim_cur: 0, rlim_max: 0 });
-            deed(x);
+            deed(p, len);
             libc::_exit(0);
         }
         let mut status = 0;
