@@ -155,6 +155,7 @@ fn empty_range() {
 
 /// Threads that share a plan, each with its own workspace.
 #[test]
+#[cfg_attr(target_family = "wasm", ignore = "WASI has no threads")]
 fn a_plan_is_shared() {
     for_each_plan(&Case::default(), |name, arguments, plan, _, layout, want| {
         let input = Buffer::of(&arguments.input, layout, Arrangement::Contiguous);

@@ -1,0 +1,80 @@
+//! Every kernel that this CPU runs equals the oracle bit for bit, in every operation that it is a part of.
+//!
+//! `DEPTHWISE_SEED=17` runs exactly the random case of that seed, and `DEPTHWISE_CASES=100000` that many of them.
+
+mod common;
+
+use common::cases::{by_hand, large, pointwise, random, tables, tails, tiles};
+use common::emulation::chosen;
+use common::plan::Operation::{self, Conv2d, Depthwise, Pointwise, Separable};
+use common::{Tally, cases::Case, check};
+use depthwise::Shape;
+
+/// Any pointwise kernel fits any case of its layout.
+const ALL: usize = usize::MAX;
+
+/// A test for each list of cases; `least`: how many of them each kernel that the operation is named for must run.
+macro_rules! suites {
+    ($($name:ident: $operation:ident, $cases:expr, $least:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            run(stringify!($name), $operation, $cases, $least);
+        })*
+    };
+}
+
+suites! {
+    depthwise_by_hand: Depthwise, by_hand(), 5;
+    depthwise_tails_of_vectors: Depthwise, tails(), 0;
+    depthwise_borders_of_tiles: Depthwise, tiles(), 100;
+    depthwise_split_between_threads: Depthwise, large(), 0;
+    depthwise_tables: Depthwise, tables(), 3;
+    depthwise_random: Depthwise, randoms(), 0;
+
+    pointwise_by_hand: Pointwise, by_hand(), ALL;
+    pointwise_tails_of_vectors: Pointwise, tails(), ALL;
+    pointwise_borders_of_tiles: Pointwise, pointwise(), ALL;
+    pointwise_split_between_threads: Pointwise, large(), ALL;
+    pointwise_random: Pointwise, randoms(), 0;
+
+    separable_by_hand: Separable, by_hand(), 5;
+    separable_tails_of_vectors: Separable, tails(), 0;
+    separable_borders_of_tiles: Separable, tiles(), 100;
+    separable_split_between_threads: Separable, large(), 0;
+    separable_tables: Separable, tables(), 3;
+    separable_random: Separable, randoms(), 0;
+
+    conv2d_by_hand: Conv2d, by_hand(), 0;
+    conv2d_tails_of_vectors: Conv2d, tails(), 0;
+    conv2d_split_between_threads: Conv2d, large().into_iter().map(fewer_channels).collect(), 0;
+    conv2d_random: Conv2d, randoms(), 0;
+}
+
+fn run(suite: &str, operation: Operation, cases: Vec<Case>, least: usize) {
+    let (cases, least) = chosen(operation, cases, least);
+    let mut tally = Tally::default();
+    for case in &cases {
+        check(operation, case, &mut tally);
+    }
+    let named = match operation {
+        Pointwise => depthwise::Operation::Pointwise,
+        _ => depthwise::Operation::Depthwise,
+    };
+    tally.finish(suite, least.min(cases.len()), |kernel| kernel.operation == named);
+}
+
+fn randoms() -> Vec<Case> {
+    let number = |name| std::env::var(name).ok().map(|n| n.parse::<u64>().expect(name));
+    let seeds = match number("DEPTHWISE_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("DEPTHWISE_CASES").unwrap_or(120),
+    };
+    seeds.map(random).collect()
+}
+
+fn fewer_channels(case: Case) -> Case {
+    let pixels = case.input.n * case.input.h * case.input.w;
+    let work_per_channel = pixels * case.kernel[0] * case.kernel[1] * case.outputs;
+    let c = case.input.c.min(((1 << 24) / work_per_channel).max(1));
+    Case { input: Shape { c, ..case.input }, ..case }
+}
