@@ -338,7 +338,7 @@ pub fn tails() -> Vec<Case> {
 }
 
 /// Taps and strides that kernels are written for.
-fn taps_of_kernels() -> Vec<([usize; 2], [usize; 2])> {
+pub fn taps_of_kernels() -> Vec<([usize; 2], [usize; 2])> {
     let mut taps: Vec<_> = depthwise::kernels().filter_map(|k| k.kernel_size.zip(k.stride)).collect();
     taps.sort_unstable();
     taps.dedup();
