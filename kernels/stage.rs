@@ -30,9 +30,10 @@ pub(crate) struct DepthwiseStage {
     /// Input channels.
     channels: usize,
     multiplier: usize,
-    /// The packed weights, then `zeros` zeros.
     packed: AlignedBuf,
-    packed_len: usize,
+    /// What a kernel reads in place of padding, channels last. Apart from the weights: what reads past the end of those
+    /// must not find them.
+    zeros: AlignedBuf,
     epilogue: Epilogue,
 }
 
@@ -88,15 +89,14 @@ impl DepthwiseStage {
         assert_eq!((weights.len(), bias.len()), (outputs * size, outputs));
         assert!(fits(info, taps, multiplier), "{} does not compute {taps:?}", info.name);
         assert!(taps.stride.iter().all(|&stride| stride <= super::MAX_STRIDE));
-        let lanes = match info.layout {
-            Layout::Nhwc => info.lanes,
-            Layout::Nchw => 1,
+        let (lanes, zeros) = match info.layout {
+            Layout::Nhwc => (info.lanes, outputs.next_multiple_of(info.lanes)),
+            Layout::Nchw => (1, 0),
         };
-        let vectors = outputs.div_ceil(lanes);
-        let packed_len = vectors * lanes * (1 + size);
-        let mut packed = AlignedBuf::zeroed(packed_len + vectors * lanes)?;
+        let zeros = AlignedBuf::zeroed(zeros)?;
+        let mut packed = AlignedBuf::zeroed(outputs.next_multiple_of(lanes) * (1 + size))?;
         // Per vector of channels: the bias, then the taps row by row, each a vector.
-        let panels = packed.as_mut_slice()[..packed_len].chunks_exact_mut(lanes * (1 + size));
+        let panels = packed.as_mut_slice().chunks_exact_mut(lanes * (1 + size));
         for (panel, first) in panels.zip((0..outputs).step_by(lanes)) {
             for lane in 0..lanes.min(outputs - first) {
                 panel[lane] = bias[first + lane];
@@ -106,7 +106,7 @@ impl DepthwiseStage {
             }
         }
         let epilogue = Epilogue::of(activation);
-        Ok(Self { kernel, taps, channels, multiplier, packed, packed_len, epilogue })
+        Ok(Self { kernel, taps, channels, multiplier, packed, zeros, epilogue })
     }
 
     pub(crate) fn info(&self) -> &'static KernelInfo {
@@ -146,7 +146,6 @@ impl DepthwiseStage {
         let limit = MAX_POSITION;
         assert!(reach(0, origin.h, shape.h).is_some_and(|r| r < limit));
         assert!(reach(1, origin.w, shape.w).is_some_and(|r| r < limit));
-        let weights = self.packed.as_slice();
         let args = DepthwiseArgs {
             input: input.as_ptr(),
             input_shape: input.shape(),
@@ -162,8 +161,8 @@ impl DepthwiseStage {
             dilation: self.taps.dilation,
             pad,
             multiplier: self.multiplier,
-            weights: weights.as_ptr(),
-            zeros: weights[self.packed_len..].as_ptr(),
+            weights: self.packed.as_slice().as_ptr(),
+            zeros: self.zeros.as_slice().as_ptr(),
             min: self.epilogue.min,
             max: self.epilogue.max,
         };

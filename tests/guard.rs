@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::ptr::{null_mut, read_volatile, write_volatile};
 
 use common::cases::{self, Case, Epilogue, Values};
+use common::emulation;
 use common::memory::{Arrangement, Buffer};
 use common::plan::{Arguments, Choice, Operation, Plan};
 use depthwise::{Activation, Error, KernelInfo, Layout, OutputRange, Parallelism, Shape, Workspace};
@@ -137,6 +138,7 @@ fn every_kernel(side: Side) {
     }
     let mut counts = BTreeMap::new();
     for (operation, cases) in suites() {
+        let (cases, _) = emulation::chosen(operation, cases, 0);
         for case in cases {
             run(operation, &case, &mut counts);
         }
@@ -145,7 +147,8 @@ fn every_kernel(side: Side) {
     for kernel in depthwise::kernels().filter(|kernel| kernel.isa.is_available()) {
         let Count { plans, flush } = counts.remove(kernel.name).unwrap_or_default();
         println!("  {:<40} {plans:>5} {flush:>5}", kernel.name);
-        assert!(plans >= 50 && flush >= 10, "{} ran in {plans} plans only, flush in {flush}", kernel.name);
+        let least = if emulation::is_on() { [1, 1] } else { [50, 10] };
+        assert!(plans >= least[0] && flush >= least[1], "{} ran in {plans} plans only, flush in {flush}", kernel.name);
     }
 }
 
@@ -230,10 +233,10 @@ fn run(operation: Operation, case: &Case, counts: &mut BTreeMap<&'static str, Co
 }
 
 /// The `f32` that a kernel's weights take, as `kernels/stage.rs` packs them: rows of outputs, rounded up to what the
-/// kernel computes at a time, for the bias, each weight, and what a depthwise kernel reads in place of padding.
+/// kernel computes at a time, for the bias and for each weight.
 fn packed_len(kernel: &KernelInfo, case: &Case) -> usize {
     let (outputs, rows) = match kernel.operation {
-        depthwise::Operation::Depthwise => (case.input.c * case.multiplier, case.kernel[0] * case.kernel[1] + 2),
+        depthwise::Operation::Depthwise => (case.input.c * case.multiplier, case.kernel[0] * case.kernel[1] + 1),
         _ => (case.outputs, case.input.c + 1),
     };
     let at_a_time = match (kernel.layout, kernel.operation) {
