@@ -43,9 +43,10 @@ pub fn chosen(operation: Operation, mut cases: Vec<Case>, least: usize) -> (Vec<
     let own = taps_of_kernels();
     let mut turns = HashMap::new();
     cases.sort_by_cached_key(|case| {
-        let turn = turns.entry((case.kernel, case.stride)).or_insert(0);
+        let (taps, is_dilated) = ((case.kernel, case.stride), case.dilation != [1, 1]);
+        let turn = turns.entry((taps, is_dilated)).or_insert(0);
         *turn += 1;
-        (*turn, !own.contains(&(case.kernel, case.stride)))
+        (*turn, is_dilated || !own.contains(&taps))
     });
     cases.truncate(CASES);
     (cases, least.min(1))
