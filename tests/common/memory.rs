@@ -6,7 +6,7 @@ use super::oracle::Tensor;
 
 /// What fills outputs before a run and the gaps between elements for good: a NaN with a payload,
 /// so that reading a gap, leaving an output unwritten and writing a gap all show.
-const SENTINEL: u32 = 0x7fc5_a5a5;
+pub const SENTINEL: u32 = 0x7fc5_a5a5;
 
 /// Equal by bits, where any NaN equals any NaN but the sentinel.
 pub fn same(want: f32, got: f32) -> bool {

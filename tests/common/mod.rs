@@ -204,7 +204,7 @@ impl<'a> Calls<'a> {
 }
 
 #[cfg(feature = "rayon")]
-static POOLS: LazyLock<Vec<rayon::ThreadPool>> = LazyLock::new(|| {
+pub static POOLS: LazyLock<Vec<rayon::ThreadPool>> = LazyLock::new(|| {
     let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     [1, 2, 3, 7].map(|threads| pool(threads).expect("a thread pool")).into()
 });

@@ -1,0 +1,23 @@
+//! What both targets need.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use depthwise::{OutputRange, Shape};
+
+use crate::common::oracle::Tensor;
+
+/// Counts one result that was compared with the oracle's; reports at powers of two, as libFuzzer does its executions,
+/// for `.ci/fuzz` to see that a target gets as far as results.
+pub fn compared() {
+    static RESULTS: AtomicU64 = AtomicU64::new(0);
+    let results = RESULTS.fetch_add(1, Ordering::Relaxed) + 1;
+    if results.is_power_of_two() {
+        eprintln!("results compared: {results}");
+    }
+}
+
+pub fn part_of<T: Copy>(whole: &Tensor<T>, range: &OutputRange) -> Tensor<T> {
+    let OutputRange { n, c, h } = range;
+    let shape = Shape::new(n.len(), c.len(), h.len(), whole.shape.w);
+    Tensor::from_fn(shape, |i, j, k, w| whole.at(n.start + i, c.start + j, h.start + k, w))
+}
