@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Unpacks, into one private folder, all that is needed to build and run the tests for other CPUs: a Debian rustc with the
-# std of each target, a cross gcc with its libc (criterion compiles C), and a user-mode QEMU.
+# std of each target, a cross gcc with its libc (criterion compiles C) and AddressSanitizer, and a user-mode QEMU.
 #
 #   .ci/cross/setup.sh DIR [TARGET...]    aarch64 (default) armv7 riscv64 s390x i686 wasm32
 #
@@ -160,7 +160,7 @@ for t in $TARGETS; do
   target "$t"
   pk="$pk $(closure "$HOST_SUITE" "gcc-$gnu" "libc6-dev-$deb-cross" |
     grep -E "$gnu|-$deb-cross$|^(binutils-common|libbinutils|libctf|libgprofng)" |
-    grep -Ev "^lib(asan|hwasan|tsan|lsan|ubsan|gomp|itm|quadmath|stdc|cc1)" |
+    grep -Ev "^lib(hwasan|tsan|lsan|ubsan|gomp|itm|quadmath|stdc|cc1)" |
     tr '\n' ' ')"
 done
 unpack "$HOST_SUITE" "$X" $(printf '%s\n' $pk | sort -u)
@@ -170,11 +170,13 @@ for t in $TARGETS; do
 #!/bin/sh
 LD_LIBRARY_PATH="$X/usr/lib/x86_64-linux-gnu" exec "$X/usr/bin/$gnu-gcc" --sysroot="$X" "\$@"
 EOF
-  cat >"$DIR/bin/$gnu-ar" <<EOF
+  for b in ar objdump; do
+    cat >"$DIR/bin/$gnu-$b" <<EOF
 #!/bin/sh
-LD_LIBRARY_PATH="$X/usr/lib/x86_64-linux-gnu" exec "$X/usr/bin/$gnu-ar" "\$@"
+LD_LIBRARY_PATH="$X/usr/lib/x86_64-linux-gnu" exec "$X/usr/bin/$gnu-$b" "\$@"
 EOF
-  chmod +x "$DIR/bin/$gnu-gcc" "$DIR/bin/$gnu-ar"
+  done
+  chmod +x "$DIR/bin/$gnu"-*
 done
 
 # --- QEMU --------------------------------------------------------------------
