@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Unpacks, into one private folder, all that is needed to build and run the tests for other CPUs: a Debian rustc with the
-# std of each target, a cross gcc with its libc (criterion compiles C) and AddressSanitizer, and a user-mode QEMU.
+# std of each target, a cross gcc to link with, its libc and AddressSanitizer, and a user-mode QEMU.
 #
 #   .ci/cross/setup.sh DIR [TARGET...]    aarch64 (default) armv7 riscv64 s390x i686 wasm32
 #
@@ -160,7 +160,7 @@ for t in $TARGETS; do
   target "$t"
   pk="$pk $(closure "$HOST_SUITE" "gcc-$gnu" "libc6-dev-$deb-cross" |
     grep -E "$gnu|-$deb-cross$|^(binutils-common|libbinutils|libctf|libgprofng)" |
-    grep -Ev "^lib(hwasan|tsan|lsan|ubsan|gomp|itm|quadmath|stdc|cc1)" |
+    grep -Ev "^(cpp-|lib(hwasan|tsan|lsan|ubsan|gomp|itm|quadmath|stdc|cc1))" |
     tr '\n' ' ')"
 done
 unpack "$HOST_SUITE" "$X" $(printf '%s\n' $pk | sort -u)
@@ -170,7 +170,7 @@ for t in $TARGETS; do
 #!/bin/sh
 LD_LIBRARY_PATH="$X/usr/lib/x86_64-linux-gnu" exec "$X/usr/bin/$gnu-gcc" --sysroot="$X" "\$@"
 EOF
-  for b in ar objdump; do
+  for b in ar objdump; do # objdump: for tests/codegen.rs
     cat >"$DIR/bin/$gnu-$b" <<EOF
 #!/bin/sh
 LD_LIBRARY_PATH="$X/usr/lib/x86_64-linux-gnu" exec "$X/usr/bin/$gnu-$b" "\$@"
@@ -201,10 +201,8 @@ rm -rf "$DIR/apt" "$DIR/debs"
   for t in $TARGETS; do
     target "$t"
     up=$(echo "$triple" | tr 'a-z-' 'A-Z_')
-    lo=$(echo "$triple" | tr - _)
     echo "export CARGO_TARGET_${up}_LINKER='$DIR/bin/$gnu-gcc'"
     echo "export CARGO_TARGET_${up}_RUNNER='$DIR/bin/qemu-$qemu -L $X/usr/$gnu'"
-    echo "export CC_$lo='$DIR/bin/$gnu-gcc' AR_$lo='$DIR/bin/$gnu-ar'"
   done
   if [ -n "$WASM" ]; then # rust-lld comes with rustup's toolchains
     lld=$(find "$(rustc --print sysroot)" -name rust-lld | head -n 1)
