@@ -109,7 +109,7 @@ fn case(u: &mut Unstructured, operation: Operation, kernel: &KernelInfo) -> Resu
         seed: u.arbitrary()?,
     };
     // Few are large enough to be split between threads.
-    let limit = if u.ratio(1, 16)? { 1 << 21 } else { 1 << 15 };
+    let limit = if u.ratio(1, 64)? { 1 << 21 } else { 1 << 14 };
     while work(operation, &case) > limit {
         let Shape { n, c, h, w } = &mut case.input;
         let extents = [n, c, h, w, &mut case.multiplier, &mut case.outputs];
