@@ -12,7 +12,7 @@ use super::cases::{Case, taps_of_kernels};
 use super::plan::Operation;
 
 /// The most cases of a suite, and the most multiply-adds of one of them.
-const CASES: usize = 16;
+const CASES: usize = 24;
 const MULTIPLY_ADDS: usize = 1 << 16;
 
 pub fn is_on() -> bool {
