@@ -18,8 +18,7 @@ use depthwise::{Isa, KernelInfo, Layout, Operation};
 
 /// Kernels that may touch the stack, and how often in a hundred multiply-adds. No other may.
 ///
-/// Sixteen registers hold the accumulators, but not also a row of inputs or all weights, which LLVM hoists and spills: most
-/// of these accesses are operands of a multiply-add, and cost a load that the input or weight would have cost as well.
+/// Sixteen registers hold the accumulators, but not also a row of inputs or all weights, which LLVM hoists and spills.
 const SPILLS: &[(&str, usize)] = &[
     ("dw_f32_nhwc_3x3s1_1x4_portable", 35),
     ("dw_f32_nhwc_3x3s2_1x4_portable", 35),

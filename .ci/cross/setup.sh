@@ -2,7 +2,7 @@
 # Unpacks, into one private folder, all that is needed to build and run the tests for other CPUs: a Debian rustc with the
 # std of each target, a cross gcc to link with, its libc and AddressSanitizer, and a user-mode QEMU.
 #
-#   .ci/cross/setup.sh DIR [TARGET...]    aarch64 (default) armv7 riscv64 s390x i686 wasm32
+#   .ci/cross/setup.sh DIR [TARGET...]    aarch64 armv7 riscv64 s390x i686 wasm32 (default: all)
 #
 # Then `. DIR/env.sh`, and `cargo test --target …` works. Nothing is installed: packages come through apt with private
 # state, from the mirror that this machine's apt is set up for, with signatures checked, and are only unpacked. A second
@@ -19,7 +19,7 @@ die() { say "$*"; exit 1; }
 mkdir -p "$1"
 DIR=$(cd "$1" && pwd -P)
 shift
-[ $# -gt 0 ] || set -- aarch64
+[ $# -gt 0 ] || set -- aarch64 armv7 riscv64 s390x i686 wasm32
 MARK=$DIR/.setup # folders are removed below: only ever from our own DIR
 [ -f "$MARK" ] || [ -z "$(ls -A "$DIR")" ] || die "$DIR is not empty and not mine"
 : >"$MARK"
