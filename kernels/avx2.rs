@@ -2,10 +2,9 @@
 //!
 //! Register budgets (accumulators + inputs + weight), fifteen at most or LLVM spills:
 //!
-//! * depthwise channels last: 3×3 at stride 1 as 2×4: 8 + 6 + 1. A row of a stride-2 or wider patch
-//!   does not fit beside eight accumulators, which hide the latency of two pipes of four or five
-//!   cycles; there each tap takes its input from memory (1×8: 8 + 1). LLVM merges equal loads all the same, and
-//!   spills some; holding a row of weights instead (8 + 5 + 1) measured no faster on Zen 5.
+//! * depthwise channels last: 2×4, eight accumulators, which just hide the latency of two pipes of four
+//!   cycles, and of the inputs those that the next taps need: 8 + 4 + 1 at stride 1, 8 + 4 + 4 at most at
+//!   stride 2.
 //! * depthwise channels first: four rows by two vectors, weights broadcast from memory.
 //! * pointwise 6×16: 12 + 2 + 1.
 
@@ -32,11 +31,11 @@ super::family! {
     lanes: 8,
     peak_chains: 12,
     nhwc: [
-        3 x 3 stride 1 x 1 tile 2 x 4 reuse true,
-        3 x 3 stride 2 x 2 tile 1 x 8 reuse false,
-        5 x 5 stride 1 x 1 tile 1 x 8 reuse false,
-        5 x 5 stride 2 x 2 tile 1 x 8 reuse false,
-        7 x 7 stride 1 x 1 tile 1 x 8 reuse false,
+        3 x 3 stride 1 x 1 tile 2 x 4 preload false,
+        3 x 3 stride 2 x 2 tile 2 x 4 preload false,
+        5 x 5 stride 1 x 1 tile 2 x 4 preload false,
+        5 x 5 stride 2 x 2 tile 2 x 4 preload false,
+        7 x 7 stride 1 x 1 tile 2 x 4 preload false,
     ],
     nhwc_any: 8,
     nchw: [

@@ -4,6 +4,8 @@
 //! convolutions without dilation and with stride s / gcd(s, d) over every d-th row or column. The
 //! kernels therefore know no dilation: [`Lattice`] hands them one of those sub-grids at a time.
 
+use core::ops::Range;
+
 use crate::tensor::{Shape, Strides};
 
 /// What a depthwise kernel computes: a part of the output, all pointers and extents checked by
@@ -98,6 +100,13 @@ impl Lattice {
     #[inline(always)]
     pub(crate) fn holds(&self, from: usize, points: usize) -> bool {
         from >= self.valid_from && from + points <= self.valid_to
+    }
+
+    /// Of `points` from this one on, those that lie in the input.
+    #[inline(always)]
+    pub(crate) fn inside(&self, from: usize, points: usize) -> Range<usize> {
+        let start = self.valid_from.saturating_sub(from).min(points);
+        start..self.valid_to.saturating_sub(from).min(points).max(start)
     }
 
     /// Whether `point` lies in the input.

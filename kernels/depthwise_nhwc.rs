@@ -6,8 +6,8 @@
 //! acc[OH][OW] = bias
 //! for each input row of the tile:
 //!     r[IW] = the row                       each input vector is loaded once per tile,
-//!     for each output row that it feeds:
-//!         for each tap of that kernel row:  each weight once per row that it meets
+//!     for each tap of a kernel row:
+//!         for each output row that it feeds:     each weight once per row that it meets
 //!             acc[oy][0..OW] += r[..] * weight
 //! ```
 //!
@@ -15,81 +15,15 @@
 //! multiply-add are (IH·IW + weights) / (K²·OH·OW): under one half for 3×3, where one pixel at a time
 //! costs two.
 //!
-//! The shape of these loops matters: written as one nest with a condition per tap, LLVM leaves the
-//! accumulators in memory.
+//! At the border the same tile reads zeros in place of padding: each load takes one of two addresses, without a branch.
+//! The last tile of a row is moved left rather than cut.
+
+use core::ops::Range;
 
 use super::activation::clamp;
 use super::depthwise::{DepthwiseArgs, Lattice, undilated_stride};
-use super::simd::Simd;
+use super::simd::{Simd, opaque};
 use crate::tensor::Strides;
-
-/// Where the inputs of a tile are.
-trait Patch {
-    /// The address of channel 0 of point (`iy`, `ix`) of the tile.
-    fn at(&self, iy: usize, ix: usize) -> *const f32;
-    /// Whether output (`oy`, `ox`) of the tile exists.
-    fn wanted(&self, oy: usize, ox: usize) -> bool;
-}
-
-/// All of the tile's points lie in the input, and all its outputs exist.
-struct Interior {
-    first: *const f32,
-    row: usize,
-    column: usize,
-}
-
-impl Interior {
-    /// The patch from point (`y`, `x`) on.
-    #[inline(always)]
-    fn new(grid: &Grid, y: usize, x: usize) -> Self {
-        Self { first: grid.point(y, x), row: grid.input_row, column: grid.input_column }
-    }
-}
-
-impl Patch for Interior {
-    #[inline(always)]
-    fn at(&self, iy: usize, ix: usize) -> *const f32 {
-        self.first.wrapping_add(iy.wrapping_mul(self.row)).wrapping_add(ix.wrapping_mul(self.column))
-    }
-
-    #[inline(always)]
-    fn wanted(&self, _: usize, _: usize) -> bool {
-        true
-    }
-}
-
-/// A tile at the border: points in the padding are the address of zeros.
-struct Border<const IW: usize, const POINTS: usize> {
-    points: [*const f32; POINTS],
-    rows: usize,
-    columns: usize,
-}
-
-impl<const IW: usize, const POINTS: usize> Border<IW, POINTS> {
-    /// The patch of `height` rows from point (`y`, `x`) on, for that many rows and columns of outputs.
-    #[inline(always)]
-    fn new(grid: &Grid, y: usize, x: usize, height: usize, outputs: [usize; 2], zeros: *const f32) -> Self {
-        let mut points = [zeros; POINTS];
-        for iy in (0..height).filter(|iy| grid.rows.has(y + iy)) {
-            for ix in (0..IW).filter(|ix| grid.columns.has(x + ix)) {
-                points[iy * IW + ix] = grid.point(y + iy, x + ix);
-            }
-        }
-        Self { points, rows: outputs[0], columns: outputs[1] }
-    }
-}
-
-impl<const IW: usize, const POINTS: usize> Patch for Border<IW, POINTS> {
-    #[inline(always)]
-    fn at(&self, iy: usize, ix: usize) -> *const f32 {
-        self.points[iy * IW + ix]
-    }
-
-    #[inline(always)]
-    fn wanted(&self, oy: usize, ox: usize) -> bool {
-        oy < self.rows && ox < self.columns
-    }
-}
 
 /// One sub-grid of rows and columns, with its addresses.
 struct Grid {
@@ -138,39 +72,38 @@ impl Grid {
         self.input.wrapping_add(y.wrapping_mul(self.input_row)).wrapping_add(x.wrapping_mul(self.input_column))
     }
 
-    /// The accumulators of output (`y`, `x`), the vector at channel `c`, its selected lanes → residual → clamp →
-    /// output.
+    /// Where output (`y`, `x`), channel `c` is, and its residual.
     #[inline(always)]
-    #[allow(clippy::too_many_arguments, reason = "inlined: these are the loop's variables")]
-    unsafe fn finish<S: Simd, const FULL: bool>(
-        &self,
-        s: S,
-        a: &DepthwiseArgs,
-        y: usize,
-        x: usize,
-        c: usize,
-        mask: S::Mask,
-        acc: S::V,
-    ) {
-        let mut v = acc;
-        // SAFETY: the caller vouches for the output's index and lanes; the residual has the same shape.
-        unsafe {
-            if let Some(residual) = self.residual {
-                let p = residual.wrapping_add(y * self.residual_row + x * self.residual_column + c);
-                v = s.add(v, load::<S, FULL>(s, p, mask));
-            }
-            v = clamp(s, v, s.splat(a.min), s.splat(a.max));
-            let p = self.output.wrapping_add(y * self.output_row + x * self.output_column + c);
-            if FULL { s.store(p, v) } else { s.store_masked(p, mask, v) }
+    fn result(&self, y: usize, x: usize, c: usize) -> (*mut f32, Option<*const f32>) {
+        let output = self.output.wrapping_add(y * self.output_row + x * self.output_column + c);
+        (output, self.residual.map(|r| r.wrapping_add(y * self.residual_row + x * self.residual_column + c)))
+    }
+}
+
+/// An accumulator, its selected lanes → residual → clamp → output.
+#[inline(always)]
+unsafe fn finish<S: Simd, const FULL: bool>(
+    s: S,
+    a: &DepthwiseArgs,
+    acc: S::V,
+    mask: S::Mask,
+    (output, residual): (*mut f32, Option<*const f32>),
+) {
+    let mut v = acc;
+    // SAFETY: the caller vouches for the output and its lanes; the residual has the same shape.
+    unsafe {
+        if let Some(residual) = residual {
+            v = s.add(v, load::<S, FULL>(s, residual, mask));
         }
+        v = clamp(s, v, s.splat(a.min), s.splat(a.max));
+        if FULL { s.store(output, v) } else { s.store_masked(output, mask, v) }
     }
 }
 
 /// `KH`×`KW` taps at an undilated stride of `SH`×`SW`, tiles of `OH`×`OW` outputs.
 ///
-/// `IW` and `POINTS` follow: the columns and the points of a tile's patch. `REUSE` keeps a row of
-/// the patch in registers; without it each tap takes its input from memory, which costs no more than
-/// a load port where the registers are few.
+/// `IW` follows: the columns of a tile's patch. `PRELOAD` loads a row of it before its first tap, so that loads are far
+/// ahead of their use; where the registers are too few for that, each input is loaded at the first tap that needs it.
 ///
 /// # Safety
 /// `a` comes from a [`DepthwiseStage`](super::stage::DepthwiseStage) that was built for this kernel.
@@ -184,35 +117,24 @@ pub(super) unsafe fn fixed<
     const OH: usize,
     const OW: usize,
     const IW: usize,
-    const POINTS: usize,
-    const REUSE: bool,
+    const PRELOAD: bool,
 >(
     s: S,
     a: &DepthwiseArgs,
 ) {
-    const { assert!(IW == (OW - 1) * SW + KW && POINTS == IW * ((OH - 1) * SH + KH)) };
-    let ih = (OH - 1) * SH + KH;
+    const { assert!(IW == (OW - 1) * SW + KW && KW > 1) };
     for n in 0..a.output_shape.n {
         for rows in Lattice::all(a, 0) {
             for columns in Lattice::all(a, 1) {
                 let grid = Grid::new(a, n, rows, columns);
-                for y in (0..rows.outputs).step_by(OH) {
-                    let high = OH.min(rows.outputs - y);
-                    let rows_inside = high == OH && rows.holds(y * SH, ih);
-                    for x in (0..columns.outputs).step_by(OW) {
-                        let wide = OW.min(columns.outputs - x);
-                        let inside = rows_inside && wide == OW && columns.holds(x * SW, IW);
-                        // SAFETY: `Interior` is taken only where the lattices hold every point of the tile; `Border`
-                        // holds points of the lattices, and zeros.
-                        unsafe {
-                            if inside {
-                                let patch = Interior::new(&grid, y * SH, x * SW);
-                                channels::<S, _, KH, KW, SH, SW, OH, OW, IW, REUSE>(s, a, &grid, y, x, &patch);
-                            } else {
-                                let patch = Border::<IW, POINTS>::new(&grid, y * SH, x * SW, ih, [high, wide], a.zeros);
-                                channels::<S, _, KH, KW, SH, SW, OH, OW, IW, REUSE>(s, a, &grid, y, x, &patch);
-                            }
-                        }
+                let whole = rows.outputs / OH * OH;
+                // SAFETY: the grid has these rows.
+                unsafe {
+                    for y in (0..whole).step_by(OH) {
+                        tiles::<S, KH, KW, SH, SW, OH, OW, IW, PRELOAD>(s, a, &grid, y);
+                    }
+                    for y in whole..rows.outputs {
+                        tiles::<S, KH, KW, SH, SW, 1, OW, IW, PRELOAD>(s, a, &grid, y);
                     }
                 }
             }
@@ -220,11 +142,10 @@ pub(super) unsafe fn fixed<
     }
 }
 
-/// One tile, all channels of the part.
+/// A row of tiles, from output row `y` on.
 #[inline(always)]
-unsafe fn channels<
+unsafe fn tiles<
     S: Simd,
-    P: Patch,
     const KH: usize,
     const KW: usize,
     const SH: usize,
@@ -232,46 +153,114 @@ unsafe fn channels<
     const OH: usize,
     const OW: usize,
     const IW: usize,
-    const REUSE: bool,
+    const PRELOAD: bool,
 >(
     s: S,
     a: &DepthwiseArgs,
     grid: &Grid,
     y: usize,
+) {
+    let outputs = grid.columns.outputs;
+    for x in (0..outputs).step_by(OW) {
+        // The last tile is moved left rather than cut: some outputs are computed twice.
+        let left = x.min(outputs.saturating_sub(OW));
+        let tile = Tile::new::<OH, OW, KH, KW, SH, SW>(grid, y, left);
+        // SAFETY: the grid has the outputs of a tile that it is wide enough for; `Tile` says where the padding is.
+        unsafe {
+            if outputs < OW || !tile.padding_at_edges::<IW, KW>() {
+                for y in y..y + OH {
+                    for x in x..outputs.min(x + OW) {
+                        let tile = Tile::new::<1, 1, KH, KW, SH, SW>(grid, y, x);
+                        channels::<S, true, KH, KW, SH, SW, 1, 1, KW, PRELOAD>(s, a, grid, &tile);
+                    }
+                }
+            } else if tile.inside {
+                channels::<S, false, KH, KW, SH, SW, OH, OW, IW, PRELOAD>(s, a, grid, &tile);
+            } else {
+                channels::<S, true, KH, KW, SH, SW, OH, OW, IW, PRELOAD>(s, a, grid, &tile);
+            }
+        }
+    }
+}
+
+/// Where a tile is, and what of its patch lies in the input.
+struct Tile {
+    /// Its first output.
+    y: usize,
     x: usize,
-    patch: &P,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    /// All of it does.
+    inside: bool,
+}
+
+impl Tile {
+    #[inline(always)]
+    fn new<const OH: usize, const OW: usize, const KH: usize, const KW: usize, const SH: usize, const SW: usize>(
+        grid: &Grid,
+        y: usize,
+        x: usize,
+    ) -> Self {
+        let (ih, iw) = ((OH - 1) * SH + KH, (OW - 1) * SW + KW);
+        let columns = grid.columns.inside(x * SW, iw);
+        // A patch without a column of the input has no row of it either.
+        let rows = if columns.is_empty() { 0..0 } else { grid.rows.inside(y * SH, ih) };
+        let inside = rows == (0..ih) && columns == (0..iw);
+        Self { y, x, rows, columns, inside }
+    }
+
+    /// Whether only columns may be padding that do not lie under all taps: the others are not looked at.
+    #[inline(always)]
+    fn padding_at_edges<const IW: usize, const KW: usize>(&self) -> bool {
+        self.columns.start < KW && self.columns.end + KW > IW
+    }
+}
+
+/// One tile, all channels of the part. `EDGE`: some of its patch may be padding.
+#[inline(always)]
+unsafe fn channels<
+    S: Simd,
+    const EDGE: bool,
+    const KH: usize,
+    const KW: usize,
+    const SH: usize,
+    const SW: usize,
+    const OH: usize,
+    const OW: usize,
+    const IW: usize,
+    const PRELOAD: bool,
+>(
+    s: S,
+    a: &DepthwiseArgs,
+    grid: &Grid,
+    t: &Tile,
 ) {
     let (first, end) = (a.origin.c, a.origin.c + a.output_shape.c);
     let all = s.mask(0, S::LANES);
-    let panel = (1 + KH * KW) * S::LANES;
     let mut c = first / S::LANES * S::LANES;
-    let mut weights = a.weights.wrapping_add(c / S::LANES * panel);
-    // SAFETY: channels `c + from .. c + to` lie in the part, and the panels hold all channels.
+    // SAFETY: channels `c + from .. c + to` of a mask `from..to` lie in the part.
     unsafe {
         if c < first {
             let mask = s.mask(first - c, S::LANES.min(end - c));
-            tile::<S, P, false, KH, KW, SH, SW, OH, OW, IW, REUSE>(s, a, grid, patch, weights, y, x, c, mask);
+            tile::<S, true, false, KH, KW, SH, SW, OH, OW, IW, PRELOAD>(s, a, grid, t, c, mask);
             c += S::LANES;
-            weights = weights.wrapping_add(panel);
         }
         while c + S::LANES <= end {
-            tile::<S, P, true, KH, KW, SH, SW, OH, OW, IW, REUSE>(s, a, grid, patch, weights, y, x, c, all);
+            tile::<S, EDGE, true, KH, KW, SH, SW, OH, OW, IW, PRELOAD>(s, a, grid, t, c, all);
             c += S::LANES;
-            weights = weights.wrapping_add(panel);
         }
         if c < end {
             let mask = s.mask(0, end - c);
-            tile::<S, P, false, KH, KW, SH, SW, OH, OW, IW, REUSE>(s, a, grid, patch, weights, y, x, c, mask);
+            tile::<S, true, false, KH, KW, SH, SW, OH, OW, IW, PRELOAD>(s, a, grid, t, c, mask);
         }
     }
 }
 
 /// One tile, the selected lanes of the vector at channel `c`: all of them if `FULL`.
 #[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "inlined: these are the loop's variables")]
 unsafe fn tile<
     S: Simd,
-    P: Patch,
+    const EDGE: bool,
     const FULL: bool,
     const KH: usize,
     const KW: usize,
@@ -280,50 +269,67 @@ unsafe fn tile<
     const OH: usize,
     const OW: usize,
     const IW: usize,
-    const REUSE: bool,
+    const PRELOAD: bool,
 >(
     s: S,
     a: &DepthwiseArgs,
     grid: &Grid,
-    patch: &P,
-    weights: *const f32,
-    y: usize,
-    x: usize,
+    t: &Tile,
     c: usize,
     mask: S::Mask,
 ) {
-    // SAFETY: the caller vouches for the lanes, the patch for the addresses.
+    let weights = a.weights.wrapping_add(c * (1 + KH * KW));
+    let zeros = a.zeros.wrapping_add(c);
+    let first = grid.point(t.y * SH, t.x * SW).wrapping_add(c);
+    // SAFETY: the caller vouches for the lanes; what is read are points of the input, zeros, and the packed weights.
     unsafe {
         let mut acc = [[s.load(weights); OW]; OH];
         for iy in 0..(OH - 1) * SH + KH {
-            let mut row = [s.splat(0.0); IW];
-            if REUSE {
+            let (mut row, mut step) = (first.wrapping_add(iy.wrapping_mul(grid.input_row)), grid.input_column);
+            if EDGE && !t.rows.contains(&iy) {
+                (row, step) = (zeros, 0);
+            }
+            let (row, step) = opaque(row, step);
+            let point = |ix: usize| {
+                let p = row.wrapping_add(ix.wrapping_mul(step));
+                let (first, last) = (ix + 1 < KW, ix + KW > IW);
+                if EDGE && (first || last) {
+                    let padding = (first && ix < t.columns.start) || (last && ix >= t.columns.end);
+                    // Opaque, lest LLVM turn the choice of an address into a jump.
+                    opaque(if padding { zeros } else { p }, 0).0
+                } else {
+                    p
+                }
+            };
+            let mut inputs = [s.splat(0.0); IW];
+            if PRELOAD {
                 for ix in 0..IW {
-                    row[ix] = load::<S, FULL>(s, patch.at(iy, ix).wrapping_add(c), mask);
+                    inputs[ix] = load::<S, FULL>(s, point(ix), mask);
                 }
             }
-            for oy in 0..OH {
-                if iy >= oy * SH && iy - oy * SH < KH {
-                    let ky = iy - oy * SH;
-                    for kx in 0..KW {
-                        let k = s.load(weights.wrapping_add((1 + ky * KW + kx) * S::LANES));
+            for kx in 0..KW {
+                for ox in 0..OW {
+                    // The other inputs of this tap were loaded for an earlier one.
+                    if !PRELOAD && (kx < SW || ox + 1 == OW) {
+                        inputs[ox * SW + kx] = load::<S, FULL>(s, point(ox * SW + kx), mask);
+                    }
+                }
+                for oy in 0..OH {
+                    if iy >= oy * SH && iy - oy * SH < KH {
+                        let k = s.load(weights.wrapping_add((1 + (iy - oy * SH) * KW + kx) * S::LANES));
                         for ox in 0..OW {
-                            let v = if REUSE {
-                                row[ox * SW + kx]
-                            } else {
-                                load::<S, FULL>(s, patch.at(iy, ox * SW + kx).wrapping_add(c), mask)
-                            };
-                            acc[oy][ox] = s.mul_add(v, k, acc[oy][ox]);
+                            acc[oy][ox] = s.mul_add(inputs[ox * SW + kx], k, acc[oy][ox]);
                         }
                     }
                 }
             }
         }
+        let (output, residual) = grid.result(t.y, t.x, c);
         for oy in 0..OH {
             for ox in 0..OW {
-                if patch.wanted(oy, ox) {
-                    grid.finish::<S, FULL>(s, a, y + oy, x + ox, c, mask, acc[oy][ox]);
-                }
+                let output = output.wrapping_add(oy * grid.output_row + ox * grid.output_column);
+                let residual = residual.map(|r| r.wrapping_add(oy * grid.residual_row + ox * grid.residual_column));
+                finish::<S, FULL>(s, a, acc[oy][ox], mask, (output, residual));
             }
         }
     }
@@ -359,22 +365,17 @@ pub(super) unsafe fn any<S: Simd, const OW: usize>(s: S, a: &DepthwiseArgs) {
                             let to = S::LANES.min(end - c);
                             let full = to - from == S::LANES;
                             let mask = s.mask(from, to);
-                            let at = At { y: y * sh, x: x * sw, sw, c, lanes: to, mask };
+                            let at = At { y, x, wide, sw, sh, c, lanes: to, mask };
                             // SAFETY: channels `c + from .. c + to` lie in the part; `inside` says that
                             // every point lies in the input, and without it each is looked up.
                             unsafe {
-                                let acc = match (a.multiplier, inside, full) {
+                                match (a.multiplier, inside, full) {
                                     (1, true, true) => taps::<S, OW, true, true, false>(s, a, &grid, at),
                                     (1, true, false) => taps::<S, OW, true, false, false>(s, a, &grid, at),
                                     (1, false, true) => taps::<S, OW, false, true, false>(s, a, &grid, at),
                                     (1, false, false) => taps::<S, OW, false, false, false>(s, a, &grid, at),
                                     (_, true, _) => taps::<S, OW, true, false, true>(s, a, &grid, at),
                                     (_, false, _) => taps::<S, OW, false, false, true>(s, a, &grid, at),
-                                };
-                                for ox in 0..OW {
-                                    if ox < wide {
-                                        grid.finish::<S, false>(s, a, y, x + ox, c, mask, acc[ox]);
-                                    }
                                 }
                             }
                             c += S::LANES;
@@ -386,11 +387,16 @@ pub(super) unsafe fn any<S: Simd, const OW: usize>(s: S, a: &DepthwiseArgs) {
     }
 }
 
-/// A row of outputs: its first point, and the lanes of one vector of channels.
+/// A row of outputs, and the lanes of one vector of channels.
 #[derive(Clone, Copy)]
 struct At<M> {
+    /// The first output.
     y: usize,
     x: usize,
+    /// How many exist.
+    wide: usize,
+    /// The undilated strides.
+    sh: usize,
     sw: usize,
     c: usize,
     /// The lanes of the vector up to the part's last channel.
@@ -398,14 +404,14 @@ struct At<M> {
     mask: M,
 }
 
-/// The accumulators of `OW` outputs. `REPEAT`: several output channels share an input channel.
+/// Up to `OW` outputs. `REPEAT`: several output channels share an input channel.
 #[inline(always)]
 unsafe fn taps<S: Simd, const OW: usize, const INSIDE: bool, const FULL: bool, const REPEAT: bool>(
     s: S,
     a: &DepthwiseArgs,
     grid: &Grid,
     at: At<S::Mask>,
-) -> [S::V; OW] {
+) {
     let [kh, kw] = a.kernel_size;
     let mut weights = a.weights.wrapping_add(at.c * (1 + kh * kw));
     let channel = at.c / a.multiplier;
@@ -415,14 +421,15 @@ unsafe fn taps<S: Simd, const OW: usize, const INSIDE: bool, const FULL: bool, c
     unsafe {
         let mut acc = [s.load(weights); OW];
         for ky in 0..kh {
-            let row = grid.rows.has(at.y + ky);
+            let y = at.y * at.sh + ky;
+            let row = grid.rows.has(y);
             for kx in 0..kw {
                 weights = weights.wrapping_add(S::LANES);
                 let k = s.load(weights);
                 for ox in 0..OW {
-                    let x = at.x + ox * at.sw + kx;
+                    let x = (at.x + ox) * at.sw + kx;
                     let p = if INSIDE || (row && grid.columns.has(x)) {
-                        grid.point(at.y + ky, x).wrapping_add(channel)
+                        grid.point(y, x).wrapping_add(channel)
                     } else {
                         a.zeros
                     };
@@ -431,6 +438,10 @@ unsafe fn taps<S: Simd, const OW: usize, const INSIDE: bool, const FULL: bool, c
                 }
             }
         }
-        acc
+        for ox in 0..OW {
+            if ox < at.wide {
+                finish::<S, false>(s, a, acc[ox], at.mask, grid.result(at.y, at.x + ox, at.c));
+            }
+        }
     }
 }

@@ -165,7 +165,7 @@ macro_rules! family {
         token: $token:ident, compiled: $features:meta, suffix: $suffix:literal, lanes: $lanes:literal,
         peak_chains: $chains:literal,
         nhwc: [$($kh:literal x $kw:literal stride $sh:literal x $sw:literal
-                 tile $oh:literal x $ow:literal reuse $reuse:literal,)*],
+                 tile $oh:literal x $ow:literal preload $preload:literal,)*],
         nhwc_any: $any_columns:literal,
         nchw: [$($k:literal stride $rsh:literal x $rsw:literal rows $rows:literal,)*],
         nchw_any: $any_rows:literal,
@@ -210,8 +210,7 @@ macro_rules! family {
                         depthwise_nhwc::fixed::<
                             $token, $kh, $kw, $sh, $sw, $oh, $ow,
                             { ($ow - 1) * $sw + $kw },
-                            { (($ow - 1) * $sw + $kw) * (($oh - 1) * $sh + $kh) },
-                            $reuse,
+                            $preload,
                         >,
                         concat!("dw_f32_nhwc_", $kh, "x", $kw, "s", $sh, "_", $oh, "x", $ow, "_", $suffix),
                         Nhwc, Some([$kh, $kw]), Some([$sh, $sw]), [$oh, $ow]

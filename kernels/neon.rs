@@ -41,12 +41,12 @@ super::family! {
     lanes: 4,
     peak_chains: 24,
     nhwc: [
-        3 x 3 stride 1 x 1 tile 2 x 4 reuse true,
-        3 x 3 stride 1 x 1 tile 2 x 6 reuse true,
-        3 x 3 stride 2 x 2 tile 2 x 4 reuse true,
-        5 x 5 stride 1 x 1 tile 2 x 4 reuse true,
-        5 x 5 stride 2 x 2 tile 2 x 4 reuse true,
-        7 x 7 stride 1 x 1 tile 2 x 4 reuse true,
+        3 x 3 stride 1 x 1 tile 2 x 4 preload true,
+        3 x 3 stride 1 x 1 tile 2 x 6 preload true,
+        3 x 3 stride 2 x 2 tile 2 x 4 preload true,
+        5 x 5 stride 1 x 1 tile 2 x 4 preload true,
+        5 x 5 stride 2 x 2 tile 2 x 4 preload true,
+        7 x 7 stride 1 x 1 tile 2 x 4 preload true,
     ],
     nhwc_any: 8,
     nchw: [

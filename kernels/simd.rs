@@ -96,3 +96,26 @@ pub(crate) trait Simd: Copy {
         core::array::from_fn(|i| self.splat(unsafe { *p.wrapping_add(i) }))
     }
 }
+
+/// The same address and step, of which the compiler knows nothing any more: it works the addresses of a row out from them
+/// where they are used, rather than once for all rows, which would fill the stack.
+#[inline(always)]
+pub(super) fn opaque(p: *const f32, step: usize) -> (*const f32, usize) {
+    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+    {
+        let (mut p, mut step) = (p, step);
+        // SAFETY: no instruction at all, whose operands are what they were.
+        #[allow(clippy::pointers_in_nomem_asm_block, reason = "the address is not followed")]
+        unsafe {
+            core::arch::asm!(
+                "/* {p} {step} */",
+                p = inout(reg) p,
+                step = inout(reg) step,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        (p, step)
+    }
+    #[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
+    (p, step)
+}
