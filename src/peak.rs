@@ -41,8 +41,8 @@ impl Isa {
     }
 
     /// Reads `data` `times` times with this instruction set's vectors and returns the sum, added up in no particular
-    /// order, so that the rate at which memory is read can be timed. (In the first-level cache a call takes as long as
-    /// a pass: hence several.)
+    /// order, so that the rate at which memory is read can be timed. To see the full rate of the first-level cache, let
+    /// `data` start on a cache line, and read it so often that the call itself takes no time.
     ///
     /// # Errors
     /// If this CPU does not have the instruction set.
