@@ -18,7 +18,7 @@ fn roofs() -> Roofs {
     Roofs { threads: 1, peaks: vec![(Isa::Portable, 50.0), (Isa::Avx2, 100.0)], levels }
 }
 
-/// The roof over so many bytes at an intensity of 2 multiply-adds every `n` bytes.
+/// The roof over so many bytes with two multiply-adds for every `n` of them.
 fn bound(isa: Isa, bytes: u64, n: u64) -> (&'static str, f64) {
     let work = Work::new(Cost { parameters: 0, multiply_adds: 2 * bytes / n, bytes }, None);
     let bound = roofs().bound(isa, &work);

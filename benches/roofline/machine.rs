@@ -81,38 +81,28 @@ fn caches_of_linux() -> Option<Vec<Cache>> {
 fn cpu() -> String {
     let info = read("/proc/cpuinfo").unwrap_or_default();
     let field = |name: &str| {
-        let line = info.lines().find(|line| line.split(':').next().is_some_and(|key| key.trim() == name))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
+        let mut fields = info.lines().filter_map(|line| line.split_once(':'));
+        fields.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim())
     };
-    let linux = || Some((field("model name")?, field("cpu family"), field("model")));
-    if let Some((name, family, model)) = linux() {
-        return match (family, model) {
-            (Some(family), Some(model)) => format!("{name} (family {family}, model {model})"),
-            _ => name,
-        };
+    if let Some(name) = field("model name") {
+        let details = field("cpu family").zip(field("model"));
+        return details.map_or(name.into(), |(family, model)| format!("{name} (family {family}, model {model})"));
     }
     let sysctl = std::process::Command::new("sysctl").args(["-n", "machdep.cpu.brand_string"]).output();
-    let macos = sysctl.ok().filter(|output| output.status.success()).map(|output| output.stdout);
-    let macos = macos.map(|name| String::from_utf8_lossy(&name).trim().to_owned());
+    let macos = sysctl.ok().filter(|output| output.status.success());
+    let macos = macos.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     let windows = || std::env::var("PROCESSOR_IDENTIFIER").ok();
     macos.or_else(windows).unwrap_or_else(|| format!("a CPU of {}", std::env::consts::ARCH))
 }
 
+/// Howard Hinnant's `civil_from_days`: years begin in March.
 fn date() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    let (mut year, mut day) = (1970, seconds / 86400);
-    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    while day >= 365 + u64::from(leap(year)) {
-        day -= 365 + u64::from(leap(year));
-        year += 1;
-    }
-    let mut month = 1;
-    for days in [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
-        if day < days {
-            break;
-        }
-        day -= days;
-        month += 1;
-    }
-    format!("{year}-{month:02}-{:02}", day + 1)
+    let day = seconds / 86400 + 719_468;
+    let (era, day) = (day / 146_097, day % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let march = (5 * day + 2) / 153;
+    let (month, day) = (if march < 10 { march + 3 } else { march - 9 }, day - (153 * march + 2) / 5 + 1);
+    format!("{}-{month:02}-{day:02}", 400 * era + year + u64::from(month <= 2))
 }

@@ -24,7 +24,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use regex::Regex;
 
 use machine::Machine;
-use measure::{Crew, Effort, Surveyor};
+use measure::{Crew, Surveyor};
 use report::{OPERATIONS, Report, Row};
 use roof::Work;
 use shapes::{Block, Part, Prepared};
@@ -77,14 +77,10 @@ impl Task<'_> {
         format!("{}/{}/{}", self.operation, self.layout, self.block.name)
     }
 
-    /// Without the layer's size: `mobilenet_v2` of `mobilenet_v2-112x32`.
+    /// The name without the layer's size: `mobilenet_v2` of `mobilenet_v2-112x32`.
     fn network(&self) -> Option<String> {
-        let name = &self.block.name;
-        let size = name.match_indices('-').find(|(i, _)| {
-            let rest = name[i + 1..].trim_start_matches(|c: char| c.is_ascii_digit());
-            rest.len() < name.len() - i - 1 && rest.starts_with('x')
-        });
-        self.whole_network.then(|| name[..size.map_or(name.len(), |(i, _)| i)].to_owned())
+        let size = Regex::new(r"-\d+x.*").expect("a regular expression");
+        self.whole_network.then(|| size.replace(&self.block.name, "").into_owned())
     }
 }
 
@@ -125,6 +121,9 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     }
 
     let report = measure(args, isa, &tasks)?;
+    if report.rows.is_empty() {
+        return Err("--quick leaves out all that matches the filter, as it takes long: run it without".into());
+    }
     print!("\n{}", report.table()?);
     let folder = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let folder = folder.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target")).join("roofline");
@@ -178,22 +177,19 @@ fn crews(threads: &[String]) -> Result<Vec<Crew>, Box<dyn Error>> {
 fn measure(args: &Args, isa: Isa, tasks: &[Task]) -> Result<Report, Box<dyn Error>> {
     let machine = Machine::this();
     let crews = crews(&args.threads)?;
-    let effort = if args.quick {
-        Effort { roof_rounds: 20, rounds: 6, turn: Duration::from_millis(5) }
-    } else {
-        Effort { roof_rounds: 60, rounds: 10, turn: Duration::from_millis(10) }
-    };
+    let (roof_rounds, rounds, turn) = if args.quick { (20, 6, 5) } else { (60, 10, 10) };
+    let turn = Duration::from_millis(turn);
     let last = machine.caches.iter().map(|cache| cache.bytes * cache.instances(machine.cpus, machine.cpus)).max();
     let last = last.unwrap_or(0);
     let bytes = if args.quick { (2 * last).clamp(64 << 20, 256 << 20) } else { (4 * last).clamp(256 << 20, 1 << 30) };
     let data = vec![1.0f32; bytes / 4 + 16];
     let data = &data[data.as_ptr().align_offset(64).min(16)..][..bytes / 4];
-    let progress = Progress::new(tasks.len() * effort.rounds);
+    let progress = Progress::new(tasks.len() * rounds);
 
     progress.say("the roofs");
     let surveyors = crews.iter().map(|crew| Surveyor::new(crew, &machine, isa, data));
     let mut surveyors = surveyors.collect::<Result<Vec<_>, _>>()?;
-    for _ in 0..effort.roof_rounds {
+    for _ in 0..roof_rounds {
         surveyors.iter_mut().try_for_each(Surveyor::round)?;
     }
     let mut report = Report { machine, isa, roofs: Vec::new(), rows: Vec::new(), left_out: Vec::new() };
@@ -207,19 +203,19 @@ fn measure(args: &Args, isa: Isa, tasks: &[Task]) -> Result<Report, Box<dyn Erro
             let prepared = shapes::prepare(task.block, task.part, task.layout, isa)?;
             if args.quick && task.part == Part::Standard && prepared.cost.multiply_adds > QUICK_STANDARD {
                 report.left_out.push(task.name());
-                progress.skip(effort.rounds);
+                progress.bar.inc(rounds as u64);
                 continue;
             }
             held += prepared.cost.bytes;
             group.push((task, prepared, vec![f64::INFINITY; crews.len()]));
         }
         // Rounds over the group, so that a disturbance of the machine is shared.
-        for _ in 0..effort.rounds {
+        for _ in 0..rounds {
             surveyors.iter_mut().try_for_each(Surveyor::round)?;
             for (task, prepared, best) in &mut group {
                 progress.step(task);
                 for (crew, best) in crews.iter().zip(best) {
-                    *best = best.min(crew.turn(prepared, effort.turn)?);
+                    *best = best.min(crew.turn(prepared, turn)?);
                 }
             }
         }
@@ -281,9 +277,5 @@ impl Progress {
         if std::io::stderr().is_terminal() || self.said.get().elapsed() > Duration::from_secs(10) {
             self.say(&task.name());
         }
-    }
-
-    fn skip(&self, steps: usize) {
-        self.bar.inc(steps as u64);
     }
 }

@@ -11,16 +11,6 @@ use crate::machine::Machine;
 use crate::roof::{Level, Roofs};
 use crate::shapes::Prepared;
 
-/// How long to measure.
-pub struct Effort {
-    /// Rounds over the roofs before any layer.
-    pub roof_rounds: usize,
-    /// Rounds over the layers of a group.
-    pub rounds: usize,
-    /// What a layer gets in each round.
-    pub turn: Duration,
-}
-
 /// Threads that work together.
 pub struct Crew {
     pub threads: usize,
@@ -83,8 +73,10 @@ pub struct Surveyor<'a> {
     pub roofs: Roofs,
 }
 
-/// Slices of 1 ms at the least: threads start within a microsecond of each other.
-const SLICE: f64 = 1e-3;
+/// The least seconds of a slice: threads start within a microsecond of each other.
+const SLICE: f64 = 200e-6;
+/// What a roof gets in each round.
+const TURN: Duration = Duration::from_millis(2);
 
 impl<'a> Surveyor<'a> {
     /// Reads `data`, which is larger than the caches and starts on a cache line, with that instruction set.
@@ -118,13 +110,15 @@ impl<'a> Surveyor<'a> {
         Ok(surveyor)
     }
 
-    /// A slice of each roof; keeps the best of each.
+    /// A turn for each roof; keeps the best of each.
     pub fn round(&mut self) -> Result<(), Error> {
         for roof in 0..self.times.len() {
-            let (amount, seconds) = self.slice(roof)?;
-            let rate = amount / seconds * 1e-9;
-            let peaks = self.roofs.peaks.len();
-            let best = match roof.checked_sub(peaks) {
+            let (start, mut rate) = (Instant::now(), 0.0f64);
+            while rate == 0.0 || start.elapsed() < TURN {
+                let (amount, seconds) = self.slice(roof)?;
+                rate = rate.max(amount / seconds * 1e-9);
+            }
+            let best = match roof.checked_sub(self.roofs.peaks.len()) {
                 None => &mut self.roofs.peaks[roof].1,
                 Some(level) => &mut self.roofs.levels[level].bandwidth,
             };
@@ -135,7 +129,7 @@ impl<'a> Surveyor<'a> {
 
     /// An interrupted slice is no measure of the others.
     fn fastest_of_five(&self, roof: usize) -> Result<f64, Error> {
-        (0..5).try_fold(f64::INFINITY, |best, _| Ok(best.min(self.slice(roof)?.1)))
+        (0..5).try_fold(f64::INFINITY, |best, _| Ok(self.slice(roof)?.1.min(best)))
     }
 
     /// The operations or bytes of a slice, and its seconds.

@@ -1,6 +1,5 @@
 //! What was measured as a picture: one for a number of threads.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 
@@ -10,7 +9,7 @@ use plotters::element::{Drawable, PointCollection};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::report::{OPERATIONS, Report, Row, threads};
+use crate::report::{OPERATIONS, Report, Row, alone, threads};
 use crate::roof::Roofs;
 
 const SIZE: (u32, u32) = (1280, 800);
@@ -71,23 +70,12 @@ pub fn draw(report: &Report, roofs: &Roofs, path: &Path) -> Result<(), Box<dyn E
     plot.text(&title, [(left + right) / 2, 30], 18, &BLACK, (HPos::Center, VPos::Center))?;
     plot.axes()?;
     plot.roofs(report, roofs)?;
-    let blocks = numbered(&rows);
+    let blocks = alone(&rows);
     plot.points(&rows)?;
     plot.numbers(&rows, &blocks, plot.y.at(roofs.peak(report.isa)))?;
     plot.legend(&rows, &blocks)?;
     plot.area.present()?;
     Ok(())
-}
-
-/// The layers that stand alone, numbered in their order.
-fn numbered<'a>(rows: &[&'a Row]) -> BTreeMap<usize, &'a str> {
-    let mut names: Vec<&str> = Vec::new();
-    for row in rows.iter().filter(|row| row.network.is_none()) {
-        if !names.contains(&&*row.layer) {
-            names.push(&row.layer);
-        }
-    }
-    names.into_iter().enumerate().map(|(i, name)| (i + 1, name)).collect()
 }
 
 fn colour(operation: &str) -> RGBColor {
@@ -186,18 +174,18 @@ impl Plot<'_> {
     }
 
     /// Beside the points of the depthwise stage and of both stages fused, in the faster layout, where there is room.
-    fn numbers(&self, rows: &[&Row], blocks: &BTreeMap<usize, &str>, peak: i32) -> Result<(), Box<dyn Error>> {
+    fn numbers(&self, rows: &[&Row], blocks: &[&str], peak: i32) -> Result<(), Box<dyn Error>> {
         let around = |(x, y), width: i32, height: i32| [x - width, y - height, x + width, y + height];
         let overlap = |a: &[i32; 4], b: &[i32; 4]| a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
-        let points = rows.iter().filter(|row| row.network.is_none()).map(|row| around(self.at(row), 4, 4));
+        let points = rows.iter().map(|row| around(self.at(row), 4, 4));
         let mut taken: Vec<[i32; 4]> = points.chain([[FRAME[0], peak - 1, FRAME[1], peak + 1]]).collect();
         let directions = [(0, -1), (0, 1), (1, 0), (-1, 0), (1, -1), (-1, -1), (1, 1), (-1, 1)];
         for operation in ["depthwise", "fused"] {
-            for (number, name) in blocks {
+            for (number, name) in (1..).zip(blocks) {
                 let its = rows.iter().filter(|row| row.operation == operation && row.layer == *name);
                 let Some(row) = its.min_by(|a, b| a.seconds.total_cmp(&b.seconds)) else { continue };
                 let (x, y) = self.at(row);
-                let width = if *number < 10 { 4 } else { 8 };
+                let width = if number < 10 { 4 } else { 8 };
                 let spots =
                     [11, 18, 27, 38, 50].iter().flat_map(|far| directions.map(|(i, j)| (x + i * far, y + j * far)));
                 let free = |&spot: &(i32, i32)| !taken.iter().any(|other| overlap(&around(spot, width, 6), other));
@@ -214,7 +202,7 @@ impl Plot<'_> {
         Ok(())
     }
 
-    fn legend(&self, rows: &[&Row], blocks: &BTreeMap<usize, &str>) -> Result<(), Box<dyn Error>> {
+    fn legend(&self, rows: &[&Row], blocks: &[&str]) -> Result<(), Box<dyn Error>> {
         let left = FRAME[1] + 25;
         let mut y = FRAME[2] + 10;
         let mut entry = |text: &str| {
@@ -235,7 +223,7 @@ impl Plot<'_> {
             self.point(at, Layout::Nhwc, GREY, false)?;
         }
         entry("")?;
-        for (number, name) in blocks {
+        for (number, name) in (1..).zip(blocks) {
             let (x, y) = entry(name)?;
             self.text(&number.to_string(), [x + 6, y], 12, &GREY, (HPos::Right, VPos::Center))?;
         }

@@ -10,6 +10,13 @@ use crate::roof::{Bound, Roofs, Work};
 /// The operations, in the order of the report's columns.
 pub const OPERATIONS: [&str; 5] = ["depthwise", "pointwise", "fused", "two-pass", "standard"];
 
+/// How to read the tables.
+const COUNTED: &str = "
+Below: GFLOP/s, and per cent of the roof that binds. That is the peak, or, where one is named, the level that holds all
+that the layer touches: its rate of reading times FLOP/byte. Bytes are those of input, weights and output, once; two
+passes also write and read what lies between.
+";
+
 /// A layer, measured.
 pub struct Row {
     pub operation: &'static str,
@@ -45,6 +52,17 @@ pub struct Report {
 
 pub fn threads(n: usize) -> String {
     if n == 1 { "1 thread".into() } else { format!("{n} threads") }
+}
+
+/// The layers that are no part of a whole network, in their order.
+pub fn alone<'a>(rows: &[&'a Row]) -> Vec<&'a str> {
+    let mut names: Vec<&str> = Vec::new();
+    for row in rows.iter().filter(|row| row.network.is_none()) {
+        if !names.contains(&&*row.layer) {
+            names.push(&row.layer);
+        }
+    }
+    names
 }
 
 impl Report {
@@ -84,7 +102,7 @@ impl Report {
 
     pub fn csv(&self) -> Result<String, fmt::Error> {
         let mut out = String::from("date,cpu,isa,threads,operation,layout,layer,count,flop,bytes,footprint_bytes,");
-        out.push_str("flop_per_byte,microseconds,gflop_per_s,gb_per_s,roof,roof_gflop_per_s,percent_of_roof\n");
+        out.push_str("flop_per_byte,microseconds,gflop_per_s,gb_per_s,level,roof,roof_gflop_per_s,percent_of_roof\n");
         let cpu = self.machine.cpu.replace('"', "\"\"");
         for row in &self.rows {
             let (bound, work) = (self.bound(row), &row.work);
@@ -93,7 +111,7 @@ impl Report {
             write!(out, "{},{},{},{:.4},", work.operations, work.bytes, work.footprint, work.intensity())?;
             let rate = work.bytes / row.seconds * 1e-9;
             write!(out, "{:.3},{:.3},{rate:.3},", row.seconds * 1e6, row.gflops())?;
-            writeln!(out, "{},{:.3},{:.2}", bound.name, bound.gflops, row.percent_of(bound))?;
+            writeln!(out, "{},{},{:.3},{:.2}", bound.level, bound.name, bound.gflops, row.percent_of(bound))?;
         }
         Ok(out)
     }
@@ -110,7 +128,7 @@ impl Report {
                 if rows.is_empty() {
                     continue;
                 }
-                writeln!(out, "\n### {}, {}\n", layout.name().to_uppercase(), threads(roofs.threads))?;
+                writeln!(out, "\n### {}, {}", layout.name().to_uppercase(), threads(roofs.threads))?;
                 self.layers(&mut out, &rows)?;
                 self.networks(&mut out, &rows)?;
             }
@@ -139,24 +157,13 @@ impl Report {
         let sizes = self.machine.caches.iter().map(|cache| format!("{} {} KiB", cache.name, cache.bytes >> 10));
         let origin = if self.machine.caches_known { "" } else { " (assumed: the system does not tell)" };
         writeln!(out, "\nCaches{origin}: {}.", sizes.collect::<Vec<_>>().join(", "))?;
-        out.push_str(
-            "\nBelow: GFLOP/s, and per cent of the roof that binds. That is the peak, or, where it is named, the ",
-        );
-        out.push_str(
-            "level that holds all\nthat the layer touches: its rate of reading times FLOP/byte. Bytes are those ",
-        );
-        out.push_str("of input, weights and output, once; two\npasses also write and read what lies between.\n");
+        out.push_str(COUNTED);
         Ok(())
     }
 
-    /// A line a layer of those that are no part of a whole network, a column an operation.
+    /// A line for each layer that stands alone, a column for each operation.
     fn layers(&self, out: &mut String, rows: &[&Row]) -> fmt::Result {
-        let mut names: Vec<&str> = Vec::new();
-        for row in rows.iter().filter(|row| row.network.is_none()) {
-            if !names.contains(&&*row.layer) {
-                names.push(&row.layer);
-            }
-        }
+        let names = alone(rows);
         if names.is_empty() {
             return Ok(());
         }

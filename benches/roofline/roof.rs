@@ -56,6 +56,8 @@ pub struct Bound {
     pub name: &'static str,
     /// What it allows, in GFLOP/s.
     pub gflops: f64,
+    /// The nearest level that holds all that a run touches.
+    pub level: &'static str,
 }
 
 impl Roofs {
@@ -63,17 +65,12 @@ impl Roofs {
         self.peaks.iter().find(|peak| peak.0 == isa).map_or(f64::NAN, |peak| peak.1)
     }
 
-    /// The nearest level that holds all that a run touches.
-    pub fn level(&self, work: &Work) -> &Level {
-        let holds = self.levels.iter().find(|level| work.footprint <= level.capacity);
-        holds.expect("memory holds anything")
-    }
-
     /// The lower of two roofs: the peak, and what the layer's level feeds at its intensity.
     pub fn bound(&self, isa: Isa, work: &Work) -> Bound {
-        let level = self.level(work);
-        let fed = Bound { name: level.name, gflops: work.intensity() * level.bandwidth };
-        let peak = Bound { name: "peak", gflops: self.peak(isa) };
-        if fed.gflops < peak.gflops { fed } else { peak }
+        let holds = self.levels.iter().find(|level| work.footprint <= level.capacity);
+        let level = holds.expect("memory holds anything");
+        let (fed, peak) = (work.intensity() * level.bandwidth, self.peak(isa));
+        let (name, gflops) = if fed < peak { (level.name, fed) } else { ("peak", peak) };
+        Bound { name, gflops, level: level.name }
     }
 }
