@@ -241,6 +241,13 @@ fn measure(args: &Args, isa: Isa, tasks: &[Task]) -> Result<Report, Box<dyn Erro
 
 fn write(report: &Report, folder: &Path) -> Result<(), Box<dyn Error>> {
     std::fs::create_dir_all(folder)?;
+    // Plots of an earlier run, which may have had other threads.
+    for file in std::fs::read_dir(folder)? {
+        let path = file?.path();
+        if path.extension().is_some_and(|extension| extension == "svg") {
+            std::fs::remove_file(path)?;
+        }
+    }
     std::fs::write(folder.join("report.md"), report.markdown()?)?;
     std::fs::write(folder.join("report.csv"), report.csv()?)?;
     for roofs in &report.roofs {
