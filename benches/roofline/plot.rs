@@ -55,16 +55,18 @@ pub fn draw(report: &Report, roofs: &Roofs, path: &Path) -> Result<(), Box<dyn E
     let extremes = |values: &mut dyn Iterator<Item = f64>| {
         values.fold([f64::INFINITY, 0.0f64], |[least, most], value| [least.min(value), most.max(value)])
     };
-    let x = extremes(&mut rows.iter().map(|row| row.work.intensity()));
-    let y = extremes(&mut rows.iter().map(|row| row.gflops()));
-    let top = roofs.peaks.iter().fold(y[1], |top, peak| top.max(peak.1));
+    // All roofs and their ridges are in the picture, whatever the layers.
+    let peaks = roofs.peaks.iter().map(|peak| peak.1);
+    let ridges = roofs.levels.iter().map(|level| 1.5 * roofs.peak(report.isa) / level.bandwidth);
+    let x = extremes(&mut rows.iter().map(|row| row.work.intensity()).chain(ridges));
+    let y = extremes(&mut rows.iter().map(|row| row.gflops()).chain(peaks));
     let area = SVGBackend::new(path, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let [left, right, upper, lower] = FRAME;
     let plot = Plot {
         area,
-        x: Axis { values: [x[0] / 2.5, x[1] * 1.5], pixels: [left, right] },
-        y: Axis { values: [y[0] / 1.5, top * 1.5], pixels: [lower, upper] },
+        x: Axis { values: [x[0] / 2.2, x[1] * 1.3], pixels: [left, right] },
+        y: Axis { values: [y[0] / 1.5, y[1] * 1.5], pixels: [lower, upper] },
     };
     let title = format!("{}, {}, {}, {}", report.machine.cpu, report.isa, threads(roofs.threads), report.machine.date);
     plot.text(&title, [(left + right) / 2, 30], 18, &BLACK, (HPos::Center, VPos::Center))?;
