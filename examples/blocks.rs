@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use depthwise::{Isa, Layout, Parallelism};
+use depthwise::{Fusion, Isa, Layout, Parallelism};
 
 #[path = "../benches/shapes/mod.rs"]
 mod shapes;
@@ -55,7 +55,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let part = match args.part.as_str() {
         "dw" => Part::Depthwise,
         "pw" => Part::Pointwise,
-        _ => Part::Block,
+        _ => Part::Separable(Fusion::Auto),
     };
     let parallelism = if args.threads == 1 { Parallelism::Serial } else { Parallelism::Rayon };
     let blocks = shapes::load(&args.shapes)?;
@@ -68,20 +68,20 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         return Err("--threads is 0: it must be at least 1".into());
     }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build()?;
-    let prepare = |block: &&Block| shapes::prepare(block, part, args.layout, isa, parallelism);
-    let mut runs = blocks.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
+    let prepare = |block: &&Block| shapes::prepare(block, part, args.layout, isa);
+    let mut prepared = blocks.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
     // Rounds over all blocks, so that a disturbance of the machine is shared; each block's fastest call counts.
     let slice = Duration::from_millis(20);
-    let mut best = vec![f64::INFINITY; runs.len()];
+    let mut best = vec![f64::INFINITY; prepared.len()];
     let mut peak = 0.0f64;
     for _ in 0..args.budget.div_ceil(20) {
         peak = peak.max(isa.peak_gflops()?);
-        for (run, best) in runs.iter_mut().zip(&mut best) {
+        for (part, best) in prepared.iter_mut().zip(&mut best) {
             pool.install(|| {
                 let start = Instant::now();
                 while start.elapsed() < slice {
                     let call = Instant::now();
-                    run()?;
+                    (part.run)(parallelism)?;
                     *best = best.min(call.elapsed().as_secs_f64());
                 }
                 Ok::<(), depthwise::Error>(())

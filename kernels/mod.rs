@@ -3,7 +3,7 @@
 //! * `isa`: the instruction sets and their detection; `simd`: the vector operations;
 //! * `depthwise_nhwc`, `depthwise_nchw`, `pointwise`, `activation`: the algorithms, written once;
 //! * `portable`, `avx2`, `avx512`, `neon`: one instruction set each, its tiles, and its rows of the table;
-//! * `sweep`: activations over memory; `peak`: the rate that no kernel exceeds;
+//! * `sweep`: activations over memory; `peak`: the rates that no kernel exceeds;
 //! * `view`, `memory`: checked tensors and aligned memory; `stage`: packed weights with the kernel
 //!   that they were packed for. These three, `isa` and the table are all that `src/` sees.
 //!
@@ -112,6 +112,9 @@ struct Family {
     /// Does that many rounds of independent multiply-adds; returns how many in a round, and a result.
     #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "without std there is no clock"))]
     peak: unsafe fn(usize) -> (usize, f32),
+    /// Reads a slice that many times; returns the sum.
+    #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "without std there is no clock"))]
+    read: unsafe fn(&[f32], usize) -> f32,
 }
 
 /// A kernel that this CPU runs.
@@ -158,6 +161,14 @@ pub(crate) fn multiply_adds(isa: Isa, rounds: usize) -> Option<(usize, f32)> {
     Some((operations * rounds, result))
 }
 
+/// Reads `data` that many times with an available instruction set's vectors; returns the sum.
+#[cfg(feature = "std")]
+pub(crate) fn read(isa: Isa, data: &[f32], times: usize) -> Option<f32> {
+    let family = FAMILIES.iter().find(|family| family.isa == isa && isa.is_available())?;
+    // SAFETY: the CPU has the instruction set.
+    Some(unsafe { (family.read)(data, times) })
+}
+
 /// Declares one instruction set: its entry points, compiled with its target features, which prove the
 /// token, and its rows of the table. The features are named here alone.
 macro_rules! family {
@@ -200,10 +211,16 @@ macro_rules! family {
                 peak::multiply_adds::<$token, $chains>($token::assume(), rounds)
             }
 
+            #[$features]
+            unsafe fn read(data: &[f32], times: usize) -> f32 {
+                peak::read::<$token, $chains>($token::assume(), data, times)
+            }
+
             Family {
                 isa: <$token as Simd>::ISA,
                 activate,
                 peak: multiply_adds,
+                read,
                 kernels: &[
                     $($crate::kernels::kernel! {
                         $token, $features, Depthwise(depthwise::DepthwiseArgs),

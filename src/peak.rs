@@ -12,11 +12,8 @@ impl Isa {
     pub fn peak_gflops(self) -> Result<f64, Error> {
         let time = |rounds: usize| {
             let start = std::time::Instant::now();
-            let (operations, result) =
-                crate::kernels::multiply_adds(self, rounds).ok_or(Error::UnavailableIsa { isa: self })?;
-            let seconds = start.elapsed().as_secs_f64();
-            core::hint::black_box(result);
-            Ok((operations as f64, seconds))
+            let operations = self.multiply_adds(rounds)?;
+            Ok((operations as f64, start.elapsed().as_secs_f64()))
         };
         // Slices of about 100 µs: short enough that some are not interrupted.
         let mut rounds = 1000;
@@ -29,5 +26,46 @@ impl Isa {
             best = best.max(operations / seconds * 1e-9);
         }
         Ok(best)
+    }
+
+    /// Does `rounds` rounds of independent multiply-adds with this instruction set's vectors, so that their peak rate
+    /// can be timed, on several threads at once too. Returns the floating-point operations done, two a multiply-add.
+    ///
+    /// # Errors
+    /// If this CPU does not have the instruction set.
+    pub fn multiply_adds(self, rounds: usize) -> Result<u64, Error> {
+        let (operations, result) =
+            crate::kernels::multiply_adds(self, rounds).ok_or(Error::UnavailableIsa { isa: self })?;
+        core::hint::black_box(result);
+        Ok(operations as u64)
+    }
+
+    /// Reads `data` `times` times with this instruction set's vectors and returns the sum, added up in no particular
+    /// order, so that the rate at which memory is read can be timed. To see the full rate of the first-level cache, let
+    /// `data` start on a cache line, and read it so often that the call itself takes no time.
+    ///
+    /// # Errors
+    /// If this CPU does not have the instruction set.
+    pub fn read(self, data: &[f32], times: usize) -> Result<f32, Error> {
+        crate::kernels::read(self, data, times).ok_or(Error::UnavailableIsa { isa: self })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn read_sums_every_element_that_many_times() {
+        for &isa in Isa::all().iter().filter(|isa| isa.is_available()) {
+            for len in 0..500 {
+                // Whole numbers, whose sums are exact in any order.
+                let data: Vec<f32> = (1..=len).map(|x| x as f32).collect();
+                for times in [0, 1, 3] {
+                    let sum = (times * len * (len + 1) / 2) as f32;
+                    assert_eq!(isa.read(&data, times), Ok(sum), "{isa} {len} {times}");
+                }
+            }
+        }
     }
 }

@@ -15,7 +15,7 @@ use common::cases::{self, Case, Epilogue, Values};
 use common::emulation;
 use common::memory::{Arrangement, Buffer};
 use common::plan::{Arguments, Choice, Operation, Plan};
-use depthwise::{Activation, Error, KernelInfo, Layout, OutputRange, Parallelism, Shape, Workspace};
+use depthwise::{Activation, Error, Isa, KernelInfo, Layout, OutputRange, Parallelism, Shape, Workspace};
 
 /// Where memory meets the inaccessible page.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -135,6 +135,12 @@ fn every_kernel(side: Side) {
     for signal in [libc::SIGSEGV, libc::SIGBUS] {
         // SAFETY: the handler does only what a handler may.
         unsafe { libc::signal(signal, say_who_died as *const () as libc::sighandler_t) };
+    }
+    for &isa in Isa::all().iter().filter(|isa| isa.is_available()) {
+        for len in 0..500 {
+            RUNNING.set("Isa::read left its slice\n".as_bytes());
+            assert_eq!(isa.read(&vec![1.0; len], 1), Ok(len as f32), "{isa}");
+        }
     }
     let mut counts = BTreeMap::new();
     for (operation, cases) in suites() {

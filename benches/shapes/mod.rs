@@ -1,22 +1,27 @@
 //! Blocks as plain data, and how to run one.
 
+#![allow(dead_code, reason = "each of those who include it uses a part")]
+
 use std::error::Error;
 use std::path::Path;
 
 use depthwise::{
-    Activation, DepthwiseConv2d, Isa, Layout, Padding, Parallelism, PointwiseConv2d, SeparableConv2d, Shape,
-    TensorView, TensorViewMut, Workspace,
+    Activation, Conv2d, Cost, DepthwiseConv2d, Fusion, Isa, Layout, Padding, Parallelism, PointwiseConv2d,
+    SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use serde::Deserialize;
 
 /// What of a block is run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    Block,
+    /// Both stages.
+    Separable(Fusion),
     Depthwise,
     Pointwise,
+    /// A standard convolution between the same channels, with the same window.
+    Standard,
 }
 
 #[derive(Deserialize)]
@@ -28,42 +33,69 @@ struct Shapes {
 #[derive(Deserialize)]
 pub struct Block {
     pub name: String,
+    #[serde(default = "one")]
     n: usize,
     c: usize,
     h: usize,
     w: usize,
     k: usize,
     stride: usize,
-    pad: usize,
+    pad: Pad,
+    #[serde(default = "one")]
     dilation: usize,
-    m: usize,
+    /// None where a network has nothing pointwise to go with the depthwise stage.
+    pub m: Option<usize>,
+    /// After the depthwise stage, and after the pointwise one unless that has its own.
     act: String,
+    project_act: Option<String>,
+    /// How often the network has this block.
+    #[serde(default = "one")]
+    pub count: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(untagged)]
+enum Pad {
+    Equal(usize),
+    /// Top, left, bottom, right.
+    Sides([usize; 4]),
 }
 
 /// A slice of a `Vec` that starts on a cache line, as engines' allocators give them.
 struct Aligned {
     data: Vec<f32>,
     start: usize,
+    len: usize,
 }
 
 impl Aligned {
     fn random(len: usize, rng: &mut impl Rng) -> Self {
         let data: Vec<f32> = (0..len + 16).map(|_| rng.random_range(-1.0..1.0)).collect();
         let start = data.as_ptr().align_offset(64).min(16);
-        Self { data, start }
+        Self { data, start, len }
     }
 
     fn get(&self) -> &[f32] {
-        &self.data[self.start..]
+        &self.data[self.start..][..self.len]
     }
 
     fn get_mut(&mut self) -> &mut [f32] {
-        &mut self.data[self.start..]
+        &mut self.data[self.start..][..self.len]
     }
 }
 
-/// Runs a block once.
-pub type Run = Box<dyn FnMut() -> Result<(), depthwise::Error> + Send>;
+/// A part of a block with random weights and input, ready to run.
+pub struct Prepared {
+    pub cost: Cost,
+    /// The bytes that lie between two stages.
+    pub between: u64,
+    /// Runs it once.
+    pub run: Box<dyn FnMut(Parallelism) -> Result<(), depthwise::Error> + Send>,
+}
 
 /// The blocks of a shapes file.
 pub fn load(path: &Path) -> Result<Vec<Block>, Box<dyn Error>> {
@@ -72,103 +104,98 @@ pub fn load(path: &Path) -> Result<Vec<Block>, Box<dyn Error>> {
     Ok(shapes.blocks)
 }
 
-impl Block {
-    /// The floating-point operations of a part, two a multiply-add.
-    #[allow(dead_code, reason = "the benches count, the example prints times")]
-    pub fn operations(&self, part: Part) -> u64 {
-        let extent = |size: usize| (size + 2 * self.pad - (self.k - 1) * self.dilation - 1) / self.stride + 1;
-        let depth = match part {
-            Part::Block => self.k * self.k + self.m,
-            Part::Depthwise => self.k * self.k,
-            Part::Pointwise => self.m,
-        };
-        2 * (self.n * extent(self.h) * extent(self.w) * self.c * depth) as u64
-    }
+fn activation(name: &str) -> Result<Activation, String> {
+    Ok(match name {
+        "none" => Activation::None,
+        "relu" => Activation::Relu,
+        "relu6" => Activation::Relu6,
+        "leaky" => Activation::LeakyRelu { slope: 0.1 },
+        "hardswish" => Activation::HardSwish,
+        "silu" => Activation::Silu,
+        _ => return Err(format!("there is no activation `{name}`: use none, relu, relu6, leaky, hardswish or silu")),
+    })
 }
 
-/// Builds a part of a block, with random weights and input.
-pub fn prepare(
-    block: &Block,
-    part: Part,
-    layout: Layout,
-    isa: Isa,
-    parallelism: Parallelism,
-) -> Result<Run, Box<dyn Error>> {
-    let mut rng = StdRng::seed_from_u64(1);
-    let activation = match block.act.as_str() {
-        "none" => Activation::None,
-        "relu6" => Activation::Relu6,
-        other => {
-            return Err(format!("block {}: there is no activation `{other}`: use none or relu6", block.name).into());
-        }
+/// Builds a part of a block.
+pub fn prepare(block: &Block, part: Part, layout: Layout, isa: Isa) -> Result<Prepared, Box<dyn Error>> {
+    try_prepare(block, part, layout, isa).map_err(|e| format!("block {}: {e}", block.name).into())
+}
+
+fn try_prepare(block: &Block, part: Part, layout: Layout, isa: Isa) -> Result<Prepared, Box<dyn Error>> {
+    let Block { n, c, h, w, k, .. } = *block;
+    let m = match part {
+        Part::Depthwise => c,
+        _ => block.m.ok_or("it is depthwise only: give `m`, its output channels, or run the depthwise part")?,
     };
-    let depthwise_weights = Aligned::random(block.c * block.k * block.k, &mut rng);
-    let depthwise_weights = &depthwise_weights.get()[..block.c * block.k * block.k];
-    let pointwise_weights = Aligned::random(block.m * block.c, &mut rng);
-    let pointwise_weights = &pointwise_weights.get()[..block.m * block.c];
-    let depthwise_bias = vec![0.1; block.c];
-    let bias = vec![0.2; block.m];
-    let mut workspace = Workspace::new();
-    let shape = Shape::new(block.n, block.c, block.h, block.w);
-    macro_rules! run {
-        ($plan:expr, $input:expr) => {{
+    let [top, left, bottom, right] = match block.pad {
+        Pad::Equal(pad) => [pad; 4],
+        Pad::Sides(sides) => sides,
+    };
+    let first = activation(&block.act)?;
+    let last = block.project_act.as_deref().map_or(Ok(first), activation)?;
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut random = |len: usize| Aligned::random(len, &mut rng);
+    let (first_bias, last_bias) = (vec![0.1; c], vec![0.2; m]);
+    let input = Shape::new(n, c, h, w);
+
+    macro_rules! with_window {
+        ($builder:expr) => {
+            $builder
+                .kernel_size([k; 2])
+                .stride([block.stride; 2])
+                .dilation([block.dilation; 2])
+                .padding(Padding::explicit(top, left, bottom, right))
+                .layout(layout)
+                .isa(isa)
+        };
+    }
+    macro_rules! prepared {
+        ($plan:expr, $input:expr, $between:expr) => {{
             let (plan, shape) = ($plan, $input);
-            let to = plan.output_shape(shape)?;
+            let (cost, to) = (plan.cost(shape)?, plan.output_shape(shape)?);
             let len = |shape: Shape| shape.len().ok_or("a tensor's size overflows");
-            let input = Aligned::random(len(shape)?, &mut rng);
-            let mut output = Aligned::random(len(to)?, &mut rng);
-            Ok(Box::new(move || {
+            let (input, mut output) = (random(len(shape)?), random(len(to)?));
+            let mut workspace = Workspace::new();
+            let run = move |parallelism| {
                 plan.run(
                     TensorView::new(input.get(), shape, layout)?,
                     TensorViewMut::new(output.get_mut(), to, layout)?,
                     &mut workspace,
                     parallelism,
                 )
-            }))
+            };
+            Ok(Prepared { cost, between: $between, run: Box::new(run) })
         }};
     }
-    let depthwise = || {
-        DepthwiseConv2d::builder(block.c)
-            .kernel_size([block.k; 2])
-            .stride([block.stride; 2])
-            .dilation([block.dilation; 2])
-            .padding(Padding::symmetric(block.pad, block.pad))
-            .layout(layout)
-            .isa(isa)
-            .weights(depthwise_weights)
-            .bias(&depthwise_bias)
-            .activation(activation)
-            .build()
-    };
+    let depthwise_weights = random(c * k * k);
+    let depthwise = with_window!(DepthwiseConv2d::builder(c)).weights(depthwise_weights.get());
+    let depthwise = depthwise.bias(&first_bias).activation(first).build()?;
+    let between = depthwise.output_shape(input)?;
     match part {
-        Part::Depthwise => run!(depthwise()?, shape),
+        Part::Depthwise => prepared!(depthwise, input, 0),
         Part::Pointwise => {
-            let between = depthwise()?.output_shape(shape)?;
-            let plan = PointwiseConv2d::builder(block.c, block.m)
-                .layout(layout)
-                .isa(isa)
-                .weights(pointwise_weights)
-                .bias(&bias)
-                .activation(activation)
-                .build()?;
-            run!(plan, between)
+            let weights = random(m * c);
+            let plan = PointwiseConv2d::builder(c, m).layout(layout).isa(isa).weights(weights.get());
+            prepared!(plan.bias(&last_bias).activation(last).build()?, between, 0)
         }
-        Part::Block => {
-            let plan = SeparableConv2d::builder(block.c, block.m)
-                .kernel_size([block.k; 2])
-                .stride([block.stride; 2])
-                .dilation([block.dilation; 2])
-                .padding(Padding::symmetric(block.pad, block.pad))
-                .layout(layout)
-                .isa(isa)
-                .depthwise_weights(depthwise_weights)
-                .depthwise_bias(&depthwise_bias)
-                .depthwise_activation(activation)
-                .pointwise_weights(pointwise_weights)
-                .bias(&bias)
-                .activation(activation)
+        Part::Separable(fusion) => {
+            let weights = random(m * c);
+            let plan = with_window!(SeparableConv2d::builder(c, m))
+                .fusion(fusion)
+                .depthwise_weights(depthwise_weights.get())
+                .depthwise_bias(&first_bias)
+                .depthwise_activation(first)
+                .pointwise_weights(weights.get())
+                .bias(&last_bias)
+                .activation(last)
                 .build()?;
-            run!(plan, shape)
+            let bytes = 4 * between.len().ok_or("a tensor's size overflows")? as u64;
+            prepared!(plan, input, bytes)
+        }
+        Part::Standard => {
+            let weights = random(m * c * k * k);
+            let plan = with_window!(Conv2d::builder(c, m)).weights(weights.get());
+            prepared!(plan.bias(&last_bias).activation(last).build()?, input, 0)
         }
     }
 }

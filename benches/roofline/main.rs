@@ -1,0 +1,288 @@
+//! The roofline report: what this machine can do at most, and what of it each layer reaches.
+//!
+//!     cargo bench --bench roofline -- [FILTER] [--quick] [--layout nhwc] [--threads 1] [--isa avx2] [--list]
+//!
+//! Writes `report.md`, `report.csv` and a plot for each number of threads to `target/roofline`.
+
+mod machine;
+mod measure;
+mod plot;
+mod report;
+mod roof;
+#[path = "../shapes/mod.rs"]
+mod shapes;
+
+use std::error::Error;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use depthwise::{Fusion, Isa, Layout};
+use indicatif::{ProgressBar, ProgressStyle};
+use regex::Regex;
+
+use machine::Machine;
+use measure::{Crew, Surveyor};
+use report::{OPERATIONS, Report, Row};
+use roof::Work;
+use shapes::{Block, Part, Prepared};
+
+#[derive(Parser)]
+#[command(about = "Measures the roofs of this machine, and what of them each layer reaches")]
+struct Args {
+    /// Only what matches this regular expression in operation/layout/layer, as --list prints them
+    filter: Option<Regex>,
+    /// The blocks of blocks.json alone, in fewer rounds: within a minute
+    #[arg(long)]
+    quick: bool,
+    #[arg(long, default_value = "both", value_parser = ["nhwc", "nchw", "both"])]
+    layout: String,
+    /// Numbers of threads; `all` is a thread for each CPU
+    #[arg(long, default_value = "1,all", value_delimiter = ',')]
+    threads: Vec<String>,
+    /// portable, avx2, avx512 or neon; the best of this CPU by default
+    #[arg(long)]
+    isa: Option<Isa>,
+    /// Prints what would be measured
+    #[arg(long)]
+    list: bool,
+    /// What cargo bench adds
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// Tables of shapes, and whether each has whole networks. The first is the one that --quick measures.
+const TABLES: [(&str, bool); 4] =
+    [("blocks", false), ("efficientnet_lite0", true), ("xception", true), ("networks_ncnn", true)];
+
+/// The bytes of layers that are kept ready at a time.
+const GROUP: u64 = 256 << 20;
+
+/// Standard convolutions of more multiply-adds than that are no part of --quick.
+const QUICK_STANDARD: u64 = 1 << 30;
+
+/// One layer to measure.
+struct Task<'a> {
+    operation: &'static str,
+    part: Part,
+    layout: Layout,
+    block: &'a Block,
+    whole_network: bool,
+}
+
+impl Task<'_> {
+    fn name(&self) -> String {
+        format!("{}/{}/{}", self.operation, self.layout, self.block.name)
+    }
+
+    /// The name without the layer's size: `mobilenet_v2` of `mobilenet_v2-112x32`.
+    fn network(&self) -> Option<String> {
+        let size = Regex::new(r"-\d+x.*").expect("a regular expression");
+        self.whole_network.then(|| size.replace(&self.block.name, "").into_owned())
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if !args.bench && !args.list {
+        // `cargo test --all-targets` runs this too.
+        println!("nothing is measured: run it by `cargo bench --bench roofline`");
+        return ExitCode::SUCCESS;
+    }
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    let isa = args.isa.unwrap_or_else(Isa::detect);
+    if !isa.is_available() {
+        return Err(
+            format!("this CPU does not have the instruction set {isa}: leave out --isa, or name another").into()
+        );
+    }
+    let tables = TABLES.iter().take(if args.quick { 1 } else { TABLES.len() });
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/shapes");
+    let load = |(name, whole): &(&str, bool)| Ok((shapes::load(&folder.join(format!("{name}.json")))?, *whole));
+    let tables = tables.map(load).collect::<Result<Vec<_>, Box<dyn Error>>>()?;
+    let tasks = tasks(args, &tables);
+    if tasks.is_empty() {
+        return Err("no layer matches the filter: --list prints what there is, without --quick all of it".into());
+    }
+    if args.list {
+        tasks.iter().for_each(|task| println!("{}", task.name()));
+        return Ok(());
+    }
+
+    let report = measure(args, isa, &tasks)?;
+    if report.rows.is_empty() {
+        return Err("--quick leaves out all that matches the filter, as it takes long: run it without".into());
+    }
+    print!("\n{}", report.table()?);
+    let folder = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let folder = folder.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target")).join("roofline");
+    write(&report, &folder).map_err(|e| format!("the report cannot be written to {}: {e}", folder.display()))?;
+    println!("\nwritten to {}: report.md, report.csv and a plot for each number of threads", folder.display());
+    Ok(())
+}
+
+fn tasks<'a>(args: &Args, tables: &'a [(Vec<Block>, bool)]) -> Vec<Task<'a>> {
+    let parts = [
+        Part::Depthwise,
+        Part::Pointwise,
+        Part::Separable(Fusion::Fused),
+        Part::Separable(Fusion::TwoPass),
+        Part::Standard,
+    ];
+    let mut tasks = Vec::new();
+    for (blocks, whole_network) in tables {
+        for layout in [Layout::Nhwc, Layout::Nchw] {
+            for block in blocks {
+                for (operation, part) in OPERATIONS.into_iter().zip(parts) {
+                    let task = Task { operation, part, layout, block, whole_network: *whole_network };
+                    let there = part == Part::Depthwise || block.m.is_some();
+                    let asked = args.layout == "both" || args.layout == layout.name();
+                    if there && asked && args.filter.as_ref().is_none_or(|filter| filter.is_match(&task.name())) {
+                        tasks.push(task);
+                    }
+                }
+            }
+        }
+    }
+    tasks
+}
+
+/// The crews asked for, each number of threads once.
+fn crews(threads: &[String]) -> Result<Vec<Crew>, Box<dyn Error>> {
+    let mut numbers = Vec::new();
+    for text in threads {
+        let all = || std::thread::available_parallelism().map(usize::from).ok();
+        let number = if text == "all" { all() } else { text.parse().ok() };
+        match number {
+            Some(number @ 1..) if !numbers.contains(&number) => numbers.push(number),
+            Some(1..) => {}
+            _ => return Err(format!("--threads has `{text}`: give numbers from 1 and `all`, such as 1,all").into()),
+        }
+    }
+    numbers.sort_unstable();
+    Ok(numbers.into_iter().map(Crew::new).collect::<Result<_, _>>()?)
+}
+
+fn measure(args: &Args, isa: Isa, tasks: &[Task]) -> Result<Report, Box<dyn Error>> {
+    let machine = Machine::this();
+    let crews = crews(&args.threads)?;
+    let (roof_rounds, rounds, turn) = if args.quick { (20, 6, 5) } else { (60, 10, 10) };
+    let turn = Duration::from_millis(turn);
+    let last = machine.caches.iter().map(|cache| cache.bytes * cache.instances(machine.cpus, machine.cpus)).max();
+    let last = last.unwrap_or(0);
+    let bytes = if args.quick { (2 * last).clamp(64 << 20, 256 << 20) } else { (4 * last).clamp(256 << 20, 1 << 30) };
+    let data = vec![1.0f32; bytes / 4 + 16];
+    let data = &data[data.as_ptr().align_offset(64).min(16)..][..bytes / 4];
+    let progress = Progress::new(tasks.len() * rounds);
+
+    progress.say("the roofs");
+    let surveyors = crews.iter().map(|crew| Surveyor::new(crew, &machine, isa, data));
+    let mut surveyors = surveyors.collect::<Result<Vec<_>, _>>()?;
+    for _ in 0..roof_rounds {
+        surveyors.iter_mut().try_for_each(Surveyor::round)?;
+    }
+    let mut report = Report { machine, isa, roofs: Vec::new(), rows: Vec::new(), left_out: Vec::new() };
+    let mut tasks = tasks.iter().peekable();
+    while tasks.peek().is_some() {
+        let mut group: Vec<(&Task, Prepared, Vec<f64>)> = Vec::new();
+        let mut held = 0;
+        while held < GROUP
+            && let Some(task) = tasks.next()
+        {
+            let prepared = shapes::prepare(task.block, task.part, task.layout, isa)?;
+            if args.quick && task.part == Part::Standard && prepared.cost.multiply_adds > QUICK_STANDARD {
+                report.left_out.push(task.name());
+                progress.bar.inc(rounds as u64);
+                continue;
+            }
+            held += prepared.cost.bytes;
+            group.push((task, prepared, vec![f64::INFINITY; crews.len()]));
+        }
+        // Rounds over the group, so that a disturbance of the machine is shared.
+        for _ in 0..rounds {
+            surveyors.iter_mut().try_for_each(Surveyor::round)?;
+            for (task, prepared, best) in &mut group {
+                progress.step(task);
+                for (crew, best) in crews.iter().zip(best) {
+                    *best = best.min(crew.turn(prepared, turn)?);
+                }
+            }
+        }
+        for (task, prepared, best) in group {
+            let between = (task.part == Part::Separable(Fusion::TwoPass)).then_some(prepared.between);
+            for (crew, seconds) in crews.iter().zip(best) {
+                report.rows.push(Row {
+                    operation: task.operation,
+                    layout: task.layout,
+                    layer: task.block.name.clone(),
+                    network: task.network(),
+                    count: task.block.count,
+                    threads: crew.threads,
+                    work: Work::new(prepared.cost, between),
+                    seconds,
+                });
+            }
+        }
+    }
+    report.roofs = surveyors.into_iter().map(|surveyor| surveyor.roofs).collect();
+    Ok(report)
+}
+
+fn write(report: &Report, folder: &Path) -> Result<(), Box<dyn Error>> {
+    std::fs::create_dir_all(folder)?;
+    // Plots of an earlier run, which may have had other threads.
+    for file in std::fs::read_dir(folder)? {
+        let path = file?.path();
+        if path.extension().is_some_and(|extension| extension == "svg") {
+            std::fs::remove_file(path)?;
+        }
+    }
+    std::fs::write(folder.join("report.md"), report.markdown()?)?;
+    std::fs::write(folder.join("report.csv"), report.csv()?)?;
+    for roofs in &report.roofs {
+        let name = if roofs.threads == 1 { "roofline.svg".into() } else { format!("roofline-{}.svg", roofs.threads) };
+        plot::draw(report, roofs, &folder.join(name))?;
+    }
+    Ok(())
+}
+
+/// A bar on a terminal, elsewhere a line now and then.
+struct Progress {
+    bar: ProgressBar,
+    said: std::cell::Cell<Instant>,
+}
+
+impl Progress {
+    fn new(steps: usize) -> Self {
+        let bar = ProgressBar::new(steps as u64);
+        let style = ProgressStyle::with_template("{bar:30} {percent:>3} %, {eta} left, {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self { bar, said: Instant::now().into() }
+    }
+
+    fn say(&self, what: &str) {
+        self.bar.set_message(what.to_owned());
+        if !std::io::stderr().is_terminal() {
+            eprintln!("{:>3} %: {what}", 100 * self.bar.position() / self.bar.length().unwrap_or(1));
+            self.said.set(Instant::now());
+        }
+    }
+
+    fn step(&self, task: &Task) {
+        self.bar.inc(1);
+        if std::io::stderr().is_terminal() || self.said.get().elapsed() > Duration::from_secs(10) {
+            self.say(&task.name());
+        }
+    }
+}

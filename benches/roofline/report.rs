@@ -1,0 +1,216 @@
+//! What was measured as text: a table, Markdown, CSV.
+
+use std::fmt::{self, Write};
+
+use depthwise::{Isa, Layout};
+
+use crate::machine::Machine;
+use crate::roof::{Bound, Roofs, Work};
+
+/// The operations, in the order of the report's columns.
+pub const OPERATIONS: [&str; 5] = ["depthwise", "pointwise", "fused", "two-pass", "standard"];
+
+/// How to read the tables.
+const COUNTED: &str = "
+Below: GFLOP/s, and per cent of the roof that binds. That is the peak, or, where one is named, the level that holds all
+that the layer touches: its rate of reading times FLOP/byte. Bytes are those of input, weights and output, once; two
+passes also write and read what lies between.
+";
+
+/// A layer, measured.
+pub struct Row {
+    pub operation: &'static str,
+    pub layout: Layout,
+    pub layer: String,
+    /// The network that the layer is a part of, where the table of shapes has all of it.
+    pub network: Option<String>,
+    /// How often the network has it.
+    pub count: usize,
+    pub threads: usize,
+    pub work: Work,
+    pub seconds: f64,
+}
+
+impl Row {
+    pub fn gflops(&self) -> f64 {
+        self.work.operations / self.seconds * 1e-9
+    }
+
+    fn percent_of(&self, bound: Bound) -> f64 {
+        100.0 * self.gflops() / bound.gflops
+    }
+}
+
+pub struct Report {
+    pub machine: Machine,
+    pub isa: Isa,
+    pub roofs: Vec<Roofs>,
+    pub rows: Vec<Row>,
+    /// What --quick left out, as it takes long.
+    pub left_out: Vec<String>,
+}
+
+pub fn threads(n: usize) -> String {
+    if n == 1 { "1 thread".into() } else { format!("{n} threads") }
+}
+
+/// The layers that are no part of a whole network, in their order.
+pub fn alone<'a>(rows: &[&'a Row]) -> Vec<&'a str> {
+    let mut names: Vec<&str> = Vec::new();
+    for row in rows.iter().filter(|row| row.network.is_none()) {
+        if !names.contains(&&*row.layer) {
+            names.push(&row.layer);
+        }
+    }
+    names
+}
+
+impl Report {
+    pub fn bound(&self, row: &Row) -> Bound {
+        let roofs = self.roofs.iter().find(|roofs| roofs.threads == row.threads);
+        roofs.expect("the roofs of every crew").bound(self.isa, &row.work)
+    }
+
+    /// For a terminal.
+    pub fn table(&self) -> Result<String, fmt::Error> {
+        let mut out = format!("{}, {}, {}\n", self.machine.cpu, self.isa, self.machine.date);
+        for roofs in &self.roofs {
+            write!(out, "\n{}:", threads(roofs.threads))?;
+            roofs.peaks.iter().try_for_each(|(isa, peak)| write!(out, " {isa} {peak:.1} GFLOP/s,"))?;
+            let levels = roofs.levels.iter().map(|level| format!(" {} {:.1} GB/s", level.name, level.bandwidth));
+            out.push_str(&levels.collect::<Vec<_>>().join(","));
+        }
+        write!(out, "\n\n{:<10} {:<4} {:<28} {:>3} ", "operation", "", "layer", "thr")?;
+        writeln!(out, "{:>10} {:>8} {:>8} {:>8} {:>5}  of roof", "µs", "GFLOP/s", "GB/s", "FLOP/B", "")?;
+        for row in &self.rows {
+            let bound = self.bound(row);
+            write!(out, "{:<10} {:<4} {:<28} {:>3} ", row.operation, row.layout.name(), row.layer, row.threads)?;
+            write!(out, "{:>10.2} {:>8.1} ", row.seconds * 1e6, row.gflops())?;
+            write!(out, "{:>8.1} {:>8.2} ", row.work.bytes / row.seconds * 1e-9, row.work.intensity())?;
+            writeln!(out, "{:>5.1}% of {}", row.percent_of(bound), bound.name)?;
+        }
+        out.push_str(&self.left_out());
+        Ok(out)
+    }
+
+    fn left_out(&self) -> String {
+        match &*self.left_out {
+            [] => String::new(),
+            names => format!("\nLeft out by --quick, as they take long: {}.\n", names.join(", ")),
+        }
+    }
+
+    pub fn csv(&self) -> Result<String, fmt::Error> {
+        let mut out = String::from("date,cpu,isa,threads,operation,layout,layer,count,flop,bytes,footprint_bytes,");
+        out.push_str("flop_per_byte,microseconds,gflop_per_s,gb_per_s,level,roof,roof_gflop_per_s,percent_of_roof\n");
+        let cpu = self.machine.cpu.replace('"', "\"\"");
+        for row in &self.rows {
+            let (bound, work) = (self.bound(row), &row.work);
+            write!(out, "{},\"{cpu}\",{},{},", self.machine.date, self.isa, row.threads)?;
+            write!(out, "{},{},{},{},", row.operation, row.layout, row.layer, row.count)?;
+            write!(out, "{},{},{},{:.4},", work.operations, work.bytes, work.footprint, work.intensity())?;
+            let rate = work.bytes / row.seconds * 1e-9;
+            write!(out, "{:.3},{:.3},{rate:.3},", row.seconds * 1e6, row.gflops())?;
+            writeln!(out, "{},{},{:.3},{:.2}", bound.level, bound.name, bound.gflops, row.percent_of(bound))?;
+        }
+        Ok(out)
+    }
+
+    /// For a README: the roofs, the layers that stand alone, and whole networks in one line each.
+    pub fn markdown(&self) -> Result<String, fmt::Error> {
+        let Machine { cpu, date, .. } = &self.machine;
+        let mut out = format!("{cpu}, {}, {date}. Each rate is that of the fastest calls.\n", self.isa);
+        self.roofs_in_markdown(&mut out)?;
+        for roofs in &self.roofs {
+            for layout in [Layout::Nhwc, Layout::Nchw] {
+                let here = |row: &&Row| row.threads == roofs.threads && row.layout == layout;
+                let rows: Vec<&Row> = self.rows.iter().filter(here).collect();
+                if rows.is_empty() {
+                    continue;
+                }
+                writeln!(out, "\n### {}, {}", layout.name().to_uppercase(), threads(roofs.threads))?;
+                self.layers(&mut out, &rows)?;
+                self.networks(&mut out, &rows)?;
+            }
+        }
+        out.push_str(&self.left_out());
+        Ok(out)
+    }
+
+    fn roofs_in_markdown(&self, out: &mut String) -> fmt::Result {
+        out.push_str("\n| roof |");
+        self.roofs.iter().try_for_each(|roofs| write!(out, " {} |", threads(roofs.threads)))?;
+        out.push_str("\n|---|");
+        out.push_str(&"--:|".repeat(self.roofs.len()));
+        out.push('\n');
+        let Some(first) = self.roofs.first() else { return Ok(()) };
+        for (i, (isa, _)) in first.peaks.iter().enumerate() {
+            write!(out, "| multiply-adds, {isa}, GFLOP/s |")?;
+            self.roofs.iter().try_for_each(|roofs| write!(out, " {:.1} |", roofs.peaks[i].1))?;
+            out.push('\n');
+        }
+        for (i, level) in first.levels.iter().enumerate() {
+            write!(out, "| reading {}, GB/s |", level.name)?;
+            self.roofs.iter().try_for_each(|roofs| write!(out, " {:.1} |", roofs.levels[i].bandwidth))?;
+            out.push('\n');
+        }
+        let sizes = self.machine.caches.iter().map(|cache| format!("{} {} KiB", cache.name, cache.bytes >> 10));
+        let origin = if self.machine.caches_known { "" } else { " (assumed: the system does not tell)" };
+        writeln!(out, "\nCaches{origin}: {}.", sizes.collect::<Vec<_>>().join(", "))?;
+        out.push_str(COUNTED);
+        Ok(())
+    }
+
+    /// A line for each layer that stands alone, a column for each operation.
+    fn layers(&self, out: &mut String, rows: &[&Row]) -> fmt::Result {
+        let names = alone(rows);
+        if names.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "\n| layer | {} |\n|---|{}", OPERATIONS.join(" | "), "--:|".repeat(OPERATIONS.len()))?;
+        for name in names {
+            write!(out, "| `{name}` |")?;
+            for operation in OPERATIONS {
+                match rows.iter().find(|row| row.layer == name && row.operation == operation) {
+                    None => out.push_str(" – |"),
+                    Some(row) => {
+                        let bound = self.bound(row);
+                        let of = if bound.name == "peak" { String::new() } else { format!(" of {}", bound.name) };
+                        write!(out, " {:.0}, {:.0} %{of} |", row.gflops(), row.percent_of(bound))?;
+                    }
+                }
+            }
+            out.push('\n');
+        }
+        Ok(())
+    }
+
+    /// A line for a network and an operation: all of its layers, one after the other.
+    fn networks(&self, out: &mut String, rows: &[&Row]) -> fmt::Result {
+        let mut totals: Vec<(&str, &str, usize, [f64; 3])> = Vec::new();
+        for row in rows {
+            let Some(network) = &row.network else { continue };
+            let known = totals.iter().position(|total| total.0 == network && total.1 == row.operation);
+            let index = known.unwrap_or_else(|| {
+                totals.push((network, row.operation, 0, [0.0; 3]));
+                totals.len() - 1
+            });
+            let (_, _, layers, [operations, seconds, allowed]) = &mut totals[index];
+            let count = row.count as f64;
+            *layers += row.count;
+            *operations += count * row.work.operations;
+            *seconds += count * row.seconds;
+            *allowed += count * row.work.operations / self.bound(row).gflops * 1e-9;
+        }
+        if totals.is_empty() {
+            return Ok(());
+        }
+        out.push_str("\n| network | operation | layers | ms | GFLOP/s | of the layers' roofs |\n|---|---|");
+        out.push_str("--:|--:|--:|--:|\n");
+        for (network, operation, layers, [operations, seconds, allowed]) in totals {
+            let (ms, gflops, percent) = (seconds * 1e3, operations / seconds * 1e-9, 100.0 * allowed / seconds);
+            writeln!(out, "| {network} | {operation} | {layers} | {ms:.3} | {gflops:.1} | {percent:.0} % |")?;
+        }
+        Ok(())
+    }
+}
