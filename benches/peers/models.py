@@ -193,8 +193,9 @@ def to_onnx(model):
             nodes.append(helper.make_node("Flatten", source, [result + ".flat"]))
             nodes.append(helper.make_node("Gemm", [result + ".flat", l["weight"], l["bias"]], [raw], transB=1))
         else:
-            nodes.append(helper.make_node("Conv", [*source, l["weight"], l["bias"]], [raw], kernel_shape=l["kernel"],
-                                          strides=l["stride"], dilations=l["dilation"], pads=pads(l), group=l["groups"]))
+            nodes.append(helper.make_node(
+                "Conv", [*source, l["weight"], l["bias"]], [raw], kernel_shape=l["kernel"], strides=l["stride"],
+                dilations=l["dilation"], pads=pads(l), group=l["groups"]))
         if raw != result:
             constants.update(lo=np.float32(0), hi=np.float32(6))
             nodes.append(helper.make_node("Clip", [raw, "lo", "hi"], [result]))

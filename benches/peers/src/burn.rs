@@ -10,7 +10,8 @@ use crate::model::{self, Model};
 use crate::{Result, Run};
 
 pub fn prepare(model: Model, _variant: &str) -> Result<Run> {
-    let tensor = |values, shape: &[usize]| Flex::float_from_data(TensorData::new(values, shape.to_vec()), &Default::default());
+    let tensor =
+        |values, shape: &[usize]| Flex::float_from_data(TensorData::new(values, shape.to_vec()), &Default::default());
     let (input, shape) = model.input(Layout::Nchw)?;
     let input = tensor(input, &[shape.n, shape.c, shape.h, shape.w]);
     let mut weights = Vec::new();

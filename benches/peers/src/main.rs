@@ -21,6 +21,7 @@ mod rten;
 mod tract;
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -30,7 +31,7 @@ use serde_json::{Value, json};
 
 use model::Model;
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Computes the output once, and copies it if it is asked for.
 type Run = Box<dyn FnMut(Option<&mut Vec<f32>>) -> Result<()>>;
@@ -41,7 +42,7 @@ fn main() -> Result<()> {
     let threads: usize = threads.parse()?;
     // All work happens on the threads of one pool, the caller's being one of them.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-    let served = match peer.as_str() {
+    match peer.as_str() {
         "depthwise" => pool.install(|| ours::serve(threads)),
         "candle" => pool.install(|| serve(&["nchw"], candle::prepare)),
         "burn" => pool.install(|| serve(&["nchw"], burn::prepare)),
@@ -70,9 +71,7 @@ enum Request {
     Clear,
 }
 
-type Served = std::result::Result<(), Box<dyn std::error::Error + Send + Sync>>;
-
-fn serve(variants: &[&str], prepare: impl Fn(Model, &str) -> Result<Run>) -> Served {
+fn serve(variants: &[&str], prepare: impl Fn(Model, &str) -> Result<Run>) -> Result<()> {
     let mut out = std::io::stdout();
     let mut answer = |value: Value| writeln!(out, "{value}").and_then(|()| out.flush());
     answer(json!({ "variants": variants, "versions": versions() }))?;
@@ -84,7 +83,7 @@ fn serve(variants: &[&str], prepare: impl Fn(Model, &str) -> Result<Run>) -> Ser
                 let mut values = Vec::new();
                 run(Some(&mut values))?;
                 std::fs::write(output, values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>())?;
-                let layout = if variant.starts_with("nhwc") { "nhwc" } else { "nchw" };
+                let layout = variant[..4].to_owned();
                 runs.insert(variant, run);
                 Ok(json!({ "layout": layout }))
             }
@@ -94,7 +93,7 @@ fn serve(variants: &[&str], prepare: impl Fn(Model, &str) -> Result<Run>) -> Ser
                 Ok(json!({}))
             }
         });
-        answer(result.unwrap_or_else(|error: Box<dyn std::error::Error>| json!({ "error": error.to_string() })))?;
+        answer(result.unwrap_or_else(|error: Box<dyn Error + Send + Sync>| json!({ "error": error.to_string() })))?;
     }
     Ok(())
 }

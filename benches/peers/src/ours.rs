@@ -8,9 +8,9 @@ use depthwise::{
 use crate::arch::{ConvKind, Op};
 use crate::engine::{Network, Options};
 use crate::model::{self, Model};
-use crate::{Result, Run, Served};
+use crate::{Result, Run};
 
-pub fn serve(threads: usize) -> Served {
+pub fn serve(threads: usize) -> Result<()> {
     let parallelism = if threads == 1 { Parallelism::Serial } else { Parallelism::Rayon };
     let variants = ["nhwc", "nchw", "nhwc two-pass", "nchw two-pass"];
     crate::serve(&variants, |model, variant| prepare(&model, variant, parallelism))

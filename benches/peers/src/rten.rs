@@ -8,9 +8,9 @@ use rten_tensor::Tensor;
 use rten_tensor::prelude::*;
 
 use crate::model::{self, Model};
-use crate::{Result, Run, Served};
+use crate::{Result, Run};
 
-pub fn serve(threads: usize) -> Served {
+pub fn serve(threads: usize) -> Result<()> {
     let pool = Arc::new(ThreadPool::with_num_threads(threads));
     pool.run(|| crate::serve(&["nchw"], |model, _| prepare(&model, pool.clone())))
 }

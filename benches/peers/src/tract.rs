@@ -12,9 +12,9 @@ use tract_onnx::prelude::{Framework, InferenceModelExt};
 
 use crate::arch::Op;
 use crate::model::{self, Model};
-use crate::{Result, Run, Served};
+use crate::{Result, Run};
 
-pub fn serve(threads: usize, pool: rayon::ThreadPool) -> Served {
+pub fn serve(threads: usize, pool: rayon::ThreadPool) -> Result<()> {
     let executor = if threads == 1 { Executor::SingleThread } else { Executor::MultiThread(Arc::new(pool)) };
     multithread_tract_scope(executor, || crate::serve(&["nchw", "nhwc"], prepare))
 }
