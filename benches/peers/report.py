@@ -24,8 +24,9 @@ def markdown(document):
         lines += ["", "## This crate: one pass or two", "", *passes(two_pass)]
     if document["failures"]:
         lines += ["", "## Not measured", ""]
-        lines += [f"- {f['peer']} {f['variant']}, {f['name']} {f['part']}, threads {f['threads']}: {f['failure']}"
-                  for f in document["failures"]]
+        for f in document["failures"]:
+            words = [f[key] for key in ("peer", "variant", "name", "part") if f[key]]
+            lines.append(f"- {' '.join(words)}, threads {f['threads']}: {f['failure']}")
     return "\n".join(lines) + "\n"
 
 

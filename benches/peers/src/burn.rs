@@ -46,7 +46,7 @@ pub fn prepare(model: Model, _variant: &str) -> Result<Run> {
         let mut data = std::pin::pin!(Flex::float_into_data(output));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         match Future::poll(data.as_mut(), &mut context) {
-            std::task::Poll::Ready(data) => Ok(data?.to_vec()?),
+            std::task::Poll::Ready(data) => Ok(data?.try_to_vec()?),
             std::task::Poll::Pending => Err("the tensor was not ready".into()),
         }
     }))

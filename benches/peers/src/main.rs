@@ -49,8 +49,7 @@ fn main() -> Result<()> {
         "rten" => rten::serve(threads),
         "tract" => tract::serve(threads, pool),
         _ => Err(format!("there is no peer `{peer}`: use depthwise, candle, burn, rten or tract").into()),
-    };
-    served.map_err(|error| error.to_string().into())
+    }
 }
 
 #[derive(Deserialize)]
