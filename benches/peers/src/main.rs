@@ -120,8 +120,8 @@ fn time_slice(run: &mut Run, ms: f64, warm: f64) -> Result<Value> {
 /// Of the libraries, from the lock file: name to version.
 fn versions() -> HashMap<&'static str, &'static str> {
     let wanted = ["burn-flex", "candle-core", "depthwise", "rten", "tract-core"];
-    let value = |line: &'static str| line.split('"').nth(1);
+    let field = |line: &'static str, key| line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"');
     let lines: Vec<_> = include_str!("../Cargo.lock").lines().collect();
-    let versions = lines.windows(2).filter_map(|pair| Some((value(pair[0])?, value(pair[1])?)));
+    let versions = lines.windows(2).filter_map(|pair| Some((field(pair[0], "name")?, field(pair[1], "version")?)));
     versions.filter(|(name, _)| wanted.contains(name)).collect()
 }
