@@ -34,6 +34,10 @@ def best(rows):
     return min((r["us_min"] for r in rows), default=None)
 
 
+def digits(us):
+    return "–" if us is None else f"{us:,.1f}" if us < 100 else f"{us:,.0f}"
+
+
 def table(rows):
     """A line per model, a column per peer; ours by layout, in one pass where there is a choice."""
     rows = [r for r in rows if "two-pass" not in r["variant"]]
@@ -47,8 +51,7 @@ def table(rows):
     for name in dict.fromkeys(r["name"] for r in rows):
         times = {column: best([r for r in columns[column] if r["name"] == name]) for column in order}
         fastest = min(time for time in times.values() if time)
-        cells = ["–" if not time else f"**{time:,.0f}**" if time == fastest else f"{time:,.0f}"
-                 for time in times.values()]
+        cells = [f"**{digits(time)}**" if time == fastest else digits(time) for time in times.values()]
         ours = best([r for r in rows if r["name"] == name and r["peer"] == OURS])
         peers = best([r for r in rows if r["name"] == name and r["peer"] != OURS])
         cells.append(f"{ours / peers:.2f}" if ours and peers else "–")
@@ -66,7 +69,7 @@ def passes(rows):
         for layout, threads in columns:
             one, two = (best([r for r in rows if (r["name"], r["threads"], r["variant"]) == (name, threads, variant)])
                         for variant in (layout, f"{layout} two-pass"))
-            cells += [f"{one:,.0f} / {two:,.0f}", f"{one / two:.2f}"] if one and two else ["–", "–"]
+            cells += [f"{digits(one)} / {digits(two)}", f"{one / two:.2f}"] if one and two else ["–", "–"]
         yield f"| `{name}` | " + " | ".join(cells) + " |"
 
 
