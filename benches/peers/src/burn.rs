@@ -14,19 +14,13 @@ pub fn prepare(model: Model, _variant: &str) -> Result<Run> {
         |values, shape: &[usize]| Flex::float_from_data(TensorData::new(values, shape.to_vec()), &Default::default());
     let (input, shape) = model.input(Layout::Nchw)?;
     let input = tensor(input, &[shape.n, shape.c, shape.h, shape.w]);
-    let mut weights = Vec::new();
-    for layer in &model.arch.layers {
-        let Op::Conv(conv) = &layer.op else {
-            weights.push(None);
-            continue;
-        };
-        let (window, (kernel, bias)) = (conv.window, model.weights(conv)?);
+    let weights = model.convolutions(|conv, kernel, bias| {
+        let ([kh, kw], window) = (conv.window.kernel, conv.window);
         let pad = model::even_pad(window.pad).ok_or("its convolution pads all sides alike")?;
-        let options = ConvOptions::new(window.stride, [pad; 2], window.dilation, conv.groups);
-        let [kh, kw] = window.kernel;
         let kernel = tensor(kernel, &[conv.out_channels, conv.in_channels / conv.groups, kh, kw]);
-        weights.push(Some((kernel, tensor(bias, &[conv.out_channels]), options)));
-    }
+        let options = ConvOptions::new(window.stride, [pad; 2], window.dilation, conv.groups);
+        Ok((kernel, tensor(bias, &[conv.out_channels]), options))
+    })?;
     let call = move || {
         model.evaluate(input.clone(), |index, inputs| {
             let layer = &model.arch.layers[index];

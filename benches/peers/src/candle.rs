@@ -10,17 +10,12 @@ use crate::{Result, Run};
 pub fn prepare(model: Model, _variant: &str) -> Result<Run> {
     let (input, shape) = model.input(Layout::Nchw)?;
     let input = Tensor::from_vec(input, (shape.n, shape.c, shape.h, shape.w), &Device::Cpu)?;
-    let mut weights = Vec::new();
-    for layer in &model.arch.layers {
-        let Op::Conv(conv) = &layer.op else {
-            weights.push(None);
-            continue;
-        };
-        let ([kh, kw], (kernel, bias)) = (conv.window.kernel, model.weights(conv)?);
+    let weights = model.convolutions(|conv, kernel, bias| {
+        let [kh, kw] = conv.window.kernel;
         let shape = (conv.out_channels, conv.in_channels / conv.groups, kh, kw);
         let bias = Tensor::from_vec(bias, (1, conv.out_channels, 1, 1), &Device::Cpu)?;
-        weights.push(Some((Tensor::from_vec(kernel, shape, &Device::Cpu)?, bias)));
-    }
+        Ok((Tensor::from_vec(kernel, shape, &Device::Cpu)?, bias))
+    })?;
     let call = move || {
         model.evaluate(input.clone(), |index, inputs| {
             let layer = &model.arch.layers[index];

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use depthwise::{Layout, Shape};
 use safetensors::SafeTensors;
 
-use crate::arch::{Activation, Arch, Conv, Pad};
+use crate::arch::{Activation, Arch, Conv, Layer, Op, Pad};
 use crate::files::{self, Tensors};
 use crate::{Result, Run};
 
@@ -36,6 +36,18 @@ impl Model {
         let tensors = Tensors::parse(&self.bytes)?;
         let bias = conv.bias.as_ref().ok_or("a convolution without bias")?;
         Ok((tensors.weights(&conv.weight, &conv.weight_shape)?, tensors.weights(bias, &[conv.out_channels])?))
+    }
+
+    /// What `build` makes of each convolution, its weights and its bias; nothing of other layers.
+    pub fn convolutions<T>(&self, build: impl Fn(&Conv, Vec<f32>, Vec<f32>) -> Result<T>) -> Result<Vec<Option<T>>> {
+        let layer = |layer: &Layer| match &layer.op {
+            Op::Conv(conv) => {
+                let (weights, bias) = self.weights(conv)?;
+                build(conv, weights, bias).map(Some)
+            }
+            _ => Ok(None),
+        };
+        self.arch.layers.iter().map(layer).collect()
     }
 
     /// Computes the layers in turn on a library's own tensors, each dropped after its last use. `compute` is given a
