@@ -1,0 +1,79 @@
+"""The tables of a run, in Markdown:  python report.py [results.json]"""
+import json
+import os
+import sys
+
+TITLES = {"block": "Blocks: depthwise, then pointwise", "dw": "Depthwise stage alone", "pw": "Pointwise stage alone",
+          "network": "Networks"}
+OURS = "depthwise"
+
+
+def markdown(document):
+    results, versions = document["results"], document["versions"]
+    lines = [f"{document['date']}, {document['cpu']}, {document['cpus']} CPUs. "
+             f"The fastest call of {document['rounds']} slices of {document['slice_ms']:g} ms, in µs; bold is the best "
+             "of a row. A library with several variants is given its best one. "
+             "Below 1, “ours / best peer” is a win of this crate.",
+             "", "Versions: " + ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) + "."]
+    for part, title in TITLES.items():
+        for threads in sorted({r["threads"] for r in results if r["part"] == part}):
+            rows = [r for r in results if (r["part"], r["threads"]) == (part, threads)]
+            lines += ["", f"## {title}, {threads} thread{'s'[:threads - 1]}", "", *table(rows)]
+    two_pass = [r for r in results if r["peer"] == OURS and r["part"] == "block"]
+    if any("two-pass" in r["variant"] for r in two_pass):
+        lines += ["", "## This crate: one pass or two", "", *passes(two_pass)]
+    if document["failures"]:
+        lines += ["", "## Not measured", ""]
+        for f in document["failures"]:
+            words = [f[key] for key in ("peer", "variant", "name", "part") if f[key]]
+            lines.append(f"- {' '.join(words)}, threads {f['threads']}: {f['failure']}")
+    return "\n".join(lines) + "\n"
+
+
+def best(rows):
+    return min((r["us_min"] for r in rows), default=None)
+
+
+def digits(us):
+    return "–" if us is None else f"{us:,.1f}" if us < 100 else f"{us:,.0f}"
+
+
+def table(rows):
+    """A line per model, a column per peer; ours by layout, in one pass where there is a choice."""
+    rows = [r for r in rows if "two-pass" not in r["variant"]]
+    columns = {}
+    for r in rows:
+        column = f"{OURS} {r['variant']}" if r["peer"] == OURS else r["peer"]
+        columns.setdefault(column, []).append(r)
+    order = sorted(columns, key=lambda column: (not column.startswith(OURS), column))
+    yield "| | " + " | ".join(order) + " | ours / best peer |"
+    yield "|---|" + "---:|" * (len(order) + 1)
+    for name in dict.fromkeys(r["name"] for r in rows):
+        times = {column: best([r for r in columns[column] if r["name"] == name]) for column in order}
+        fastest = min(time for time in times.values() if time)
+        cells = [f"**{digits(time)}**" if time == fastest else digits(time) for time in times.values()]
+        ours = best([r for r in rows if r["name"] == name and r["peer"] == OURS])
+        peers = best([r for r in rows if r["name"] == name and r["peer"] != OURS])
+        cells.append(f"{ours / peers:.2f}" if ours and peers else "–")
+        yield f"| `{name}` | " + " | ".join(cells) + " |"
+
+
+def passes(rows):
+    """What `Fusion::Auto` does and `Fusion::TwoPass`, and one's time over the other's."""
+    columns = [(layout, threads) for threads in sorted({r["threads"] for r in rows}) for layout in ("nhwc", "nchw")]
+    heads = [f"{layout}, {threads} thread{'s'[:threads - 1]}" for layout, threads in columns]
+    yield "| | " + " | ".join(f"{head}: auto / two-pass | ratio" for head in heads) + " |"
+    yield "|---|" + "---:|" * (2 * len(heads))
+    for name in dict.fromkeys(r["name"] for r in rows):
+        cells = []
+        for layout, threads in columns:
+            one, two = (best([r for r in rows if (r["name"], r["threads"], r["variant"]) == (name, threads, variant)])
+                        for variant in (layout, f"{layout} two-pass"))
+            cells += [f"{digits(one)} / {digits(two)}", f"{one / two:.2f}"] if one and two else ["–", "–"]
+        yield f"| `{name}` | " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    here = os.path.dirname(os.path.abspath(__file__))
+    with open(sys.argv[1] if len(sys.argv) > 1 else os.path.join(here, "results.json")) as f:
+        print(markdown(json.load(f)), end="")

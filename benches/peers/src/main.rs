@@ -1,0 +1,127 @@
+//! A Rust library as a worker of run.py: `peers NAME THREADS`, then requests on stdin, answers on stdout, JSON lines
+//! as in worker.py.
+
+#[path = "../../../examples/network/arch.rs"]
+#[allow(dead_code, reason = "the example's own")]
+mod arch;
+mod burn;
+mod candle;
+#[path = "../../../examples/network/engine.rs"]
+#[allow(dead_code, reason = "the example's own")]
+mod engine;
+#[path = "../../../examples/network/files.rs"]
+#[allow(dead_code, reason = "the example's own")]
+mod files;
+mod model;
+#[path = "../../../examples/network/ops.rs"]
+#[allow(dead_code, reason = "the example's own")]
+mod ops;
+mod ours;
+mod rten;
+mod tract;
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::io::{BufRead, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use model::Model;
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Computes the output once, and copies it if it is asked for.
+type Run = Box<dyn FnMut(Option<&mut Vec<f32>>) -> Result<()>>;
+
+fn main() -> Result<()> {
+    let arguments: Vec<_> = std::env::args().collect();
+    let [_, peer, threads] = arguments.as_slice() else { return Err("usage: peers NAME THREADS".into()) };
+    let threads: usize = threads.parse()?;
+    // All work happens on the threads of one pool, the caller's being one of them.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    match peer.as_str() {
+        "depthwise" => pool.install(|| ours::serve(threads)),
+        "candle" => pool.install(|| serve(&["nchw"], candle::prepare)),
+        "burn" => pool.install(|| serve(&["nchw"], burn::prepare)),
+        "rten" => rten::serve(threads),
+        "tract" => tract::serve(threads, pool),
+        _ => Err(format!("there is no peer `{peer}`: use depthwise, candle, burn, rten or tract").into()),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "cmd", rename_all = "lowercase")]
+enum Request {
+    /// Build a variant on a model and write its output, raw, to the path.
+    Prepare {
+        model: String,
+        variant: String,
+        output: String,
+    },
+    Time {
+        variant: String,
+        ms: f64,
+        warm: f64,
+    },
+    /// Drop all that was prepared.
+    Clear,
+}
+
+fn serve(variants: &[&str], prepare: impl Fn(Model, &str) -> Result<Run>) -> Result<()> {
+    let mut out = std::io::stdout();
+    let mut answer = |value: Value| writeln!(out, "{value}").and_then(|()| out.flush());
+    answer(json!({ "variants": variants, "versions": versions() }))?;
+    let mut runs = HashMap::new();
+    for line in std::io::stdin().lock().lines() {
+        let result = serde_json::from_str(&line?).map_err(Into::into).and_then(|request| match request {
+            Request::Prepare { model, variant, output } => {
+                let mut run = prepare(Model::load(Path::new(&model))?, &variant)?;
+                let mut values = Vec::new();
+                run(Some(&mut values))?;
+                std::fs::write(output, values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>())?;
+                let layout = variant[..4].to_owned();
+                runs.insert(variant, run);
+                Ok(json!({ "layout": layout }))
+            }
+            Request::Time { variant, ms, warm } => time_slice(runs.get_mut(&variant).ok_or("not prepared")?, ms, warm),
+            Request::Clear => {
+                runs.clear();
+                Ok(json!({}))
+            }
+        });
+        answer(result.unwrap_or_else(|error: Box<dyn Error + Send + Sync>| json!({ "error": error.to_string() })))?;
+    }
+    Ok(())
+}
+
+/// Times single calls for `ms` milliseconds, after a warm-up: the fastest and the median.
+fn time_slice(run: &mut Run, ms: f64, warm: f64) -> Result<Value> {
+    let (slice, warm) = (Duration::from_secs_f64(ms / 1e3), Duration::from_secs_f64(warm / 1e3));
+    let start = Instant::now();
+    run(None)?;
+    while start.elapsed() < warm {
+        run(None)?;
+    }
+    let mut times = Vec::new();
+    let start = Instant::now();
+    while times.len() < 2 || start.elapsed() < slice {
+        let call = Instant::now();
+        run(None)?;
+        times.push(call.elapsed());
+    }
+    times.sort_unstable();
+    let us = |time: Duration| time.as_secs_f64() * 1e6;
+    Ok(json!({ "us_min": us(times[0]), "us_med": us(times[times.len() / 2]) }))
+}
+
+/// Of the libraries, from the lock file: name to version.
+fn versions() -> HashMap<&'static str, &'static str> {
+    let wanted = ["burn-flex", "candle-core", "depthwise", "rten", "tract-core"];
+    let field = |line: &'static str, key| line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"');
+    let lines: Vec<_> = include_str!("../Cargo.lock").lines().collect();
+    let versions = lines.windows(2).filter_map(|pair| Some((field(pair[0], "name")?, field(pair[1], "version")?)));
+    versions.filter(|(name, _)| wanted.contains(name)).collect()
+}
