@@ -31,7 +31,9 @@ super::family! {
     lanes: 8,
     peak_chains: 12,
     nhwc: [
+        3 x 3 stride 1 x 1 tile 2 x 2 preload false,
         3 x 3 stride 1 x 1 tile 2 x 4 preload false,
+        3 x 3 stride 2 x 2 tile 2 x 2 preload false,
         3 x 3 stride 2 x 2 tile 2 x 4 preload false,
         5 x 5 stride 1 x 1 tile 2 x 4 preload false,
         5 x 5 stride 2 x 2 tile 2 x 4 preload false,

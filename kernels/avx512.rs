@@ -33,6 +33,7 @@ super::family! {
     peak_chains: 12,
     nhwc: [
         3 x 3 stride 1 x 1 tile 2 x 7 preload true,
+        3 x 3 stride 2 x 2 tile 2 x 2 preload true,
         3 x 3 stride 2 x 2 tile 2 x 7 preload true,
         5 x 5 stride 1 x 1 tile 2 x 7 preload true,
         5 x 5 stride 2 x 2 tile 2 x 7 preload true,

@@ -68,6 +68,16 @@ impl Isa {
         }
     }
 
+    /// Whether a large depthwise tile's patch, of pixels of that many channels at that stride, evicts itself: pixels a multiple
+    /// of 4 KB apart share the sets of these CPUs' first-level caches, some others apart a few of them. Measured on Zen 5,
+    /// where AVX-512, whose vectors are whole cache lines, suffers at stride 2 alone.
+    pub(crate) fn crowds_cache(self, channels: usize, stride: usize) -> bool {
+        match self {
+            Isa::Avx2 | Isa::Avx512 => channels.is_multiple_of(if stride == 1 { 512 } else { 128 }),
+            _ => false,
+        }
+    }
+
     /// Its name in lower case, as in `DEPTHWISE_ISA` and in the names of kernels.
     pub const fn name(self) -> &'static str {
         match self {

@@ -77,7 +77,7 @@ impl<'a> Common<'a> {
         Ok(kernel)
     }
 
-    fn depthwise_kernel(&self, isa: Isa, multiplier: usize) -> Result<Available, Error> {
+    fn depthwise_kernel(&self, isa: Isa, channels: usize, multiplier: usize) -> Result<Available, Error> {
         let taps = self.window.taps;
         if let Some(kernel) = self.asked(isa, Operation::Depthwise)? {
             let info = kernel.info();
@@ -95,7 +95,8 @@ impl<'a> Common<'a> {
             self.kernels_of(isa, Operation::Depthwise).filter(|kernel| fits(kernel.info(), taps, multiplier));
         let first = fitting.next().ok_or(Error::UnavailableIsa { isa })?;
         let larger = fitting.find(|kernel| kernel.info().kernel_size.is_some());
-        Ok(larger.filter(|_| isa.prefers_large_tiles()).unwrap_or(first))
+        let crowded = self.layout == Layout::Nhwc && isa.crowds_cache(channels, taps.stride[1]);
+        Ok(larger.filter(|_| isa.prefers_large_tiles() && !crowded).unwrap_or(first))
     }
 
     fn pointwise_kernel(&self, isa: Isa, out_channels: usize) -> Result<Available, Error> {
@@ -292,7 +293,7 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
         let taps = self.common.window.taps;
         let folded = self.parameters.fold(DEPTHWISE, outputs, 1, taps.kernel_size)?;
         let isa = self.common.isa()?;
-        let kernel = self.common.depthwise_kernel(isa, self.multiplier)?;
+        let kernel = self.common.depthwise_kernel(isa, self.channels, self.multiplier)?;
         let stage = DepthwiseStage::new(
             kernel,
             taps,
@@ -558,7 +559,7 @@ impl<'a> SeparableConv2dBuilder<'a> {
         let isa = self.common.isa()?;
         let [depthwise, pointwise] = self.activations;
         let first = DepthwiseStage::new(
-            self.common.depthwise_kernel(isa, self.multiplier)?,
+            self.common.depthwise_kernel(isa, inputs, self.multiplier)?,
             taps,
             inputs,
             self.multiplier,
