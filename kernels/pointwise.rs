@@ -183,6 +183,8 @@ pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
                         let from = start + balanced(stop - start, tiles, t);
                         let to = start + balanced(stop - start, tiles, t + 1);
                         let x = input.wrapping_add(from * a.input_strides.w);
+                        // The first tile brings the next panel: weights stream past, and are seldom near.
+                        let ahead = if t == 0 && c + nr < end { nr * (1 + a.depth) } else { 0 };
                         let back = |p: usize| (from * p).wrapping_add(c).wrapping_sub(a.channel);
                         let r = Results {
                             output: output.wrapping_add(back(a.output_strides.w)),
@@ -195,9 +197,9 @@ pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
                         // SAFETY: pixels `from..to` and channels `c + r.from .. c + r.to` lie in the part.
                         unsafe {
                             if wide {
-                                with_rows!(to - from, MR, N => pixels::<S, N, 2>(s, a, x, weights, &r));
+                                with_rows!(to - from, MR, N => pixels::<S, N, 2>(s, a, x, weights, ahead, &r));
                             } else {
-                                with_rows!(to - from, MR, N => pixels::<S, N, 1>(s, a, x, weights, &r));
+                                with_rows!(to - from, MR, N => pixels::<S, N, 1>(s, a, x, weights, ahead, &r));
                             }
                         }
                     }
@@ -208,13 +210,14 @@ pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
     }
 }
 
-/// `MR` pixels by `NV` vectors of output channels.
+/// `MR` pixels by `NV` vectors of output channels. Prefetches the weights that far `ahead`.
 #[inline(always)]
 unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
     s: S,
     a: &PointwiseArgs,
     input: *const f32,
     weights: *const f32,
+    ahead: usize,
     r: &Results,
 ) {
     let stride = a.input_strides.w;
@@ -259,6 +262,9 @@ unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
                 for v in 0..NV {
                     acc[i][v] = s.mul_add(b, w[v], acc[i][v]);
                 }
+            }
+            for v in 0..NV {
+                s.prefetch(k.wrapping_add(ahead + v * S::LANES));
             }
             k = k.wrapping_add(NV * S::LANES);
             x = x.wrapping_add(1);

@@ -42,6 +42,9 @@ pub(crate) trait Simd: Copy {
     /// 2ⁿ for `x` = 1.5·2²³ + n with whole n in −126 ..= 127.
     fn exp2_of_shifted(self, x: Self::V) -> Self::V;
 
+    /// Asks for the cache line at `p`, which may be any address, in the second-level cache.
+    #[inline(always)]
+    fn prefetch(self, _p: *const f32) {}
     /// The `LANES` elements at `p`.
     ///
     /// # Safety
