@@ -61,6 +61,7 @@ impl Simd for Avx512 {
     type Index = __m512i;
     const LANES: usize = 16;
     const ISA: Isa = Isa::Avx512;
+    const SHIFTS: bool = true;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
@@ -134,6 +135,10 @@ impl Simd for Avx512 {
             let index = _mm512_mullo_epi32(lane, _mm512_set1_epi32(step as i32));
             _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), mask, index, p)
         }
+    }
+    #[inline(always)]
+    fn shift<const N: i32>(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_castsi512_ps(_mm512_alignr_epi32::<N>(_mm512_castps_si512(b), _mm512_castps_si512(a))) }
     }
     #[inline(always)]
     fn unzip(self, a: __m512, b: __m512) -> (__m512, __m512) {

@@ -85,12 +85,12 @@ impl Plane {
     }
 }
 
-/// The lanes whose columns `start + i * step` lie in an input of `width` columns.
+/// Of the first `lanes` lanes those whose columns `start + i * step` lie in an input of `width` columns.
 #[inline(always)]
-fn in_row<S: Simd>(s: S, start: isize, step: usize, width: usize) -> S::Mask {
+fn in_row<S: Simd>(s: S, start: isize, step: usize, width: usize, lanes: usize) -> S::Mask {
     let from = start.min(0).unsigned_abs().div_ceil(step);
     let to = (width as isize - start).max(0).unsigned_abs().div_ceil(step);
-    s.mask(from, to.min(S::LANES))
+    s.mask(from, to.min(lanes))
 }
 
 /// The columns of a tile of up to two vectors: the same for all of its rows, and for all planes.
@@ -109,6 +109,8 @@ struct Columns<M, const K: usize> {
     lanes: [[M; K]; 2],
     /// … and of the second.
     more: [[M; K]; 2],
+    /// Of three vectors from `start` on, the lanes that lie in the input and that a tap reads.
+    row: [M; 3],
     outputs: [M; 2],
 }
 
@@ -128,13 +130,18 @@ impl<M: Copy, const K: usize> Columns<M, K> {
             inside: start >= 0 && start as usize + reach <= width && rest >= 2 * S::LANES,
             lanes: [[s.mask(0, 0); K]; 2],
             more: [[s.mask(0, 0); K]; 2],
+            row: [s.mask(0, 0); 3],
             outputs: [s.mask(0, rest.min(S::LANES)), s.mask(0, rest.saturating_sub(S::LANES).min(S::LANES))],
         };
+        for v in 0..3 {
+            let lanes = if v < 2 { S::LANES } else { K - 1 };
+            columns.row[v] = in_row(s, start + (v * S::LANES) as isize, 1, width, lanes);
+        }
         for v in 0..2 {
             for kx in 0..K {
                 let first = start + (v * S::LANES * SW + kx * dilation) as isize;
-                columns.lanes[v][kx] = in_row(s, first, 1, width);
-                columns.more[v][kx] = in_row(s, first + S::LANES as isize, 1, width);
+                columns.lanes[v][kx] = in_row(s, first, 1, width, S::LANES);
+                columns.more[v][kx] = in_row(s, first + S::LANES as isize, 1, width, S::LANES);
             }
         }
         columns
@@ -143,6 +150,9 @@ impl<M: Copy, const K: usize> Columns<M, K> {
 
 /// Tiles of a row whose columns are worked out before the rows are: enough for 256 columns of sixteen lanes.
 const TILES: usize = 8;
+/// Rows of a tile where a row is a single vector: with one vector each, fewer would not hide the latency of multiply-adds.
+/// Seven divides the maps of the usual networks. At stride 2 sixteen lanes are mostly empty, and gain nothing by it.
+const NARROW: usize = 7;
 
 /// `K`×`K` taps, an undilated row stride of `SH`, a column stride of `SW` (1, or 2 without dilation), tiles of `OH` rows
 /// by two vectors, by one at the end of a row.
@@ -155,6 +165,22 @@ pub(super) unsafe fn fixed<S: Simd, const K: usize, const SH: usize, const SW: u
     a: &DepthwiseArgs,
 ) {
     const { assert!(SW == 1 || SW == 2) };
+    // SAFETY: the caller's.
+    unsafe {
+        if S::SHIFTS && SW == 1 && a.dilation[1] == 1 {
+            planes::<S, K, SH, SW, OH, true>(s, a)
+        } else {
+            planes::<S, K, SH, SW, OH, false>(s, a)
+        }
+    }
+}
+
+/// `DENSE`: the taps of a row are neighbours, and reached by shifting lanes.
+#[inline(always)]
+unsafe fn planes<S: Simd, const K: usize, const SH: usize, const SW: usize, const OH: usize, const DENSE: bool>(
+    s: S,
+    a: &DepthwiseArgs,
+) {
     let width = a.output_shape.w;
     for x in (0..width).step_by(TILES * 2 * S::LANES) {
         let mut tiles = [Columns::<_, K>::new::<S, SW>(s, a, x); TILES];
@@ -168,6 +194,15 @@ pub(super) unsafe fn fixed<S: Simd, const K: usize, const SH: usize, const SW: u
             for c in 0..a.output_shape.c {
                 for rows in Lattice::all(a, 0) {
                     let plane = Plane::new(a, n, c, rows);
+                    let narrow = SW == 1 || S::LANES < 16;
+                    if let ([columns @ Columns { vectors: 1, .. }], NARROW.., true) = (tiles, rows.outputs, narrow) {
+                        for y in (0..rows.outputs).step_by(NARROW) {
+                            let y = y.min(rows.outputs - NARROW);
+                            // SAFETY: all of the tile's rows exist.
+                            unsafe { tile::<S, K, SH, SW, NARROW, 1, false, false, DENSE>(s, a, &plane, columns, y) }
+                        }
+                        continue;
+                    }
                     let whole = rows.outputs >= OH;
                     for y in (0..rows.outputs).step_by(if whole { OH } else { 1 }) {
                         // The last tile is moved up rather than cut: some outputs are computed twice.
@@ -179,25 +214,25 @@ pub(super) unsafe fn fixed<S: Simd, const K: usize, const SH: usize, const SW: u
                             unsafe {
                                 match (whole, inside, columns.inside, columns.vectors) {
                                     (true, true, true, _) => {
-                                        tile::<S, K, SH, SW, OH, 2, true, true>(s, a, &plane, columns, y)
+                                        tile::<S, K, SH, SW, OH, 2, true, true, DENSE>(s, a, &plane, columns, y)
                                     }
                                     (true, true, false, 2) => {
-                                        tile::<S, K, SH, SW, OH, 2, true, false>(s, a, &plane, columns, y)
+                                        tile::<S, K, SH, SW, OH, 2, true, false, DENSE>(s, a, &plane, columns, y)
                                     }
                                     (true, true, false, _) => {
-                                        tile::<S, K, SH, SW, OH, 1, true, false>(s, a, &plane, columns, y)
+                                        tile::<S, K, SH, SW, OH, 1, true, false, DENSE>(s, a, &plane, columns, y)
                                     }
                                     (true, false, _, 2) => {
-                                        tile::<S, K, SH, SW, OH, 2, false, false>(s, a, &plane, columns, y)
+                                        tile::<S, K, SH, SW, OH, 2, false, false, DENSE>(s, a, &plane, columns, y)
                                     }
                                     (true, false, _, _) => {
-                                        tile::<S, K, SH, SW, OH, 1, false, false>(s, a, &plane, columns, y)
+                                        tile::<S, K, SH, SW, OH, 1, false, false, DENSE>(s, a, &plane, columns, y)
                                     }
                                     (false, _, _, 2) => {
-                                        tile::<S, K, SH, SW, 1, 2, false, false>(s, a, &plane, columns, y)
+                                        tile::<S, K, SH, SW, 1, 2, false, false, DENSE>(s, a, &plane, columns, y)
                                     }
                                     (false, _, _, _) => {
-                                        tile::<S, K, SH, SW, 1, 1, false, false>(s, a, &plane, columns, y)
+                                        tile::<S, K, SH, SW, 1, 1, false, false, DENSE>(s, a, &plane, columns, y)
                                     }
                                 }
                             }
@@ -220,6 +255,7 @@ unsafe fn tile<
     const NV: usize,
     const ROWS: bool,
     const COLUMNS: bool,
+    const DENSE: bool,
 >(
     s: S,
     a: &DepthwiseArgs,
@@ -236,19 +272,32 @@ unsafe fn tile<
             let valid = ROWS || plane.rows.has(y * SH + iy);
             // A vector for each kernel column.
             let mut inputs = [[s.splat(0.0); NV]; K];
-            for v in 0..NV {
-                for kx in (0..K).step_by(SW) {
-                    let p = row.wrapping_add(v * S::LANES * SW + kx * a.dilation[1]);
-                    let first = load::<S, COLUMNS>(s, p, s.mask_if(valid, columns.lanes[v][kx]));
-                    if SW == 1 {
-                        inputs[kx][v] = first;
-                    } else {
-                        let p = p.wrapping_add(S::LANES);
-                        let more = load::<S, COLUMNS>(s, p, s.mask_if(valid, columns.more[v][kx]));
-                        let (even, odd) = s.unzip(first, more);
-                        inputs[kx][v] = even;
-                        if kx + 1 < K {
-                            inputs[kx + 1][v] = odd;
+            if DENSE {
+                let mut next = s.load_masked(row.wrapping_add(NV * S::LANES), s.mask_if(valid, columns.row[NV]));
+                for v in (0..NV).rev() {
+                    let p = row.wrapping_add(v * S::LANES);
+                    let first = load::<S, COLUMNS>(s, p, s.mask_if(valid, columns.row[v]));
+                    inputs[0][v] = first;
+                    for kx in 1..K {
+                        inputs[kx][v] = shift(s, first, next, kx);
+                    }
+                    next = first;
+                }
+            } else {
+                for v in 0..NV {
+                    for kx in (0..K).step_by(SW) {
+                        let p = row.wrapping_add(v * S::LANES * SW + kx * a.dilation[1]);
+                        let first = load::<S, COLUMNS>(s, p, s.mask_if(valid, columns.lanes[v][kx]));
+                        if SW == 1 {
+                            inputs[kx][v] = first;
+                        } else {
+                            let p = p.wrapping_add(S::LANES);
+                            let more = load::<S, COLUMNS>(s, p, s.mask_if(valid, columns.more[v][kx]));
+                            let (even, odd) = s.unzip(first, more);
+                            inputs[kx][v] = even;
+                            if kx + 1 < K {
+                                inputs[kx + 1][v] = odd;
+                            }
                         }
                     }
                 }
@@ -271,6 +320,19 @@ unsafe fn tile<
                 plane.finish::<S>(s, a, y + oy, x, columns.outputs[v], COLUMNS, acc[oy][v]);
             }
         }
+    }
+}
+
+/// `n` lanes further: as [`Simd::shift`], whose constant this becomes in a loop that is written out.
+#[inline(always)]
+fn shift<S: Simd>(s: S, a: S::V, b: S::V, n: usize) -> S::V {
+    match n {
+        1 => s.shift::<1>(a, b),
+        2 => s.shift::<2>(a, b),
+        3 => s.shift::<3>(a, b),
+        4 => s.shift::<4>(a, b),
+        5 => s.shift::<5>(a, b),
+        _ => s.shift::<6>(a, b),
     }
 }
 
@@ -348,8 +410,8 @@ unsafe fn taps<S: Simd, const OH: usize, const SW: usize, const INSIDE: bool>(
                 let k = s.splat(*weights);
                 let first = start + (kx * a.dilation[1]) as isize;
                 let step = if SW == 0 { a.stride[1] } else { 1 };
-                let mask = in_row(s, first, step, a.input_shape.w);
-                let more = in_row(s, first + S::LANES as isize, 1, a.input_shape.w);
+                let mask = in_row(s, first, step, a.input_shape.w, S::LANES);
+                let more = in_row(s, first + S::LANES as isize, 1, a.input_shape.w, S::LANES);
                 for oy in 0..OH {
                     let v = match rows[oy].map(|row| row.wrapping_offset(first)) {
                         Some(p) if SW == 1 => load::<S, INSIDE>(s, p, mask),

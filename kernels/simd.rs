@@ -18,6 +18,8 @@ pub(crate) trait Simd: Copy {
     type Index: Copy;
     /// `f32` per vector.
     const LANES: usize;
+    /// Whether [`shift`](Self::shift) exists, as one instruction that costs less than an unaligned load.
+    const SHIFTS: bool = false;
     /// The public name of this instruction set.
     const ISA: Isa;
 
@@ -65,6 +67,11 @@ pub(crate) trait Simd: Copy {
     /// The selected elements can be read, and `step` is at most [`MAX_STRIDE`](super::MAX_STRIDE). `p` itself
     /// may lie outside of its slice.
     unsafe fn load_strided(self, p: *const f32, step: usize, mask: Self::Mask) -> Self::V;
+    /// Lanes `N ..` of `a`, then the first `N` of `b`, where [`SHIFTS`](Self::SHIFTS).
+    #[inline(always)]
+    fn shift<const N: i32>(self, a: Self::V, _b: Self::V) -> Self::V {
+        a
+    }
     /// The even and the odd elements of two vectors one after the other.
     fn unzip(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
     /// Lane numbers `(first + i) / times - first / times`: which of the consecutive elements each lane
