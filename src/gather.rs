@@ -1,5 +1,7 @@
 //! Standard convolution as a matrix product: the window's inputs, pixel by pixel (im2col), a block at a time.
 
+use core::ops::Range;
+
 use crate::kernels::stage::Taps;
 use crate::tensor::{Layout, Shape, Strides, TensorView};
 
@@ -14,6 +16,16 @@ struct Positions {
 impl Positions {
     fn new(taps: &Taps, axis: usize, pad: [usize; 2], extent: usize) -> Self {
         Self { stride: taps.stride[axis], dilation: taps.dilation[axis], pad: pad[axis], extent }
+    }
+
+    /// Of `outputs` from `first` on, those all of whose `taps` lie in the input.
+    fn whole(&self, first: usize, outputs: usize, taps: usize) -> Range<usize> {
+        let start = self.pad.div_ceil(self.stride).saturating_sub(first).min(outputs);
+        let end = match (self.extent + self.pad).checked_sub((taps - 1) * self.dilation + 1) {
+            Some(last) => (last / self.stride + 1).saturating_sub(first).min(outputs),
+            None => start,
+        };
+        start..end.max(start)
     }
 
     /// The input under tap `k` of output `o`, or `None` in the padding.
@@ -45,21 +57,23 @@ pub(crate) fn gather(
                 for ky in 0..kh {
                     let iy = rows.get(origin.h + y, ky);
                     let row = iy.and_then(|iy| input.row(0, None, iy));
-                    for x in 0..shape.w {
-                        let at = y * strides.h + x * strides.w + ky * kw * channels;
-                        let taps = &mut panel[at..at + kw * channels];
-                        let first = columns.get(origin.w + x, 0);
-                        if let (Some(row), Some(first), 1) = (row, first, columns.dilation) {
-                            // All taps of this kernel row are neighbours.
-                            if let Some(inputs) = row.get(first * channels..(first + kw) * channels) {
-                                copy(taps, inputs);
-                                continue;
-                            }
+                    let at = y * strides.h + ky * kw * channels;
+                    // Where the whole kernel row lies in the input, its taps are neighbours.
+                    let mut whole = 0..0;
+                    if let (Some(row), 1) = (row, columns.dilation) {
+                        whole = columns.whole(origin.w, shape.w, kw);
+                        let (start, step) = (whole.start, columns.stride * channels);
+                        if let Some(first) = columns.get(origin.w + start, 0).filter(|_| !whole.is_empty()) {
+                            let to = &mut panel[at + start * strides.w..];
+                            windows(to, strides.w, &row[first * channels..], step, whole.len(), kw * channels);
                         }
-                        for (kx, tap) in taps.chunks_exact_mut(channels).enumerate() {
+                    }
+                    for x in (0..whole.start).chain(whole.end..shape.w) {
+                        let at = at + x * strides.w;
+                        for (kx, tap) in panel[at..at + kw * channels].chunks_exact_mut(channels).enumerate() {
                             let ix = columns.get(origin.w + x, kx);
                             match iy.zip(ix).and_then(|(iy, ix)| input.pixel(0, iy, ix)) {
-                                Some(pixel) => copy(tap, pixel),
+                                Some(pixel) => tap.copy_from_slice(pixel),
                                 None => tap.fill(0.0),
                             }
                         }
@@ -99,17 +113,17 @@ pub(crate) fn gather(
     }
 }
 
-/// A copy that does not call `memcpy` for the few values of a first layer's kernel row: three taps of one
-/// or of three channels.
-fn copy(to: &mut [f32], from: &[f32]) {
-    fn short<const N: usize>(to: &mut [f32], from: &[f32]) -> bool {
-        let arrays = <&mut [f32; N]>::try_from(to).ok().zip(<&[f32; N]>::try_from(from).ok());
-        arrays.is_some_and(|(to, from)| {
-            *to = *from;
-            true
-        })
+/// Copies `count` windows of `len` elements, `step` apart, to places `pitch` apart.
+fn windows(to: &mut [f32], pitch: usize, from: &[f32], step: usize, count: usize, len: usize) {
+    /// With a constant length: no call of `memcpy` for the few values of a first layer's kernel row.
+    fn short<const N: usize>(to: &mut [f32], pitch: usize, from: &[f32], step: usize, count: usize) {
+        for i in 0..count {
+            to[i * pitch..][..N].copy_from_slice(&from[i * step..][..N]);
+        }
     }
-    if !(short::<3>(to, from) || short::<9>(to, from)) {
-        to.copy_from_slice(from);
+    match len {
+        3 => short::<3>(to, pitch, from, step, count),
+        9 => short::<9>(to, pitch, from, step, count),
+        _ => (0..count).for_each(|i| to[i * pitch..][..len].copy_from_slice(&from[i * step..][..len])),
     }
 }
