@@ -55,20 +55,20 @@ pub(crate) struct Price {
     pub(crate) value: f64,
     /// Of a channel, however few of its pixels the part has.
     pub(crate) channel: f64,
-    /// Rows that a kernel computes at a time; those left over cost more each.
+    /// Rows that a kernel computes at a time; those left over cost more.
     pub(crate) tile: usize,
     /// Channels that a kernel computes at a time: never cut.
     pub(crate) channels: usize,
-    /// Pixels that a kernel computes at a time, of an image's part as one run.
+    /// Pixels that a kernel computes at a time; those of an image's part are one run.
     pub(crate) pixels: usize,
 }
 
-/// What a row that fills no tile costs, in rows that do.
-const ODD_ROW: f64 = 1.4;
+/// What rows that fill no tile cost beyond their number: they share their inputs with fewer.
+const ODD_ROWS: f64 = 0.4;
 /// The least price of a part that is worth a thread of its own.
 const LEAST: f64 = (1 << 20) as f64;
 /// What it costs to hand out the tasks and to wait for the last.
-pub(crate) const FORK: f64 = (1 << 18) as f64;
+pub(crate) const FORK: f64 = (1 << 17) as f64;
 /// The most parts: beyond, choosing them takes too long.
 const MOST_TASKS: usize = 1024;
 
@@ -79,13 +79,12 @@ pub(crate) fn worthwhile(threads: usize, price: f64) -> usize {
 
 impl Price {
     pub(crate) fn of(&self, part: Shape) -> f64 {
-        let odd = part.h % self.tile;
-        let rows = (part.h - odd) as f64 + (odd as f64 * ODD_ROW).min(self.tile as f64);
-        let filled = part.h * part.w;
-        let waste = filled.next_multiple_of(self.pixels) as f64 / filled.max(1) as f64;
-        let pixels = part.n as f64 * part.w as f64 * rows * waste;
+        let rows = part.h as f64 + if part.h.is_multiple_of(self.tile) { 0.0 } else { ODD_ROWS };
+        let pixels = part.n as f64 * part.w as f64 * rows;
+        let run = part.h * part.w;
+        let filled = run.next_multiple_of(self.pixels) as f64 / run.max(1) as f64;
         let channels = part.c.next_multiple_of(self.channels) as f64;
-        pixels * (self.pixel + channels * self.value) + channels * self.channel
+        pixels * (self.pixel + filled * channels * self.value) + channels * self.channel
     }
 
     /// What of `shape` along an axis is never cut.
