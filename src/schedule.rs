@@ -79,10 +79,13 @@ pub(crate) fn worthwhile(threads: usize, price: f64) -> usize {
 
 impl Price {
     pub(crate) fn of(&self, part: Shape) -> f64 {
+        if part.is_empty() {
+            return 0.0;
+        }
         let rows = part.h as f64 + if part.h.is_multiple_of(self.tile) { 0.0 } else { ODD_ROWS };
         let pixels = part.n as f64 * part.w as f64 * rows;
         let run = part.h * part.w;
-        let filled = run.next_multiple_of(self.pixels) as f64 / run.max(1) as f64;
+        let filled = run.next_multiple_of(self.pixels) as f64 / run as f64;
         let channels = part.c.next_multiple_of(self.channels) as f64;
         pixels * (self.pixel + filled * channels * self.value) + channels * self.channel
     }
