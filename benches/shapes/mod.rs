@@ -91,6 +91,8 @@ impl Aligned {
     }
 }
 
+type Parts = dyn Fn(usize) -> Result<Vec<Vec<OutputRange>>, depthwise::Error>;
+
 /// A part of a block with random weights, ready to run on a random input, which the first run makes.
 pub struct Prepared {
     pub cost: Cost,
@@ -102,7 +104,7 @@ pub struct Prepared {
     pub kernel_size: usize,
     pub stride: usize,
     /// How a run with that many threads is split: the parts of one pass or of two.
-    pub parts: Box<dyn Fn(usize) -> Result<Vec<Vec<OutputRange>>, depthwise::Error>>,
+    pub parts: Box<Parts>,
     /// The bytes that lie between two stages.
     pub between: u64,
     /// Runs it once.
