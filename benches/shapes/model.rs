@@ -10,8 +10,8 @@ use super::Prepared;
 /// What a machine does in a second.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
-    /// Multiply-adds of a core.
-    pub multiply_adds: f64,
+    /// Multiply-adds of one lane of a core's vectors.
+    pub lane: f64,
     /// Bytes that a core reads or writes: in its own cache, and in the one that cores share.
     pub own: f64,
     pub shared: f64,
@@ -24,12 +24,13 @@ pub struct Machine {
     pub join: f64,
 }
 
-/// AMD EPYC, Zen 5 (family 26, model 2), AVX-512, a virtual machine of two cores, November 2026: the peak and the rates of
-/// reading as the roofline report measured them. The join is the median of `rayon::join` over two equal busy loops, less one
-/// loop. Not measured, as it has two cores: that the shared cache's rate grows with the cores, and that memory's ends
-/// somewhere, here at 400 GB/s, two thirds of what the twelve channels of such a processor carry.
+/// AMD EPYC, Zen 5 (family 26, model 2), a virtual machine of two cores, November 2026: the peak, 250 GFLOP/s by AVX-512, and
+/// the rates of reading as the roofline report measured them. The join is the median of `rayon::join` over two equal busy
+/// loops, less one loop, while both threads are awake; to wake one took some 20 µs and more. Not measured, as it has two
+/// cores: that the shared cache's rate grows with the cores, and that memory's ends somewhere, here at 400 GB/s, two thirds of
+/// what the twelve channels of such a processor carry.
 pub const ZEN_5: Machine = Machine {
-    multiply_adds: 125e9,
+    lane: 125e9 / 16.0,
     own: 235e9,
     shared: 110e9,
     own_bytes: 1e6,
@@ -88,7 +89,8 @@ impl Machine {
     fn seconds(&self, layer: &Prepared, pass: Pass, part: &OutputRange, bandwidth: f64) -> f64 {
         let (n, rows, c) = (part.n.len(), part.h.len(), part.c.len());
         let (width, mid, taps) = (layer.output.w, layer.input.c, layer.kernel_size.pow(2));
-        let mut multiply_adds = 0;
+        let mut seconds = 0.0;
+        let time = |multiply_adds: usize, kernel: &KernelInfo| multiply_adds as f64 / (self.lane * kernel.lanes as f64);
         // Read and written.
         let mut values = n * rows * width * c;
         if let Pass::Depthwise | Pass::Fused = pass {
@@ -99,7 +101,7 @@ impl Machine {
                 // Vectors run along a row; about one is lost to its ends.
                 Layout::Nchw => rows * (width.next_multiple_of(info.lanes) + info.lanes) * channels,
             };
-            multiply_adds += n * computed * taps;
+            seconds += time(n * computed * taps, &info);
             let rows_read = ((rows - 1) * layer.stride + layer.kernel_size).min(layer.input.h);
             values += n * rows_read * layer.input.w * channels + taps * channels;
         }
@@ -111,10 +113,10 @@ impl Machine {
                 Layout::Nhwc => rows * width * if panels - c < info.lanes { panels } else { panels - info.lanes },
                 Layout::Nchw => (rows * width).next_multiple_of(info.lanes) * panels,
             };
-            multiply_adds += n * computed * mid;
+            seconds += time(n * computed * mid, &info);
             values += c * mid + if let Pass::Pointwise = pass { n * rows * width * mid } else { 0 };
         }
-        multiply_adds as f64 / self.multiply_adds + 4.0 * values as f64 / bandwidth
+        seconds + 4.0 * values as f64 / bandwidth
     }
 
     /// Bytes in a second for each thread, from where the whole layer lies after an earlier run.
