@@ -179,9 +179,9 @@ fn a_plan_is_shared() {
 /// What an engine with threads of its own does.
 #[test]
 fn the_parts_of_a_run() {
-    // Rows for all threads, and fewer than that.
-    for input in [Shape::new(2, 40, 57, 56), Shape::new(1, 256, 7, 7)] {
-        let case = Case { input, outputs: 256, ..Case::default() };
+    // Many rows, and few rows of many channels: enough work to be split.
+    for (input, outputs) in [(Shape::new(2, 24, 32, 40), 48), (Shape::new(1, 256, 7, 7), 192)] {
+        let case = Case { input, outputs, ..Case::default() };
         for_each_plan(&case, |name, arguments, plan, _, layout, want| {
             let input = Buffer::of(&arguments.input, layout, Arrangement::Contiguous);
             let len = plan.workspace_len(case.input, Parallelism::Serial).expect(name);
