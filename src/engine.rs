@@ -1,5 +1,6 @@
 //! Running a plan: checks, the choice between fused and two passes, blocks.
 
+use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
@@ -9,7 +10,7 @@ use crate::gather::gather;
 use crate::geometry::{Outputs, Window};
 use crate::kernels::isa::Isa;
 use crate::kernels::stage::{DepthwiseStage, PointwiseStage};
-use crate::schedule::{self, Grain, Parallelism, Part};
+use crate::schedule::{self, FORK, Parallelism, Part, Price, Split};
 use crate::tensor::{Axis, Layout, Shape, Strides, TensorView, TensorViewMut};
 use crate::workspace::Workspace;
 
@@ -20,7 +21,8 @@ pub enum Fusion {
     /// Fused, but for outputs that fused stages would share badly between the threads.
     #[default]
     Auto,
-    /// In blocks of pixels that stay in the cache.
+    /// In blocks of pixels that stay in the cache. Threads that share rows of an output with few of them, each with
+    /// channels of its own, each compute the first stage there.
     Fused,
     /// All of the first stage, then all of the second.
     TwoPass,
@@ -99,6 +101,9 @@ pub(crate) struct Engine {
 const BLOCK_LEN: usize = 64 * 1024;
 /// Pixels in a block at the least: below this the weights pass too often.
 const LEAST_PIXELS: usize = 56;
+/// Prices of reading and of writing a value: measured on Zen 5, from and to the cache that cores share.
+const READ: f64 = 3.0 / 8.0;
+const WRITE: f64 = 1.0 / 8.0;
 /// Elements beyond a pixel's channels, so that pixels a power of two apart do not share cache sets.
 const SKEW: usize = 16;
 
@@ -135,17 +140,6 @@ impl Engine {
         Ok((outputs, shape))
     }
 
-    fn multiply_adds(&self, output: Shape) -> u64 {
-        let [kh, kw] = self.window.taps.kernel_size;
-        let (taps, mid, c) = ((kh * kw) as u64, self.mid_channels as u64, output.c as u64);
-        let pixels = (output.n as u64).saturating_mul(output.h as u64).saturating_mul(output.w as u64);
-        pixels.saturating_mul(match &self.stages {
-            Stages::Depthwise(_) => taps * c,
-            Stages::Pointwise(_) | Stages::Gathered(_) => mid.saturating_mul(c),
-            Stages::Separable(..) => mid.saturating_mul(taps + c),
-        })
-    }
-
     pub(crate) fn cost(&self, input: Shape) -> Result<Cost, Error> {
         let (_, output) = self.outputs(input)?;
         let [first, last] = self.biases;
@@ -160,54 +154,69 @@ impl Engine {
         }
     }
 
-    /// How the first and the second stage's output may be cut.
-    fn grains(&self) -> (Grain, Grain) {
-        let lanes = |lanes: usize| match self.layout {
-            Layout::Nhwc => lanes,
-            Layout::Nchw => 1,
+    /// What a part of the first stage of two passes, or of a depthwise convolution, costs.
+    fn depthwise_price(&self, stage: &DepthwiseStage, width: usize) -> Price {
+        let (info, taps) = (stage.info(), self.window.taps);
+        let ([kh, kw], [sh, sw]) = (taps.kernel_size, taps.stride);
+        let (channels, filled) = match self.layout {
+            Layout::Nhwc => (info.lanes, 1.0),
+            // Vectors along the row: the last one is seldom whole, and a row costs about one more.
+            Layout::Nchw => (1, width.next_multiple_of(info.lanes).saturating_add(info.lanes) as f64 / width as f64),
         };
-        let depthwise = |d: &DepthwiseStage| Grain { rows: d.info().tile[0], channels: Some(lanes(d.info().lanes)) };
-        let pointwise = |p: &PointwiseStage| Grain { rows: 1, channels: Some(p.info().tile[1]) };
-        match &self.stages {
-            Stages::Depthwise(d) => (depthwise(d), depthwise(d)),
-            Stages::Pointwise(p) => (pointwise(p), pointwise(p)),
-            Stages::Gathered(p) => (Grain { rows: 1, channels: None }, pointwise(p)),
-            Stages::Separable(d, p) => (depthwise(d), pointwise(p)),
-        }
+        let inputs = (sh.min(kh) * sw.min(kw)) as f64;
+        let value = filled * ((kh * kw) as f64 / info.lanes as f64 + inputs * READ + WRITE);
+        Price { pixel: 0.0, value, channel: 0.0, tile: info.tile[0], channels, pixels: 1 }
+    }
+
+    /// What a part of a pointwise stage costs if each of its inputs costs that.
+    fn pointwise_price(&self, stage: &PointwiseStage, input: f64) -> Price {
+        let (info, mid) = (stage.info(), self.mid_channels as f64);
+        let pixels = match self.layout {
+            Layout::Nhwc => 1,
+            Layout::Nchw => info.lanes,
+        };
+        let value = mid / info.lanes as f64 + WRITE;
+        Price { pixel: mid * input, value, channel: mid * READ, tile: 1, channels: info.tile[1], pixels }
     }
 
     /// How `output`, all or a part of `whole`, is computed: a part never takes more scratch than the whole.
     fn layout_of_run(&self, whole: Shape, output: Shape, threads: usize) -> Run {
-        let (first, second) = self.grains();
-        let work = self.multiply_adds(output);
         let block = self.block(whole);
-        let one_pass = |grain: Grain, scratch: usize| {
-            let tasks = schedule::tasks(threads, output, work, grain);
-            Run { two_pass: false, block, grain, tasks, scratch }
+        let one_pass = |price: Price| {
+            let tasks = schedule::worthwhile(threads, price.of(output));
+            Run { block, first: None, split: Split::new(output, price, tasks) }
         };
         match &self.stages {
-            Stages::Depthwise(_) | Stages::Pointwise(_) => one_pass(first, 0),
-            Stages::Separable(..) | Stages::Gathered(_) => {
-                let fused = one_pass(Grain { channels: None, ..first }, block.len(self));
-                let two_pass = match (self.fusion, &self.stages) {
-                    (_, Stages::Gathered(_)) | (Fusion::Fused, _) => false,
-                    (Fusion::TwoPass, _) => true,
-                    (Fusion::Auto, _) => {
-                        // Blocks have all channels: few rows may leave threads idle, which channels do not.
-                        let tasks = schedule::tasks(threads, output, work, second);
-                        let split = schedule::axis_to_split(output, fused.grain, tasks);
-                        let balance = |(axis, grain)| schedule::imbalance(output[axis], grain, tasks);
-                        tasks > 1 && split.map_or(tasks as f64, balance) > 1.1
-                    }
-                };
-                if !two_pass {
+            Stages::Depthwise(d) => one_pass(self.depthwise_price(d, whole.w)),
+            Stages::Pointwise(p) | Stages::Gathered(p) => one_pass(self.pointwise_price(p, READ)),
+            Stages::Separable(d, p) => {
+                let price = self.depthwise_price(d, whole.w);
+                let fused = one_pass(self.pointwise_price(p, price.value));
+                if self.fusion == Fusion::Fused || self.fusion == Fusion::Auto && fused.split.tasks == 1 {
                     return fused;
                 }
-                let mid = Shape { c: self.mid_channels, ..output };
-                let tasks = schedule::tasks(threads, output, work, second);
-                Run { two_pass, block, grain: second, tasks, scratch: mid.len().unwrap_or(usize::MAX) }
+                let between = Shape { c: self.mid_channels, ..output };
+                let second = self.pointwise_price(p, READ);
+                let tasks = schedule::worthwhile(threads, price.of(between) + second.of(output));
+                let (first, second) = (Split::new(between, price, tasks), Split::new(output, second, tasks));
+                let two_pass = first.dearest() + second.dearest() + FORK < fused.split.dearest();
+                if self.fusion == Fusion::TwoPass || two_pass {
+                    Run { block, first: Some(first), split: second }
+                } else {
+                    fused
+                }
             }
         }
+    }
+
+    /// The scratch of a run on that output: that of each task, or what lies between two passes.
+    fn scratch_len(&self, run: &Run, output: Shape) -> Result<usize, Error> {
+        let len = match &self.stages {
+            Stages::Depthwise(_) | Stages::Pointwise(_) => Some(0),
+            _ if run.first.is_some() => Shape { c: self.mid_channels, ..output }.len(),
+            _ => run.block.len(self).checked_mul(run.split.tasks),
+        };
+        len.filter(|&len| len <= isize::MAX as usize / 8).ok_or(Error::Overflow { what: "the workspace" })
     }
 
     /// How many pixels go through both stages at a time.
@@ -229,8 +238,13 @@ impl Engine {
 
     pub(crate) fn workspace_len(&self, input: Shape, parallelism: Parallelism) -> Result<usize, Error> {
         let (_, output) = self.outputs(input)?;
-        let run = self.layout_of_run(output, output, parallelism.threads());
-        run.scratch_len().ok_or(Error::Overflow { what: "the workspace" })
+        self.scratch_len(&self.layout_of_run(output, output, parallelism.threads()), output)
+    }
+
+    pub(crate) fn parts(&self, input: Shape, threads: usize) -> Result<Vec<Vec<OutputRange>>, Error> {
+        let (_, output) = self.outputs(input)?;
+        let run = self.layout_of_run(output, output, threads);
+        run.first.iter().chain([&run.split]).map(Split::parts).collect()
     }
 
     pub(crate) fn run(
@@ -275,51 +289,39 @@ impl Engine {
             return Ok(());
         }
         let run = self.layout_of_run(whole, part, parallelism.threads());
-        let len = run.scratch_len().ok_or(Error::Overflow { what: "the workspace" })?;
-        let scratch = workspace.take(len)?;
-        let part = Part { input: input.narrow(Axis::N, images)?, residual, output, origin };
-        match &self.stages {
-            Stages::Separable(depthwise, pointwise) if run.two_pass => {
-                self.two_passes(depthwise, pointwise, part, outputs.pad, scratch, run)
+        let scratch = workspace.take(self.scratch_len(&run, part)?)?;
+        let input = input.narrow(Axis::N, images)?;
+        match (&self.stages, &run.first) {
+            (Stages::Separable(depthwise, pointwise), Some(first)) => {
+                let between = Shape { c: self.mid_channels, ..part };
+                let whole = Part {
+                    input,
+                    residual: None,
+                    output: TensorViewMut::new(scratch, between, self.layout)?,
+                    origin: Shape { c: 0, ..origin },
+                    scratch: &mut [],
+                    per_task: 0,
+                };
+                first.run(whole, parallelism, &|part: Part<'_>| {
+                    depthwise.run(part.input, None, part.output, part.origin, outputs.pad);
+                    Ok(())
+                })?;
+                let input = TensorView::new(scratch, between, self.layout)?;
+                // What lies between holds the part's rows alone.
+                let origin = Shape { h: 0, ..origin };
+                let whole = Part { input, residual, output, origin, scratch: &mut [], per_task: 0 };
+                run.split.run(whole, parallelism, &|part: Part<'_>| pointwise_rows(pointwise, part))
             }
-            _ => schedule::run(part, run.grain, run.tasks, scratch, &|part: Part<'_>, scratch: &mut [f32]| {
-                self.leaf(part, run.block, outputs.pad, scratch)
-            }),
+            _ => {
+                let per_task = scratch.len() / run.split.tasks;
+                let whole = Part { input, residual, output, origin, scratch, per_task };
+                run.split.run(whole, parallelism, &|part: Part<'_>| self.leaf(part, run.block, outputs.pad))
+            }
         }
     }
 
-    /// All of the depthwise stage, then all of the pointwise stage.
-    fn two_passes(
-        &self,
-        depthwise: &DepthwiseStage,
-        pointwise: &PointwiseStage,
-        part: Part<'_>,
-        pad: [usize; 2],
-        scratch: &mut [f32],
-        run: Run,
-    ) -> Result<(), Error> {
-        let shape = Shape { c: self.mid_channels, ..part.output.shape() };
-        let between = Part {
-            input: part.input,
-            residual: None,
-            output: TensorViewMut::new(scratch, shape, self.layout)?,
-            origin: Shape { c: 0, ..part.origin },
-        };
-        let (first, second) = self.grains();
-        schedule::run(between, first, run.tasks, &mut [], &|part: Part<'_>, _: &mut [f32]| {
-            depthwise.run(part.input, None, part.output, part.origin, pad);
-            Ok(())
-        })?;
-        let between = TensorView::new(scratch, shape, self.layout)?;
-        // What lies between holds the part's rows alone.
-        let part = Part { input: between, origin: Shape { h: 0, ..part.origin }, ..part };
-        schedule::run(part, second, run.tasks, &mut [], &|part: Part<'_>, _: &mut [f32]| {
-            pointwise_rows(pointwise, part)
-        })
-    }
-
     /// One thread's part, in one pass.
-    fn leaf(&self, part: Part<'_>, block: Block, pad: [usize; 2], scratch: &mut [f32]) -> Result<(), Error> {
+    fn leaf(&self, part: Part<'_>, block: Block, pad: [usize; 2]) -> Result<(), Error> {
         match &self.stages {
             Stages::Depthwise(stage) => {
                 stage.run(part.input, part.residual, part.output, part.origin, pad);
@@ -327,13 +329,13 @@ impl Engine {
             }
             Stages::Pointwise(stage) => pointwise_rows(stage, part),
             Stages::Separable(depthwise, pointwise) => {
-                self.blocks(pointwise, part, block, scratch, |input, panel, shape, strides, origin| {
+                self.blocks(pointwise, part, block, |input, panel, shape, strides, origin| {
                     depthwise.run(input, None, TensorViewMut::strided(panel, shape, strides)?, origin, pad);
                     Ok(())
                 })
             }
             Stages::Gathered(pointwise) => {
-                self.blocks(pointwise, part, block, scratch, |input, panel, shape, strides, origin| {
+                self.blocks(pointwise, part, block, |input, panel, shape, strides, origin| {
                     gather(self.layout, &self.window.taps, pad, input, origin, panel, shape, strides);
                     Ok(())
                 })
@@ -348,7 +350,6 @@ impl Engine {
         pointwise: &PointwiseStage,
         mut part: Part<'_>,
         block: Block,
-        scratch: &mut [f32],
         fill: impl Fn(TensorView<'_>, &mut [f32], Shape, Strides, Shape) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let shape = part.output.shape();
@@ -362,7 +363,7 @@ impl Engine {
                     let here = Shape::new(1, self.mid_channels, rows.len(), columns.len());
                     let strides = self.block_strides(here);
                     let origin = Shape::new(0, 0, part.origin.h + y, part.origin.w + x);
-                    fill(input, scratch, here, strides, origin)?;
+                    fill(input, part.scratch, here, strides, origin)?;
                     let output = part.output.reborrow();
                     let output = output.narrow(Axis::N, n..n + 1)?.narrow(Axis::H, rows.clone())?;
                     let residual = part.residual.map(|residual| {
@@ -370,7 +371,7 @@ impl Engine {
                         rows.narrow(Axis::W, columns.clone())
                     });
                     pointwise.run(
-                        TensorView::strided(scratch, here, strides)?,
+                        TensorView::strided(part.scratch, here, strides)?,
                         residual.transpose()?,
                         output.narrow(Axis::W, columns)?,
                         part.origin.c,
@@ -406,19 +407,11 @@ fn pointwise_rows(stage: &PointwiseStage, part: Part<'_>) -> Result<(), Error> {
 /// How a run is laid out.
 #[derive(Clone, Copy, Debug)]
 struct Run {
-    two_pass: bool,
     block: Block,
-    grain: Grain,
-    tasks: usize,
-    /// The scratch of each task, or of the whole run if in two passes.
-    scratch: usize,
-}
-
-impl Run {
-    fn scratch_len(&self) -> Option<usize> {
-        let tasks = if self.two_pass { 1 } else { self.tasks };
-        self.scratch.checked_mul(tasks).filter(|&len| len <= isize::MAX as usize / 8)
-    }
+    /// Of two passes, the first.
+    first: Option<Split>,
+    /// Of the only pass, or of the second.
+    split: Split,
 }
 
 /// The pixels that go through both stages at a time.

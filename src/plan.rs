@@ -1,5 +1,7 @@
 //! The four operations as plans that run.
 
+use alloc::vec::Vec;
+
 use crate::builder::{Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuilder, SeparableConv2dBuilder};
 use crate::cost::Cost;
 use crate::engine::{Description, Engine, OutputRange};
@@ -92,6 +94,24 @@ macro_rules! plan {
                 workspace: &mut Workspace,
             ) -> Result<(), Error> {
                 self.engine.run(input, residual, output, Some(&range), workspace, Parallelism::Serial)
+            }
+
+            /// How a run with that many threads is split: a list of parts, about one for each thread. Each element of the
+            /// output is in exactly one of them. Small work is not split: one part.
+            ///
+            /// For engines with threads of their own: [`run_range`](Self::run_range) over each part, at the same time and each
+            /// with a workspace of its own, does what [`run`](Self::run) does with `rayon`. The workspaces need no more than the
+            /// [`workspace_len`](Self::workspace_len) of a serial run.
+            ///
+            /// A separable convolution that is better run in two passes with that many threads (see [`Fusion`](crate::Fusion))
+            /// has two lists: the parts of the values between the stages, then those of the output. All of the first list
+            /// comes before any of the second: give each stage a plan of its own. `run_range` over the second list alone is right
+            /// too, but computes the first stage of a row once for each part that has channels of it.
+            ///
+            /// # Errors
+            /// As [`output_shape`](Self::output_shape).
+            pub fn parts(&self, input: Shape, threads: usize) -> Result<Vec<Vec<OutputRange>>, Error> {
+                self.engine.parts(input, threads)
             }
 
             /// The instruction set and kernels that were chosen.

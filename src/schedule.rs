@@ -1,5 +1,9 @@
 //! Splitting an output over threads.
 
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use crate::engine::OutputRange;
 use crate::error::Error;
 use crate::tensor::{Axis, Shape, TensorView, TensorViewMut};
 
@@ -25,6 +29,210 @@ impl Parallelism {
             Parallelism::Rayon => rayon::current_num_threads(),
         }
     }
+
+    fn join(
+        self,
+        a: impl FnOnce() -> Result<(), Error> + Send,
+        b: impl FnOnce() -> Result<(), Error> + Send,
+    ) -> Result<(), Error> {
+        match self {
+            Parallelism::Serial => a().and_then(|()| b()),
+            #[cfg(feature = "rayon")]
+            Parallelism::Rayon => {
+                let (a, b) = rayon::join(a, b);
+                a.and(b)
+            }
+        }
+    }
+}
+
+/// The price of a part of an output, which a split balances. The unit is the time of a kernel's multiply-add of two vectors,
+/// of which a core does about two in a cycle.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Price {
+    /// Of a pixel, however few of its channels the part has.
+    pub(crate) pixel: f64,
+    /// Of one channel of a pixel.
+    pub(crate) value: f64,
+    /// Of a channel, however few of its pixels the part has.
+    pub(crate) channel: f64,
+    /// Rows that a kernel computes at a time; those left over cost more.
+    pub(crate) tile: usize,
+    /// Channels that a kernel computes at a time: never cut.
+    pub(crate) channels: usize,
+    /// Pixels that a kernel computes at a time; those of an image's part are one run.
+    pub(crate) pixels: usize,
+}
+
+/// What rows that fill no tile cost beyond their number: they share their inputs with fewer.
+const ODD_ROWS: f64 = 0.4;
+/// The least price of a part that is worth a thread of its own: 8 µs at 4 GHz. Of a `rayon::join` on two cores, the halves
+/// wait for each other 0.7 µs if both threads are awake, but some 20 µs and more if one was asleep. Layers follow each other
+/// faster than threads fall asleep, so this asks for less than that.
+const LEAST: f64 = (1 << 16) as f64;
+/// What it costs to hand out the tasks and to wait for the last: 1 µs.
+pub(crate) const FORK: f64 = (1 << 13) as f64;
+/// The most parts: beyond, choosing them takes too long.
+const MOST_TASKS: usize = 1024;
+
+/// How many of so many threads work of that price is worth.
+pub(crate) fn worthwhile(threads: usize, price: f64) -> usize {
+    threads.min((price / LEAST) as usize).clamp(1, MOST_TASKS)
+}
+
+impl Price {
+    pub(crate) fn of(&self, part: Shape) -> f64 {
+        if part.is_empty() {
+            return 0.0;
+        }
+        let rows = part.h as f64 + if part.h.is_multiple_of(self.tile) { 0.0 } else { ODD_ROWS };
+        let pixels = part.n as f64 * part.w as f64 * rows;
+        let run = part.h * part.w;
+        let filled = run.next_multiple_of(self.pixels) as f64 / run as f64;
+        let channels = part.c.next_multiple_of(self.channels) as f64;
+        pixels * (self.pixel + filled * channels * self.value) + channels * self.channel
+    }
+
+    /// What of `shape` along an axis is never cut.
+    fn grain(&self, axis: Axis) -> usize {
+        if axis == Axis::C { self.channels } else { 1 }
+    }
+
+    fn grains(&self, shape: Shape, axis: Axis) -> usize {
+        shape[axis].div_ceil(self.grain(axis))
+    }
+}
+
+/// How an output is cut: along the outer axis into groups, and each group along the inner axis into its share of the
+/// tasks, about one for every thread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Split {
+    pub(crate) tasks: usize,
+    shape: Shape,
+    price: Price,
+    outer: Axis,
+    inner: Axis,
+    groups: usize,
+}
+
+/// The grains in so many shares out of `of`, to the nearest; no step of it overflows.
+fn share(grains: usize, shares: usize, of: usize) -> usize {
+    grains / of * shares + (grains % of * shares + of / 2) / of
+}
+
+impl Split {
+    /// The split of an output of that shape that has the lowest price of its dearest part.
+    pub(crate) fn new(shape: Shape, price: Price, tasks: usize) -> Self {
+        let one = Split { tasks: 1, shape, price, outer: Axis::N, inner: Axis::H, groups: 1 };
+        if tasks == 1 {
+            return one;
+        }
+        let mut best = (one.dearest() - FORK, one);
+        for outer in [Axis::N, Axis::H, Axis::C] {
+            for inner in [Axis::H, Axis::C, Axis::N] {
+                if inner == outer || price.grains(shape, inner) == 1 {
+                    continue;
+                }
+                for groups in 1..=tasks.min(price.grains(shape, outer)) {
+                    let split = Split { tasks, outer, inner, groups, ..one };
+                    let dearest = split.dearest();
+                    if dearest < best.0 {
+                        best = (dearest, split);
+                    }
+                }
+            }
+        }
+        best.1
+    }
+
+    /// The price of the dearest part, or a little more.
+    pub(crate) fn dearest(&self) -> f64 {
+        // A group has one of two numbers of tasks. Positions are rounded: an extent is at most rounded up.
+        let [few, many] = [self.tasks / self.groups, self.tasks.div_ceil(self.groups)];
+        let of = |tasks: usize| {
+            let mut part = self.shape;
+            let [outer, inner] = [self.outer, self.inner].map(|axis| self.price.grains(part, axis));
+            let group = outer / self.tasks * tasks + (outer % self.tasks * tasks).div_ceil(self.tasks);
+            for (axis, grains) in [(self.outer, group), (self.inner, inner.div_ceil(tasks))] {
+                part[axis] = part[axis].min(grains * self.price.grain(axis));
+            }
+            self.price.of(part)
+        };
+        if few == many { of(few) } else { of(few).max(of(many)) }
+    }
+
+    /// The tasks of the groups before that one.
+    fn tasks_before(&self, group: usize) -> usize {
+        group * self.tasks / self.groups
+    }
+
+    /// Where so many shares out of `of` end along an axis.
+    fn position(&self, axis: Axis, shares: usize, of: usize) -> usize {
+        let grains = share(self.price.grains(self.shape, axis), shares, of);
+        (grains * self.price.grain(axis)).min(self.shape[axis])
+    }
+
+    /// Runs `leaf` over the parts of `whole`, which has the split's shape.
+    pub(crate) fn run<P: Piece>(
+        &self,
+        whole: P,
+        parallelism: Parallelism,
+        leaf: &(impl Fn(P) -> Result<(), Error> + Sync),
+    ) -> Result<(), Error> {
+        let group = |group: usize| {
+            let before = self.tasks_before(group);
+            (before, self.position(self.outer, before, self.tasks))
+        };
+        divide(whole, self.outer, 0..self.groups, parallelism, &group, &|i, piece| {
+            let tasks = self.tasks_before(i + 1) - self.tasks_before(i);
+            let task = |task: usize| (task, self.position(self.inner, task, tasks));
+            divide(piece, self.inner, 0..tasks, parallelism, &task, &|_, piece| leaf(piece))
+        })
+    }
+
+    /// The parts of an output of the split's shape.
+    pub(crate) fn parts(&self) -> Result<Vec<OutputRange>, Error> {
+        let mut parts = alloc::vec![None; self.tasks];
+        let whole = Slots { range: OutputRange::all(self.shape), slots: &mut parts };
+        self.run(whole, Parallelism::Serial, &|part: Slots<'_>| {
+            part.slots[0] = Some(part.range);
+            Ok(())
+        })?;
+        Ok(parts.into_iter().flatten().collect())
+    }
+}
+
+/// Cuts `piece` along `axis` into those shares, and runs `leaf` over each that is not empty. `start`: the tasks before a
+/// share, and its position along the axis.
+fn divide<P: Piece>(
+    piece: P,
+    axis: Axis,
+    shares: Range<usize>,
+    parallelism: Parallelism,
+    start: &(impl Fn(usize) -> (usize, usize) + Sync),
+    leaf: &(impl Fn(usize, P) -> Result<(), Error> + Sync),
+) -> Result<(), Error> {
+    if piece.is_empty() {
+        return Ok(());
+    }
+    if shares.len() == 1 {
+        return leaf(shares.start, piece);
+    }
+    let middle = shares.start + shares.len() / 2;
+    let (from, to) = (start(shares.start), start(middle));
+    let (a, b) = piece.split(axis, to.1 - from.1, to.0 - from.0)?;
+    parallelism.join(
+        || divide(a, axis, shares.start..middle, parallelism, start, leaf),
+        || divide(b, axis, middle..shares.end, parallelism, start, leaf),
+    )
+}
+
+/// What can be cut into parts.
+pub(crate) trait Piece: Sized + Send {
+    fn is_empty(&self) -> bool;
+
+    /// Cuts at an index along an axis; that many tasks are in the first of the two.
+    fn split(self, axis: Axis, index: usize, tasks: usize) -> Result<(Self, Self), Error>;
 }
 
 /// A part of a run: what one thread computes without asking anybody.
@@ -36,15 +244,22 @@ pub(crate) struct Part<'a> {
     pub(crate) output: TensorViewMut<'a>,
     /// Where the output starts in the whole, counting images from the input's first.
     pub(crate) origin: Shape,
+    /// Scratch of its own, `per_task` of it for each of its tasks.
+    pub(crate) scratch: &'a mut [f32],
+    pub(crate) per_task: usize,
 }
 
-impl<'a> Part<'a> {
-    fn split(self, axis: Axis, index: usize) -> Result<(Self, Self), Error> {
+impl<'a> Piece for Part<'a> {
+    fn is_empty(&self) -> bool {
+        self.output.shape().is_empty()
+    }
+
+    fn split(self, axis: Axis, index: usize, tasks: usize) -> Result<(Self, Self), Error> {
         let extent = self.output.shape()[axis];
-        let cut = |view: Option<TensorView<'a>>, range: core::ops::Range<usize>| {
-            view.map(|view| view.narrow(axis, range)).transpose()
-        };
+        let cut =
+            |view: Option<TensorView<'a>>, range: Range<usize>| view.map(|view| view.narrow(axis, range)).transpose();
         let (first, second) = self.output.split_at(axis, index)?;
+        let (scratch, rest) = self.scratch.split_at_mut(tasks * self.per_task);
         let images = |range| if axis == Axis::N { self.input.narrow(axis, range) } else { Ok(self.input) };
         let mut origin = self.origin;
         if axis != Axis::N {
@@ -56,83 +271,41 @@ impl<'a> Part<'a> {
                 residual: cut(self.residual, 0..index)?,
                 output: first,
                 origin: self.origin,
+                scratch,
+                per_task: self.per_task,
             },
             Part {
                 input: images(index..extent)?,
                 residual: cut(self.residual, index..extent)?,
                 output: second,
                 origin,
+                scratch: rest,
+                per_task: self.per_task,
             },
         ))
     }
 }
 
-/// How an output may be cut: never finer than that many rows or channels.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Grain {
-    pub(crate) rows: usize,
-    /// `None`: a part must have all channels, since each would repeat the work before them.
-    pub(crate) channels: Option<usize>,
+/// A part that is asked for, not run, and a slot for each of its tasks.
+struct Slots<'a> {
+    range: OutputRange,
+    slots: &'a mut [Option<OutputRange>],
 }
 
-/// Multiply-adds below which a part is not worth a thread of its own: some ten microseconds.
-const LEAST_WORK: usize = 1 << 19;
+impl Piece for Slots<'_> {
+    fn is_empty(&self) -> bool {
+        self.range.n.is_empty() || self.range.c.is_empty() || self.range.h.is_empty()
+    }
 
-/// How many parts to cut an output of that shape into, for that many threads.
-pub(crate) fn tasks(threads: usize, shape: Shape, multiply_adds: u64, grain: Grain) -> usize {
-    let worth = usize::try_from(multiply_adds).unwrap_or(usize::MAX) / LEAST_WORK;
-    let rows = shape.h.div_ceil(grain.rows.max(1));
-    let channels = grain.channels.map_or(1, |grain| shape.c.div_ceil(grain.max(1)));
-    let pieces = shape.n.saturating_mul(rows).saturating_mul(channels);
-    threads.min(worth).min(pieces).max(1)
-}
-
-/// The largest share of `extent` in `tasks` parts of whole grains, over the mean share.
-pub(crate) fn imbalance(extent: usize, grain: usize, tasks: usize) -> f64 {
-    let largest = extent.div_ceil(grain).div_ceil(tasks) * grain;
-    largest.min(extent) as f64 * tasks as f64 / extent as f64
-}
-
-/// Runs `leaf` over `part` in that many parts, each time along the axis that balances best.
-/// Each part has `scratch.len() / tasks` of the scratch to itself.
-pub(crate) fn run<'a>(
-    part: Part<'a>,
-    grain: Grain,
-    tasks: usize,
-    scratch: &mut [f32],
-    leaf: &(impl Fn(Part<'_>, &mut [f32]) -> Result<(), Error> + Sync),
-) -> Result<(), Error> {
-    let shape = part.output.shape();
-    let Some((axis, grain_along)) = axis_to_split(shape, grain, tasks) else {
-        return leaf(part, scratch);
-    };
-    let first = tasks / 2;
-    let grains = shape[axis].div_ceil(grain_along);
-    let index = ((grains * first + tasks / 2) / tasks).clamp(1, grains - 1) * grain_along;
-    let (a, b) = part.split(axis, index)?;
-    let (scratch_a, scratch_b) = scratch.split_at_mut(scratch.len() / tasks * first);
-    join(|| run(a, grain, first, scratch_a, leaf), || run(b, grain, tasks - first, scratch_b, leaf))
-}
-
-/// The best balanced axis of those that can be cut, and its grain.
-pub(crate) fn axis_to_split(shape: Shape, grain: Grain, tasks: usize) -> Option<(Axis, usize)> {
-    let axes = [(Axis::N, Some(1)), (Axis::H, Some(grain.rows)), (Axis::C, grain.channels)];
-    axes.into_iter()
-        .filter_map(|(axis, grain)| Some((axis, grain?)))
-        .filter(|&(axis, grain)| tasks > 1 && shape[axis] > grain)
-        .min_by(|a, b| imbalance(shape[a.0], a.1, tasks).total_cmp(&imbalance(shape[b.0], b.1, tasks)))
-}
-
-#[cfg(feature = "rayon")]
-fn join(
-    a: impl FnOnce() -> Result<(), Error> + Send,
-    b: impl FnOnce() -> Result<(), Error> + Send,
-) -> Result<(), Error> {
-    let (a, b) = rayon::join(a, b);
-    a.and(b)
-}
-
-#[cfg(not(feature = "rayon"))]
-fn join(a: impl FnOnce() -> Result<(), Error>, b: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
-    a().and_then(|()| b())
+    fn split(self, axis: Axis, index: usize, tasks: usize) -> Result<(Self, Self), Error> {
+        let (mut first, mut second) = (self.range.clone(), self.range);
+        let [a, b] = [&mut first, &mut second].map(|range| match axis {
+            Axis::N => &mut range.n,
+            Axis::C => &mut range.c,
+            Axis::H | Axis::W => &mut range.h,
+        });
+        (a.end, b.start) = (a.start + index, a.start + index);
+        let (slots, rest) = self.slots.split_at_mut(tasks);
+        Ok((Slots { range: first, slots }, Slots { range: second, slots: rest }))
+    }
 }

@@ -105,6 +105,10 @@ fn empty_batch_is_fine() {
             Ok(())
         });
         report.fine("workspace_len", || plan.workspace_len(none, Parallelism::Serial));
+        report.fine("parts", || {
+            assert_eq!(plan.parts(none, 3)?, [[]]);
+            Ok(())
+        });
         report.fine("serial", || run(&plan, none, none));
         #[cfg(feature = "rayon")]
         report.fine("rayon", || {
@@ -260,6 +264,7 @@ fn absurd_extents() {
                                     for shape in [Shape::new(1, 2, 3, input), Shape::new(input, 2, 3, input)] {
                                         let _ = plan.output_shape(shape);
                                         let _ = plan.workspace_len(shape, Parallelism::Serial);
+                                        let _ = plan.parts(shape, 3);
                                         let _ = plan.cost(shape);
                                     }
                                 }

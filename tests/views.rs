@@ -176,6 +176,34 @@ fn a_plan_is_shared() {
     });
 }
 
+/// What an engine with threads of its own does.
+#[test]
+fn the_parts_of_a_run() {
+    // Many rows, and few rows of many channels: enough work to be split.
+    for (input, outputs) in [(Shape::new(2, 24, 32, 40), 48), (Shape::new(1, 256, 7, 7), 192)] {
+        let case = Case { input, outputs, ..Case::default() };
+        for_each_plan(&case, |name, arguments, plan, _, layout, want| {
+            let input = Buffer::of(&arguments.input, layout, Arrangement::Contiguous);
+            let len = plan.workspace_len(case.input, Parallelism::Serial).expect(name);
+            for threads in [1, 3, 16] {
+                let lists = plan.parts(case.input, threads).expect(name);
+                let mut output = Buffer::blank(want.shape, layout, Arrangement::Contiguous);
+                let mut workspace = Workspace::with_len(len).expect(name);
+                let before = workspace.len();
+                for part in lists.last().expect(name) {
+                    let axes = [(Axis::N, &part.n), (Axis::C, &part.c), (Axis::H, &part.h)];
+                    let view = axes
+                        .into_iter()
+                        .fold(output.view_mut(), |view, (axis, range)| view.narrow(axis, range.clone()).expect(name));
+                    plan.run_range(input.view(), None, view, part.clone(), &mut workspace).expect(name);
+                }
+                assert_eq!(workspace.len(), before, "{name}: a part needs more than the whole");
+                output.expect(want).unwrap_or_else(|e| panic!("{name}, {threads} threads: {e}"));
+            }
+        });
+    }
+}
+
 #[test]
 fn a_range_needs_no_more_than_the_whole() {
     // One row alone would go in wider blocks than the rows together.

@@ -29,6 +29,8 @@ pub struct Row {
     pub threads: usize,
     pub work: Work,
     pub seconds: f64,
+    /// What the model of the split says.
+    pub predicted: f64,
 }
 
 impl Row {
@@ -89,6 +91,7 @@ impl Report {
             write!(out, "{:>8.1} {:>8.2} ", row.work.bytes / row.seconds * 1e-9, row.work.intensity())?;
             writeln!(out, "{:>5.1}% of {}", row.percent_of(bound), bound.name)?;
         }
+        self.speed_ups(&mut out)?;
         out.push_str(&self.left_out());
         Ok(out)
     }
@@ -102,7 +105,7 @@ impl Report {
 
     pub fn csv(&self) -> Result<String, fmt::Error> {
         let mut out = String::from("date,cpu,isa,threads,operation,layout,layer,count,flop,bytes,footprint_bytes,");
-        out.push_str("flop_per_byte,microseconds,gflop_per_s,gb_per_s,level,roof,roof_gflop_per_s,percent_of_roof\n");
+        out.push_str("flop_per_byte,microseconds,predicted_microseconds,gflop_per_s,gb_per_s,level,roof,roof_gflop_per_s,percent_of_roof\n");
         let cpu = self.machine.cpu.replace('"', "\"\"");
         for row in &self.rows {
             let (bound, work) = (self.bound(row), &row.work);
@@ -110,7 +113,8 @@ impl Report {
             write!(out, "{},{},{},{},", row.operation, row.layout, row.layer, row.count)?;
             write!(out, "{},{},{},{:.4},", work.operations, work.bytes, work.footprint, work.intensity())?;
             let rate = work.bytes / row.seconds * 1e-9;
-            write!(out, "{:.3},{:.3},{rate:.3},", row.seconds * 1e6, row.gflops())?;
+            write!(out, "{:.3},{:.3},", row.seconds * 1e6, row.predicted * 1e6)?;
+            write!(out, "{:.3},{rate:.3},", row.gflops())?;
             writeln!(out, "{},{},{:.3},{:.2}", bound.level, bound.name, bound.gflops, row.percent_of(bound))?;
         }
         Ok(out)
@@ -133,8 +137,30 @@ impl Report {
                 self.networks(&mut out, &rows)?;
             }
         }
+        self.speed_ups(&mut out)?;
         out.push_str(&self.left_out());
         Ok(out)
+    }
+
+    /// Both stages of the layers that stand alone: how many times as fast as one thread more of them are.
+    fn speed_ups(&self, out: &mut String) -> fmt::Result {
+        let separable = |row: &&Row| row.network.is_none() && ["fused", "two-pass"].contains(&row.operation);
+        for roofs in self.roofs.iter().filter(|roofs| roofs.threads > 1) {
+            let mut title = Some("\n| layer | layout | operation | measured | predicted |\n|---|---|---|--:|--:|\n");
+            for row in self.rows.iter().filter(separable).filter(|row| row.threads == roofs.threads) {
+                let alike = |one: &&Row| {
+                    one.threads == 1
+                        && (one.operation, one.layout, &one.layer) == (row.operation, row.layout, &row.layer)
+                };
+                let Some(one) = self.rows.iter().find(alike) else { continue };
+                if let Some(title) = title.take() {
+                    write!(out, "\n### Speed-up, {}\n{title}", threads(roofs.threads))?;
+                }
+                write!(out, "| `{}` | {} | {} |", row.layer, row.layout, row.operation)?;
+                writeln!(out, " {:.2} | {:.2} |", one.seconds / row.seconds, one.predicted / row.predicted)?;
+            }
+        }
+        Ok(())
     }
 
     fn roofs_in_markdown(&self, out: &mut String) -> fmt::Result {

@@ -2,12 +2,15 @@
 
 #![allow(dead_code, reason = "each of those who include it uses a part")]
 
+pub mod model;
+
 use std::error::Error;
 use std::path::Path;
+use std::sync::Arc;
 
 use depthwise::{
-    Activation, Conv2d, Cost, DepthwiseConv2d, Fusion, Isa, Layout, Padding, Parallelism, PointwiseConv2d,
-    SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
+    Activation, Conv2d, Cost, DepthwiseConv2d, Description, Fusion, Isa, Layout, OutputRange, Padding, Parallelism,
+    PointwiseConv2d, SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -88,9 +91,20 @@ impl Aligned {
     }
 }
 
-/// A part of a block with random weights and input, ready to run.
+type Parts = dyn Fn(usize) -> Result<Vec<Vec<OutputRange>>, depthwise::Error>;
+
+/// A part of a block with random weights, ready to run on a random input, which the first run makes.
 pub struct Prepared {
     pub cost: Cost,
+    pub layout: Layout,
+    pub description: Description,
+    pub input: Shape,
+    pub output: Shape,
+    /// Of the first stage, per axis; 1 of a pointwise part.
+    pub kernel_size: usize,
+    pub stride: usize,
+    /// How a run with that many threads is split: the parts of one pass or of two.
+    pub parts: Box<Parts>,
     /// The bytes that lie between two stages.
     pub between: u64,
     /// Runs it once.
@@ -151,12 +165,16 @@ fn try_prepare(block: &Block, part: Part, layout: Layout, isa: Isa) -> Result<Pr
     }
     macro_rules! prepared {
         ($plan:expr, $input:expr, $between:expr) => {{
-            let (plan, shape) = ($plan, $input);
-            let (cost, to) = (plan.cost(shape)?, plan.output_shape(shape)?);
+            let (plan, shape) = (Arc::new($plan), $input);
+            let (cost, to, description) = (plan.cost(shape)?, plan.output_shape(shape)?, plan.describe());
             let len = |shape: Shape| shape.len().ok_or("a tensor's size overflows");
-            let (input, mut output) = (random(len(shape)?), random(len(to)?));
-            let mut workspace = Workspace::new();
+            let (from_len, to_len) = (len(shape)?, len(to)?);
+            let (mut data, mut workspace) = (None, Workspace::new());
+            let planned = Arc::clone(&plan);
             let run = move |parallelism| {
+                let rng = &mut StdRng::seed_from_u64(2);
+                let (input, output) =
+                    data.get_or_insert_with(|| [from_len, to_len].map(|len| Aligned::random(len, rng)).into());
                 plan.run(
                     TensorView::new(input.get(), shape, layout)?,
                     TensorViewMut::new(output.get_mut(), to, layout)?,
@@ -164,7 +182,19 @@ fn try_prepare(block: &Block, part: Part, layout: Layout, isa: Isa) -> Result<Pr
                     parallelism,
                 )
             };
-            Ok(Prepared { cost, between: $between, run: Box::new(run) })
+            let (kernel_size, stride) = if part == Part::Pointwise { (1, 1) } else { (k, block.stride) };
+            Ok(Prepared {
+                cost,
+                layout,
+                description,
+                input: shape,
+                output: to,
+                kernel_size,
+                stride,
+                parts: Box::new(move |threads| planned.parts(shape, threads)),
+                between: $between,
+                run: Box::new(run),
+            })
         }};
     }
     let depthwise_weights = random(c * k * k);

@@ -294,6 +294,10 @@ impl Plan {
         with!(self, plan => plan.workspace_len(input, parallelism))
     }
 
+    pub fn parts(&self, input: Shape, threads: usize) -> Result<Vec<Vec<OutputRange>>, Error> {
+        with!(self, plan => plan.parts(input, threads))
+    }
+
     pub fn run(
         &self,
         input: TensorView,

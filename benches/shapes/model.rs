@@ -1,0 +1,145 @@
+//! What a split should bring: a model of the time of a run with any number of threads.
+//!
+//! A part takes the time of its multiply-adds, those that kernels compute for nothing included, and then that of its
+//! bytes. A run takes the time of its slowest part, and that of handing the parts to the threads.
+
+use depthwise::{KernelInfo, Layout, OutputRange, Shape};
+
+use super::Prepared;
+
+/// What a machine does in a second.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// Multiply-adds of one lane of a core's vectors.
+    pub lane: f64,
+    /// Bytes that a core reads or writes: in its own cache, and in the one that cores share.
+    pub own: f64,
+    pub shared: f64,
+    /// The capacities of those two.
+    pub own_bytes: f64,
+    pub shared_bytes: f64,
+    /// Bytes from and to memory: of one core, of each of several, of all together.
+    pub memory: [f64; 3],
+    /// The seconds that the halves of a join wait for each other, both threads awake.
+    pub join: f64,
+}
+
+/// AMD EPYC, Zen 5 (family 26, model 2), a virtual machine of two cores, November 2026: the peak, 250 GFLOP/s by AVX-512, and
+/// the rates of reading as the roofline report measured them. The join is the median of `rayon::join` over two equal busy
+/// loops, less one loop, while both threads are awake; to wake one took some 20 µs and more. Not measured, as it has two
+/// cores: that the shared cache's rate grows with the cores, and that memory's ends somewhere, here at 400 GB/s, two thirds of
+/// what the twelve channels of such a processor carry.
+pub const ZEN_5: Machine = Machine {
+    lane: 125e9 / 16.0,
+    own: 235e9,
+    shared: 110e9,
+    own_bytes: 1e6,
+    shared_bytes: 32e6,
+    memory: [36e9, 32.5e9, 400e9],
+    join: 0.7e-6,
+};
+
+/// A run, predicted.
+#[derive(Clone, Copy, Debug)]
+pub struct Prediction {
+    pub passes: usize,
+    /// The seconds in which parts are computed, the slowest of each pass, over the mean of all threads.
+    pub imbalance: f64,
+    /// The seconds in which none is.
+    pub serial: f64,
+    pub seconds: f64,
+}
+
+/// What is computed between two barriers.
+#[derive(Clone, Copy)]
+enum Pass {
+    Depthwise,
+    Pointwise,
+    Fused,
+}
+
+fn kernel(name: Option<&str>) -> KernelInfo {
+    depthwise::kernels().find(|kernel| Some(kernel.name) == name).expect("what a plan describes is in the table")
+}
+
+impl Machine {
+    /// How long a run with that many threads takes.
+    pub fn predict(&self, layer: &Prepared, threads: usize) -> Result<Prediction, depthwise::Error> {
+        let lists = (layer.parts)(threads)?;
+        let passes: &[Pass] = match (layer.description.depthwise, layer.description.pointwise) {
+            (_, None) => &[Pass::Depthwise],
+            (None, _) => &[Pass::Pointwise],
+            _ if lists.len() == 2 => &[Pass::Depthwise, Pass::Pointwise],
+            _ => &[Pass::Fused],
+        };
+        let (mut slowest, mut all, mut serial) = (0.0, 0.0, 0.0);
+        for (parts, &pass) in lists.iter().zip(passes) {
+            let bandwidth = self.bandwidth(layer, parts.len());
+            let seconds = |part| self.seconds(layer, pass, part, bandwidth);
+            slowest += parts.iter().map(seconds).fold(0.0, f64::max);
+            all += parts.iter().map(seconds).sum::<f64>();
+            // A tree of joins.
+            serial += self.join * f64::from(parts.len().next_power_of_two().ilog2());
+        }
+        let imbalance = slowest * threads as f64 / all;
+        Ok(Prediction { passes: lists.len(), imbalance, serial, seconds: slowest + serial })
+    }
+
+    /// How long a part of a pass takes at that many bytes in a second.
+    fn seconds(&self, layer: &Prepared, pass: Pass, part: &OutputRange, bandwidth: f64) -> f64 {
+        let (n, rows, c) = (part.n.len(), part.h.len(), part.c.len());
+        let (width, mid, taps) = (layer.output.w, layer.input.c, layer.kernel_size.pow(2));
+        let mut seconds = 0.0;
+        let time = |multiply_adds: usize, kernel: &KernelInfo| multiply_adds as f64 / (self.lane * kernel.lanes as f64);
+        // Read and written.
+        let mut values = n * rows * width * c;
+        if let Pass::Depthwise | Pass::Fused = pass {
+            let info = kernel(layer.description.depthwise);
+            let channels = if let Pass::Fused = pass { mid } else { c };
+            let computed = match layer.layout {
+                Layout::Nhwc => rows.next_multiple_of(info.tile[0]) * width * channels.next_multiple_of(info.lanes),
+                // Vectors run along a row; about one is lost to its ends.
+                Layout::Nchw => rows * (width.next_multiple_of(info.lanes) + info.lanes) * channels,
+            };
+            seconds += time(n * computed * taps, &info);
+            let rows_read = ((rows - 1) * layer.stride + layer.kernel_size).min(layer.input.h);
+            values += n * rows_read * layer.input.w * channels + taps * channels;
+        }
+        if let Pass::Pointwise | Pass::Fused = pass {
+            let info = kernel(layer.description.pointwise);
+            let panels = c.next_multiple_of(info.tile[1]);
+            let computed = match layer.layout {
+                // The last panel may be a single vector wide.
+                Layout::Nhwc => rows * width * if panels - c < info.lanes { panels } else { panels - info.lanes },
+                Layout::Nchw => (rows * width).next_multiple_of(info.lanes) * panels,
+            };
+            seconds += time(n * computed * mid, &info);
+            values += c * mid + if let Pass::Pointwise = pass { n * rows * width * mid } else { 0 };
+        }
+        seconds + 4.0 * values as f64 / bandwidth
+    }
+
+    /// Bytes in a second for each thread, from where the whole layer lies after an earlier run.
+    fn bandwidth(&self, layer: &Prepared, threads: usize) -> f64 {
+        let bytes = layer.cost.bytes as f64;
+        match threads {
+            1 if bytes <= self.own_bytes => self.own,
+            // What one core has written, another may read.
+            _ if bytes <= self.shared_bytes => self.shared,
+            1 => self.memory[0],
+            _ => self.memory[1].min(self.memory[2] / threads as f64),
+        }
+    }
+}
+
+/// Whether the parts have each element of an output exactly once.
+pub fn tile(parts: &[OutputRange], output: Shape) -> bool {
+    let within = |part: &OutputRange| part.n.end <= output.n && part.c.end <= output.c && part.h.end <= output.h;
+    let len = |part: &OutputRange| part.n.len() * part.c.len() * part.h.len();
+    let meet = |a: &OutputRange, b: &OutputRange| {
+        [(&a.n, &b.n), (&a.c, &b.c), (&a.h, &b.h)].iter().all(|(a, b)| a.start < b.end && b.start < a.end)
+    };
+    let disjoint = parts.iter().enumerate().all(|(i, a)| parts[..i].iter().all(|b| !meet(a, b)));
+    let all = parts.iter().map(len).sum::<usize>() == output.n * output.c * output.h;
+    disjoint && all && parts.iter().all(|part| within(part) && len(part) > 0)
+}

@@ -1,0 +1,142 @@
+//! How runs are split between threads, for any number of them: each element once, in balance, and worth it.
+//!
+//!     cargo test --release --test schedule -- --show-output
+
+use std::path::Path;
+
+use depthwise::{Fusion, Isa, Layout, Shape};
+
+#[path = "../benches/shapes/mod.rs"]
+mod shapes;
+
+use shapes::model::{Prediction, ZEN_5, tile};
+use shapes::{Part, Prepared};
+
+const TABLES: [&str; 4] = ["blocks", "efficientnet_lite0", "xception", "networks_ncnn"];
+const OPERATIONS: [(&str, Part); 4] = [
+    ("depthwise", Part::Depthwise),
+    ("pointwise", Part::Pointwise),
+    ("separable", Part::Separable(Fusion::Auto)),
+    ("two-pass", Part::Separable(Fusion::TwoPass)),
+];
+const MOST: usize = 128;
+/// A layer that takes less than that with one thread is small.
+const LARGE: f64 = 1e-3;
+
+/// What the model says of a layer for 1 to 128 threads.
+struct Simulated {
+    name: String,
+    predictions: Vec<Prediction>,
+}
+
+impl Simulated {
+    fn of(layer: &Prepared, name: String) -> Self {
+        let predictions = (1..=MOST).map(|threads| ZEN_5.predict(layer, threads).expect(&name)).collect();
+        Self { name, predictions }
+    }
+
+    fn with(&self, threads: usize) -> Prediction {
+        self.predictions[threads - 1]
+    }
+
+    fn speed_up(&self, threads: usize) -> f64 {
+        self.with(1).seconds / self.with(threads).seconds
+    }
+
+    fn efficiency(&self, threads: usize) -> f64 {
+        self.speed_up(threads) / threads as f64
+    }
+}
+
+/// Every operation on every layer of every table in both layouts, with the tiles of that instruction set.
+fn for_each_layer(isa: Isa, mut test: impl FnMut(&Prepared, String)) {
+    for table in TABLES {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("benches/shapes/{table}.json"));
+        for block in shapes::load(&path).expect(table) {
+            for layout in [Layout::Nhwc, Layout::Nchw] {
+                for (operation, part) in OPERATIONS {
+                    if part == Part::Depthwise || block.m.is_some() {
+                        let layer = shapes::prepare(&block, part, layout, isa).expect(table);
+                        test(&layer, format!("{operation}/{layout}/{}", block.name));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn isas() -> impl Iterator<Item = Isa> {
+    Isa::all().iter().copied().filter(|isa| isa.is_available())
+}
+
+#[test]
+fn parts_have_each_element_once() {
+    for isa in isas() {
+        for_each_layer(isa, |layer, name| {
+            for threads in 0..=MOST {
+                let lists = (layer.parts)(threads).expect(&name);
+                let between = Shape { c: layer.input.c, ..layer.output };
+                let outputs: &[Shape] = if lists.len() == 1 { &[layer.output] } else { &[between, layer.output] };
+                assert_eq!(lists.len(), outputs.len(), "{name}, {threads} threads");
+                for (parts, &output) in lists.iter().zip(outputs) {
+                    assert!(tile(parts, output), "{name}, {threads} threads: {parts:?}");
+                    assert!(parts.len() <= threads.max(1), "{name}, {threads} threads: {} parts", parts.len());
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn threads_are_worth_it() {
+    for isa in isas() {
+        let mut simulated = Vec::new();
+        for_each_layer(isa, |layer, name| simulated.push(Simulated::of(layer, name)));
+        let large: Vec<&Simulated> = simulated.iter().filter(|layer| layer.with(1).seconds > LARGE).collect();
+        print(isa, &large);
+
+        for layer in &simulated {
+            for threads in 1..=MOST {
+                let (name, speed_up) = (&layer.name, layer.speed_up(threads));
+                assert!(speed_up >= 1.0, "{isa}, {name}: {threads} threads take {:.2} times as long", 1.0 / speed_up);
+            }
+        }
+        for threads in 1..=16 {
+            let (imbalance, name) = worst(&large, |layer| -layer.with(threads).imbalance);
+            assert!(
+                imbalance >= -1.2,
+                "{isa}, {name}: {threads} threads, the slowest {:.2} times the mean",
+                -imbalance
+            );
+            let (efficiency, name) = worst(&large, |layer| layer.efficiency(threads));
+            let wanted = if threads == 16 { 0.8 } else { 0.75 };
+            assert!(efficiency >= wanted, "{isa}, {name}: {:.0} % with {threads} threads", 100.0 * efficiency);
+        }
+    }
+}
+
+/// The layer for which `good` is least.
+fn worst<'a>(layers: &[&'a Simulated], good: impl Fn(&Simulated) -> f64) -> (f64, &'a str) {
+    let goods = layers.iter().map(|layer| (good(layer), &*layer.name));
+    goods.min_by(|a, b| a.0.total_cmp(&b.0)).expect("there are layers")
+}
+
+fn print(isa: Isa, large: &[&Simulated]) {
+    println!(
+        "\n{isa}. Predicted speed-up, and of it per thread. Then, of 16 threads: passes, slowest over mean, serial µs.\n"
+    );
+    println!("{:<42} {:>6}  {:>11} {:>11} {:>11} {:>11}", "above 1 ms", "µs", 2, 4, 16, 128);
+    for layer in large {
+        print!("{:<42} {:>6.0} ", layer.name, 1e6 * layer.with(1).seconds);
+        for threads in [2, 4, 16, 128] {
+            print!(" {:>5.2}, {:>3.0} %", layer.speed_up(threads), 100.0 * layer.efficiency(threads));
+        }
+        let at_16 = layer.with(16);
+        println!(" {:>3} {:>5.2} {:>4.1}", at_16.passes, at_16.imbalance, 1e6 * at_16.serial);
+    }
+    println!("\nThe worst of these:");
+    for threads in (1..=8).chain([12, 16, 24, 32, 48, 64, 96, 128]) {
+        let (efficiency, name) = worst(large, |layer| layer.efficiency(threads));
+        println!("{threads:>4} threads: {:>3.0} %, {name}", 100.0 * efficiency);
+    }
+}
