@@ -134,7 +134,7 @@ impl<M: Copy, const K: usize> Columns<M, K> {
             outputs: [s.mask(0, rest.min(S::LANES)), s.mask(0, rest.saturating_sub(S::LANES).min(S::LANES))],
         };
         for v in 0..3 {
-            let lanes = if v < 2 { S::LANES } else { K - 1 };
+            let lanes = if v < 2 { S::LANES } else { S::LANES.min(K - 1) };
             columns.row[v] = in_row(s, start + (v * S::LANES) as isize, 1, width, lanes);
         }
         for v in 0..2 {
@@ -181,6 +181,7 @@ unsafe fn planes<S: Simd, const K: usize, const SH: usize, const SW: usize, cons
     s: S,
     a: &DepthwiseArgs,
 ) {
+    const { assert!(!DENSE || !S::SHIFTS || K <= S::LANES) };
     let width = a.output_shape.w;
     for x in (0..width).step_by(TILES * 2 * S::LANES) {
         let mut tiles = [Columns::<_, K>::new::<S, SW>(s, a, x); TILES];
