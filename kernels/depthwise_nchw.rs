@@ -109,7 +109,8 @@ struct Columns<M, const K: usize> {
     lanes: [[M; K]; 2],
     /// … and of the second.
     more: [[M; K]; 2],
-    /// Of three vectors from `start` on, the lanes that lie in the input and that a tap reads.
+    /// Where taps are reached by shifting lanes instead: of three vectors from `start` on, the lanes that lie in the input
+    /// and that a tap reads.
     row: [M; 3],
     outputs: [M; 2],
 }
@@ -117,7 +118,7 @@ struct Columns<M, const K: usize> {
 impl<M: Copy, const K: usize> Columns<M, K> {
     /// The tile at output column `x` of the part: empty at its end.
     #[inline(always)]
-    fn new<S: Simd<Mask = M>, const SW: usize>(s: S, a: &DepthwiseArgs, x: usize) -> Self {
+    fn new<S: Simd<Mask = M>, const SW: usize, const DENSE: bool>(s: S, a: &DepthwiseArgs, x: usize) -> Self {
         let (width, dilation) = (a.input_shape.w, a.dilation[1]);
         let start = ((a.origin.w + x) * SW) as isize - a.pad[1] as isize;
         // At stride 2, vectors are read up to the odd column after the last that is needed.
@@ -133,15 +134,22 @@ impl<M: Copy, const K: usize> Columns<M, K> {
             row: [s.mask(0, 0); 3],
             outputs: [s.mask(0, rest.min(S::LANES)), s.mask(0, rest.saturating_sub(S::LANES).min(S::LANES))],
         };
-        for v in 0..3 {
-            let lanes = if v < 2 { S::LANES } else { S::LANES.min(K - 1) };
-            columns.row[v] = in_row(s, start + (v * S::LANES) as isize, 1, width, lanes);
-        }
-        for v in 0..2 {
-            for kx in 0..K {
-                let first = start + (v * S::LANES * SW + kx * dilation) as isize;
-                columns.lanes[v][kx] = in_row(s, first, 1, width, S::LANES);
-                columns.more[v][kx] = in_row(s, first + S::LANES as isize, 1, width, S::LANES);
+        // Of these, the masks that the tiles use.
+        let in_row = |first: isize, lanes: usize| in_row(s, first, 1, width, lanes);
+        if DENSE {
+            for v in 0..3 {
+                let lanes = if v < 2 { S::LANES } else { K - 1 };
+                columns.row[v] = in_row(start + (v * S::LANES) as isize, lanes);
+            }
+        } else {
+            for v in 0..2 {
+                for kx in 0..K {
+                    let first = start + (v * S::LANES * SW + kx * dilation) as isize;
+                    columns.lanes[v][kx] = in_row(first, S::LANES);
+                    if SW == 2 {
+                        columns.more[v][kx] = in_row(first + S::LANES as isize, S::LANES);
+                    }
+                }
             }
         }
         columns
@@ -184,10 +192,10 @@ unsafe fn planes<S: Simd, const K: usize, const SH: usize, const SW: usize, cons
     const { assert!(!DENSE || !S::SHIFTS || K <= S::LANES) };
     let width = a.output_shape.w;
     for x in (0..width).step_by(TILES * 2 * S::LANES) {
-        let mut tiles = [Columns::<_, K>::new::<S, SW>(s, a, x); TILES];
+        let mut tiles = [Columns::<_, K>::new::<S, SW, DENSE>(s, a, x); TILES];
         for t in 1..TILES {
             if x + t * 2 * S::LANES < width {
-                tiles[t] = Columns::new::<S, SW>(s, a, x + t * 2 * S::LANES);
+                tiles[t] = Columns::new::<S, SW, DENSE>(s, a, x + t * 2 * S::LANES);
             }
         }
         let tiles = &tiles[..TILES.min((width - x).div_ceil(2 * S::LANES))];

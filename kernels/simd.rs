@@ -69,8 +69,8 @@ pub(crate) trait Simd: Copy {
     unsafe fn load_strided(self, p: *const f32, step: usize, mask: Self::Mask) -> Self::V;
     /// Lanes `N ..` of `a`, then the first `N` of `b`, where [`SHIFTS`](Self::SHIFTS).
     #[inline(always)]
-    fn shift<const N: i32>(self, a: Self::V, _b: Self::V) -> Self::V {
-        a
+    fn shift<const N: i32>(self, _a: Self::V, _b: Self::V) -> Self::V {
+        unreachable!("only where SHIFTS")
     }
     /// The even and the odd elements of two vectors one after the other.
     fn unzip(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);

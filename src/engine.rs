@@ -202,8 +202,12 @@ impl Engine {
                 // Channels first, blocks of rows are seldom whole tiles of the pointwise kernel's pixels.
                 let near = Shape { c: self.mid_channels, ..whole }.len().is_some_and(|len| len <= NEAR);
                 let blocks_fit = self.layout == Layout::Nhwc || self.mid_channels < MANY_CHANNELS || !near;
-                if self.fusion == Fusion::Fused || self.fusion == Fusion::Auto && fused.split.tasks == 1 && blocks_fit {
-                    return fused;
+                // Two passes move more: they pay only where fused parts are far from equal.
+                let near_even = fused.split.dearest() <= 1.05 * fused.split.even();
+                match self.fusion {
+                    Fusion::Fused => return fused,
+                    Fusion::Auto if blocks_fit && near_even => return fused,
+                    _ => {}
                 }
                 let second = self.pointwise_price(p, READ);
                 let tasks = schedule::worthwhile(threads, price.of(between) + second.of(output));

@@ -161,6 +161,11 @@ impl Split {
         if few == many { of(few) } else { of(few).max(of(many)) }
     }
 
+    /// What each part would cost if all were equal.
+    pub(crate) fn even(&self) -> f64 {
+        self.price.of(self.shape) / self.tasks as f64
+    }
+
     /// The tasks of the groups before that one.
     fn tasks_before(&self, group: usize) -> usize {
         group * self.tasks / self.groups

@@ -6,6 +6,9 @@ import sys
 TITLES = {"block": "Blocks: depthwise, then pointwise", "dw": "Depthwise stage alone", "pw": "Pointwise stage alone",
           "network": "Networks"}
 OURS = "depthwise"
+LIBRARIES = {"onnxruntime": "ONNX Runtime", "xnnpack": "XNNPACK", "torch": "PyTorch", "openvino": "OpenVINO", "ncnn": "ncnn",
+             "rten": "rten", "tract": "tract", "candle": "candle", "burn": "burn"}
+RUST = ["rten", "tract", "candle", "burn"]
 
 
 def markdown(document):
@@ -14,7 +17,8 @@ def markdown(document):
              f"The fastest call of {document['rounds']} slices of {document['slice_ms']:g} ms, in µs; bold is the best "
              "of a row. A library with several variants is given its best one. "
              "Below 1, “ours / best peer” is a win of this crate.",
-             "", "Versions: " + ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) + "."]
+             "", "Versions: " + ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) + ".",
+             "", "## In short", *summary(results)]
     for part, title in TITLES.items():
         for threads in sorted({r["threads"] for r in results if r["part"] == part}):
             rows = [r for r in results if (r["part"], r["threads"]) == (part, threads)]
@@ -28,6 +32,36 @@ def markdown(document):
             words = [f[key] for key in ("peer", "variant", "name", "part") if f[key]]
             lines.append(f"- {' '.join(words)}, threads {f['threads']}: {f['failure']}")
     return "\n".join(lines) + "\n"
+
+
+def summary(results):
+    """Ours in its best layout, the best of the C++ and of the Rust libraries, and how many times as fast ours is."""
+    threads = sorted({r["threads"] for r in results})
+    for part, what in (("block", "Blocks"), ("dw", "The depthwise stage alone"), ("network", "Networks")):
+        rows = [r for r in results if r["part"] == part and "two-pass" not in r["variant"]]
+        if not rows:
+            continue
+        heads = [f"ours, {t} thread{'s'[:t - 1]} | best C++ | best Rust | times as fast" for t in threads]
+        yield from ("", f"{what}:", "", f"| | {' | '.join(heads)} |", "|---|" + "--:|" * (4 * len(threads)))
+        factors = {t: [] for t in threads}
+        for name in dict.fromkeys(r["name"] for r in rows):
+            cells = []
+            for t in threads:
+                of = [r for r in rows if (r["name"], r["threads"]) == (name, t)]
+                fastest = [min((r for r in of if r["peer"] in peers), key=lambda r: r["us_min"], default=None)
+                           for peers in ([OURS], [p for p in LIBRARIES if p not in RUST], RUST)]
+                ours, *others = fastest
+                peer = min((r["us_min"] for r in others if r), default=None)
+                times = [digits(r and r["us_min"]) for r in fastest]
+                labels = [f"{time} {LIBRARIES[r['peer']]}" if r else "–" for time, r in zip(times[1:], others)]
+                if ours and peer:
+                    factors[t].append(peer / ours["us_min"])
+                    times[0] = f"**{times[0]}**" if factors[t][-1] > 1 else times[0]
+                cells += [times[0], *labels, f"{factors[t][-1]:.2f}" if ours and peer else "–"]
+            yield f"| `{name}` | " + " | ".join(cells) + " |"
+        counts = [f"{sum(f > 1 for f in factors[t])} of {len(factors[t])} with {t} thread{'s'[:t - 1]}, "
+                  f"{sum(f >= 1.3 for f in factors[t])} of them by 30 % or more" for t in threads]
+        yield from ("", f"The fastest: ours in {'; '.join(counts)}.")
 
 
 def best(rows):

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A cache of data.
 #[derive(Clone, Debug)]
@@ -42,7 +41,13 @@ impl Machine {
             vec![cache("L1", 32 << 10, 1), cache("L2", 1 << 20, 1), cache("L3", 16 << 20, cpus)]
         };
         let caches_known = known.is_some();
-        Self { cpu: cpu(), cpus, caches: known.unwrap_or_else(assumed), caches_known, date: date() }
+        Self {
+            cpu: cpu(),
+            cpus,
+            caches: known.unwrap_or_else(assumed),
+            caches_known,
+            date: time::OffsetDateTime::now_utc().date().to_string(),
+        }
     }
 }
 
@@ -93,16 +98,4 @@ fn cpu() -> String {
     let macos = macos.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     let windows = || std::env::var("PROCESSOR_IDENTIFIER").ok();
     macos.or_else(windows).unwrap_or_else(|| format!("a CPU of {}", std::env::consts::ARCH))
-}
-
-/// Howard Hinnant's `civil_from_days`: years begin in March.
-fn date() -> String {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    let day = seconds / 86400 + 719_468;
-    let (era, day) = (day / 146_097, day % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let march = (5 * day + 2) / 153;
-    let (month, day) = (if march < 10 { march + 3 } else { march - 9 }, day - (153 * march + 2) / 5 + 1);
-    format!("{}-{month:02}-{day:02}", 400 * era + year + u64::from(month <= 2))
 }
