@@ -10,12 +10,20 @@
 
 use core::arch::x86_64::*;
 
+use super::avx512::Avx512;
 use super::isa::Isa;
 use super::simd::Simd;
 
 /// Proof of AVX2 and FMA.
 #[derive(Clone, Copy)]
 pub(super) struct Avx2(());
+
+impl From<Avx512> for Avx2 {
+    /// AVX-512F implies both.
+    fn from(_: Avx512) -> Self {
+        Self(())
+    }
+}
 
 pub(super) fn is_available() -> bool {
     #[cfg(feature = "std")]
@@ -39,6 +47,7 @@ super::family! {
         5 x 5 stride 2 x 2 tile 2 x 4 preload false,
         7 x 7 stride 1 x 1 tile 2 x 4 preload false,
     ],
+    nhwc_rolling: [],
     nhwc_any: 8,
     nchw: [
         3 stride 1 x 1 rows 4,
@@ -60,9 +69,14 @@ impl Simd for Avx2 {
     /// All bits of the selected lanes.
     type Mask = __m256i;
     type Index = __m256i;
+    type Half = Self;
     const LANES: usize = 8;
     const ISA: Isa = Isa::Avx2;
 
+    #[inline(always)]
+    fn half(self) -> Self {
+        self
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
         unsafe { _mm256_set1_ps(x) }

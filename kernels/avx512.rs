@@ -11,6 +11,7 @@
 
 use core::arch::x86_64::*;
 
+use super::avx2::Avx2;
 use super::isa::Isa;
 use super::simd::Simd;
 
@@ -32,12 +33,13 @@ super::family! {
     lanes: 16,
     peak_chains: 12,
     nhwc: [
-        3 x 3 stride 1 x 1 tile 2 x 7 preload true,
-        3 x 3 stride 2 x 2 tile 2 x 2 preload true,
-        3 x 3 stride 2 x 2 tile 2 x 7 preload true,
         5 x 5 stride 1 x 1 tile 2 x 7 preload true,
         5 x 5 stride 2 x 2 tile 2 x 7 preload true,
         7 x 7 stride 1 x 1 tile 2 x 7 preload true,
+    ],
+    nhwc_rolling: [
+        3 x 3 stride 1 x 1 hold 3 x 7,
+        3 x 3 stride 2 x 2 hold 2 x 7,
     ],
     nhwc_any: 8,
     nchw: [
@@ -59,10 +61,15 @@ impl Simd for Avx512 {
     type V = __m512;
     type Mask = __mmask16;
     type Index = __m512i;
+    type Half = Avx2;
     const LANES: usize = 16;
     const ISA: Isa = Isa::Avx512;
     const SHIFTS: bool = true;
 
+    #[inline(always)]
+    fn half(self) -> Avx2 {
+        self.into()
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
         unsafe { _mm512_set1_ps(x) }

@@ -107,6 +107,8 @@ enum Entry {
 struct Family {
     isa: Isa,
     kernels: &'static [Kernel],
+    /// Lanes of its narrowest vectors.
+    half_lanes: usize,
     /// Applies a curve to a run of elements.
     activate: unsafe fn(Curve, *mut f32, usize),
     /// Does that many rounds of independent multiply-adds; returns how many in a round, and a result.
@@ -177,6 +179,7 @@ macro_rules! family {
         peak_chains: $chains:literal,
         nhwc: [$($kh:literal x $kw:literal stride $sh:literal x $sw:literal
                  tile $oh:literal x $ow:literal preload $preload:literal,)*],
+        nhwc_rolling: [$($rkh:literal x $rkw:literal stride $sh_:literal x $sw_:literal hold $hold:literal x $hold_ow:literal,)*],
         nhwc_any: $any_columns:literal,
         nchw: [$($k:literal stride $rsh:literal x $rsw:literal rows $rows:literal,)*],
         nchw_any: $any_rows:literal,
@@ -218,6 +221,7 @@ macro_rules! family {
 
             Family {
                 isa: <$token as Simd>::ISA,
+                half_lanes: <<$token as Simd>::Half as Simd>::LANES,
                 activate,
                 peak: multiply_adds,
                 read,
@@ -231,6 +235,12 @@ macro_rules! family {
                         >,
                         concat!("dw_f32_nhwc_", $kh, "x", $kw, "s", $sh, "_", $oh, "x", $ow, "_", $suffix),
                         Nhwc, Some([$kh, $kw]), Some([$sh, $sw]), [$oh, $ow]
+                    },)*
+                    $($crate::kernels::kernel! {
+                        $token, $features, Depthwise(depthwise::DepthwiseArgs),
+                        depthwise_nhwc::rolling::<$token, $rkh, $rkw, $sh_, $sw_, $hold, $hold_ow>,
+                        concat!("dw_f32_nhwc_", $rkh, "x", $rkw, "s", $sh_, "_", $hold, "x", $hold_ow, "_", $suffix),
+                        Nhwc, Some([$rkh, $rkw]), Some([$sh_, $sw_]), [$hold, $hold_ow]
                     },)*
                     $crate::kernels::kernel! {
                         $token, $features, Depthwise(depthwise::DepthwiseArgs),

@@ -48,6 +48,7 @@ super::family! {
         5 x 5 stride 2 x 2 tile 2 x 4 preload true,
         7 x 7 stride 1 x 1 tile 2 x 4 preload true,
     ],
+    nhwc_rolling: [],
     nhwc_any: 8,
     nchw: [
         3 stride 1 x 1 rows 4,
@@ -83,9 +84,14 @@ impl Simd for Neon {
     /// From this lane to before that one.
     type Mask = (usize, usize);
     type Index = [usize; 4];
+    type Half = Self;
     const LANES: usize = 4;
     const ISA: Isa = Isa::Neon;
 
+    #[inline(always)]
+    fn half(self) -> Self {
+        self
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> float32x4_t {
         unsafe { vdupq_n_f32(x) }

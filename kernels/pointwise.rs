@@ -69,7 +69,7 @@ impl Runs {
 
 /// The `i`-th of the tiles that cut `len` as evenly as tiles of at most `most` can: its start.
 #[inline(always)]
-fn balanced(len: usize, tiles: usize, i: usize) -> usize {
+pub(super) fn balanced(len: usize, tiles: usize, i: usize) -> usize {
     // Without a product that could overflow: the first `len % tiles` tiles are one longer.
     i * (len / tiles) + i.min(len % tiles)
 }
@@ -137,6 +137,19 @@ unsafe fn finish_row<S: Simd, const NV: usize>(s: S, a: &PointwiseArgs, acc: [S:
     }
 }
 
+/// Channels last, how many output channels the next panel holds if so many are left: two vectors, or of the last ones a
+/// single vector, or half of one if there are vectors of so many lanes.
+#[inline(always)]
+pub(super) fn panel_width(left: usize, lanes: usize, half: usize) -> usize {
+    if left <= half {
+        half
+    } else if left <= lanes + half % lanes {
+        lanes
+    } else {
+        2 * lanes
+    }
+}
+
 /// Calls a tile with a constant number of rows.
 macro_rules! with_rows {
     ($rows:expr, $max:expr, $n:ident => $call:expr) => {
@@ -153,14 +166,13 @@ macro_rules! with_rows {
     };
 }
 
-/// Channels last: tiles of up to `MR` pixels by two vectors of output channels.
+/// Channels last: tiles of up to `MR` pixels by two vectors of output channels, fewer at the last ones.
 ///
 /// # Safety
 /// `a` comes from a [`PointwiseStage`](super::stage::PointwiseStage) that was built for this kernel.
 #[inline(always)]
 pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
     let runs = Runs::of(a, false);
-    let nr = 2 * S::LANES;
     let end = a.channel + a.shape.c;
     // Rows a multiple of 4 KB apart share their L1 sets: taller tiles would evict themselves.
     let rows = if a.input_strides.w.is_multiple_of(1024) { MR.min(8) } else { MR };
@@ -174,17 +186,20 @@ pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
             for b in 0..blocks {
                 let (start, stop) = (balanced(runs.len, blocks, b), balanced(runs.len, blocks, b + 1));
                 let tiles = (stop - start).div_ceil(rows);
-                let mut c = a.channel / nr * nr;
+                let mut c = a.channel / (2 * S::LANES) * (2 * S::LANES);
                 while c < end {
+                    let width = panel_width(a.channels - c, S::LANES, S::Half::LANES);
+                    if c + width <= a.channel {
+                        c += width;
+                        continue;
+                    }
                     let weights = a.weights.wrapping_add(c * (1 + a.depth));
-                    // The last panel is one vector wide if that holds the rest of the channels.
-                    let wide = a.channels - c > S::LANES;
                     for t in 0..tiles {
                         let from = start + balanced(stop - start, tiles, t);
                         let to = start + balanced(stop - start, tiles, t + 1);
                         let x = input.wrapping_add(from * a.input_strides.w);
                         // The first tile brings the next panel: weights stream past, and are seldom near.
-                        let ahead = if t == 0 && c + nr < end { nr * (1 + a.depth) } else { 0 };
+                        let ahead = if t == 0 && c + width < end { width * (1 + a.depth) } else { 0 };
                         let back = |p: usize| (from * p).wrapping_add(c).wrapping_sub(a.channel);
                         let r = Results {
                             output: output.wrapping_add(back(a.output_strides.w)),
@@ -192,18 +207,21 @@ pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
                             residual: residual.map(|r| r.wrapping_add(back(a.residual_strides.w))),
                             residual_row: a.residual_strides.w,
                             from: a.channel.saturating_sub(c),
-                            to: nr.min(end - c),
+                            to: width.min(end - c),
                         };
                         // SAFETY: pixels `from..to` and channels `c + r.from .. c + r.to` lie in the part.
                         unsafe {
-                            if wide {
+                            if width > S::LANES {
                                 with_rows!(to - from, MR, N => pixels::<S, N, 2>(s, a, x, weights, ahead, &r));
-                            } else {
+                            } else if width == S::LANES {
                                 with_rows!(to - from, MR, N => pixels::<S, N, 1>(s, a, x, weights, ahead, &r));
+                            } else if S::Half::LANES < S::LANES {
+                                let s = s.half();
+                                with_rows!(to - from, MR, N => pixels::<S::Half, N, 1>(s, a, x, weights, ahead, &r));
                             }
                         }
                     }
-                    c += nr;
+                    c += width;
                 }
             }
         }

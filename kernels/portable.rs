@@ -23,6 +23,7 @@ super::family! {
         3 x 3 stride 1 x 1 tile 1 x 4 preload false,
         3 x 3 stride 2 x 2 tile 1 x 4 preload false,
     ],
+    nhwc_rolling: [],
     nhwc_any: 4,
     nchw: [
         3 stride 1 x 1 rows 2,
@@ -38,9 +39,14 @@ impl Simd for Portable {
     /// From this lane to before that one.
     type Mask = (usize, usize);
     type Index = [usize; 8];
+    type Half = Self;
     const LANES: usize = 8;
     const ISA: Isa = Isa::Portable;
 
+    #[inline(always)]
+    fn half(self) -> Self {
+        self
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> f32x8 {
         f32x8::splat(x)

@@ -16,6 +16,8 @@ pub(crate) trait Simd: Copy {
     type Mask: Copy;
     /// [`LANES`](Self::LANES) lane numbers, for [`load_repeated`](Self::load_repeated).
     type Index: Copy;
+    /// Vectors of half as many lanes, or the same ones where there are none.
+    type Half: Simd;
     /// `f32` per vector.
     const LANES: usize;
     /// Whether [`shift`](Self::shift) exists, as one instruction that costs less than an unaligned load.
@@ -23,6 +25,8 @@ pub(crate) trait Simd: Copy {
     /// The public name of this instruction set.
     const ISA: Isa;
 
+    /// The token of [`Half`](Self::Half).
+    fn half(self) -> Self::Half;
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::V;
     /// `a + b`.

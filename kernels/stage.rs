@@ -4,7 +4,7 @@
 use super::activation::Epilogue;
 use super::depthwise::DepthwiseArgs;
 use super::memory::AlignedBuf;
-use super::pointwise::PointwiseArgs;
+use super::pointwise::{PointwiseArgs, panel_width};
 use super::view::{TensorView, TensorViewMut};
 use super::{Available, Entry, KernelInfo};
 use crate::activation::Activation;
@@ -199,12 +199,11 @@ impl PointwiseStage {
         activation: Activation,
     ) -> Result<Self, Error> {
         assert_eq!((weights.len(), bias.len()), (in_channels * out_channels, out_channels));
-        let info = kernel.info();
         let mut packed =
-            AlignedBuf::zeroed(panels(info, out_channels).map(|(_, width)| width * (1 + in_channels)).sum())?;
+            AlignedBuf::zeroed(panels(kernel, out_channels).map(|(_, width)| width * (1 + in_channels)).sum())?;
         // Per panel of output channels: the bias, then a row of weights for each input channel.
         let mut rest = packed.as_mut_slice();
-        for (first, width) in panels(info, out_channels) {
+        for (first, width) in panels(kernel, out_channels) {
             let panel;
             (panel, rest) = rest.split_at_mut(width * (1 + in_channels));
             for i in 0..width.min(out_channels - first) {
@@ -265,14 +264,15 @@ impl PointwiseStage {
     }
 }
 
-/// The panels of a pointwise kernel: first output channel and width. Channels last, the last one is a
-/// single vector wide if that holds the rest.
-fn panels(info: &'static KernelInfo, out_channels: usize) -> impl Iterator<Item = (usize, usize)> {
-    let width = info.tile[1];
-    (0..out_channels).step_by(width).map(move |first| {
-        let narrow = info.layout == Layout::Nhwc && out_channels - first <= info.lanes;
-        (first, if narrow { info.lanes } else { width })
-    })
+/// The panels of a pointwise kernel: first output channel and width.
+fn panels(kernel: Available, out_channels: usize) -> impl Iterator<Item = (usize, usize)> {
+    let (info, half) = (kernel.info(), kernel.family.half_lanes);
+    let width = move |first: usize| match info.layout {
+        Layout::Nhwc => panel_width(out_channels - first, info.lanes, half),
+        Layout::Nchw => info.tile[1],
+    };
+    let next = move |&(first, width): &(usize, usize)| Some(first + width).filter(|&first| first < out_channels);
+    core::iter::successors(Some((0, width(0))), move |panel| next(panel).map(|first| (first, width(first))))
 }
 
 impl core::fmt::Debug for DepthwiseStage {
