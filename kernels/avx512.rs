@@ -3,10 +3,10 @@
 //! Register budgets (accumulators + inputs + weight), thirty at most or LLVM spills:
 //!
 //! * depthwise channels last: tiles are seven wide, which divides the maps of the usual networks
-//!   (112, 56, 28, 14, 7). 3×3 at stride 1 as 2×7: 14 + 9 + 1; at stride 2: 14 + 15 + 1; 5×5 at stride
-//!   1: 14 + 11 + 1; 7×7 as 2×7: 14 + 13 + 1. Of the 17 inputs of 5×5 at stride 2 LLVM loads some late.
+//!   (112, 56, 28, 14, 7). 3×3 rolls, at stride 1 with three rows held: 21 + 7 + 1; at stride 2 with two: 14 + 14 + 1. 5×5
+//!   at stride 1 as 2×7: 14 + 11 + 1; 7×7 as 2×7: 14 + 13 + 1. Of the 17 inputs of 5×5 at stride 2 LLVM loads some late.
 //! * depthwise channels first: four rows by two vectors: 8 + 2·K + weights as far as they fit.
-//! * pointwise channels last 14×32: 28 + 2 + 1; channels first 8×32, since channels are multiples of
+//! * pointwise channels last 14×32: 28 + 2 + 1, and for the last eight channels 14 of AVX2's vectors; channels first 8×32, since channels are multiples of
 //!   eight in most networks.
 
 use core::arch::x86_64::*;
@@ -33,6 +33,7 @@ super::family! {
     lanes: 16,
     peak_chains: 12,
     nhwc: [
+        3 x 3 stride 2 x 2 tile 2 x 2 preload true,
         5 x 5 stride 1 x 1 tile 2 x 7 preload true,
         5 x 5 stride 2 x 2 tile 2 x 7 preload true,
         7 x 7 stride 1 x 1 tile 2 x 7 preload true,

@@ -17,13 +17,17 @@
 //!
 //! At the border the same tile reads zeros in place of padding: each load takes one of two addresses, without a branch.
 //! The last tile of a row is moved left rather than cut.
+//!
+//! Where the registers are enough, a tile rolls down its columns instead: it holds the rows that an input row feeds, and
+//! each input row completes one of them. So each input is loaded once (and those between two strips of columns twice), and
+//! few lines of a pixel's cache sets are in use at a time. Strips are cut as evenly as their columns allow.
 
 use core::ops::Range;
 
 use super::activation::clamp;
 use super::depthwise::{DepthwiseArgs, Lattice, undilated_stride};
-use super::simd::{Simd, opaque};
 use super::pointwise::balanced;
+use super::simd::{Simd, opaque};
 use crate::tensor::Strides;
 
 /// One sub-grid of rows and columns, with its addresses.
@@ -342,7 +346,7 @@ unsafe fn load<S: Simd, const FULL: bool>(s: S, p: *const f32, mask: S::Mask) ->
     unsafe { if FULL { s.load(p) } else { s.load_masked(p, mask) } }
 }
 
-/// Rows of a strip at the most.
+/// Rows of a strip at the most: more make each of its passes over the channels touch more pages.
 const STRIP: usize = 28;
 /// Columns of a strip's patch at the most.
 const PATCH: usize = 24;
@@ -490,55 +494,62 @@ unsafe fn strip<
                 acc = feed::<S, EDGE, FULL, KH, KW, SH, SW, R, OW>(s, a, grid, t, c, mask, $i, $from, $to, acc)
             };
         }
-        // Stores the first of the held rows, which is complete, and begins another.
-        macro_rules! next {
+        // Stores the first of the held rows, which is complete.
+        macro_rules! store {
             ($y:expr) => {
-                if let Some(y) = $y {
-                    let at = grid.result(t.y + y, t.x, c);
-                    for ox in 0..OW {
-                        let output = at.0.wrapping_add(ox * grid.output_column);
-                        let residual = at.1.map(|r| r.wrapping_add(ox * grid.residual_column));
-                        finish::<S, FULL>(s, a, acc[0][ox], mask, (output, residual));
-                    }
+                let (output, residual) = grid.result(t.y + $y, t.x, c);
+                for ox in 0..OW {
+                    let output = output.wrapping_add(ox * grid.output_column);
+                    let residual = residual.map(|r| r.wrapping_add(ox * grid.residual_column));
+                    finish::<S, FULL>(s, a, acc[0][ox], mask, (output, residual));
                 }
+            };
+        }
+        // Drops the first of the held rows, and begins another.
+        macro_rules! roll {
+            () => {
                 for r in 1..R {
                     acc[r - 1] = acc[r];
                 }
                 acc[R - 1] = [s.load(opaque(weights, 0).0); OW];
             };
         }
-        match (R, t.height) {
+        let height = t.height;
+        match (R, height) {
             (3, 1) => {
                 feed!(0, 2, 3);
-                next!(None::<usize>);
+                roll!();
                 feed!(1, 1, 2);
-                next!(None::<usize>);
+                roll!();
                 feed!(2, 0, 1);
-                next!(Some(0));
+                store!(0);
             }
-            (3, height) => {
+            (3, _) => {
                 feed!(0, 2, 3);
-                next!(None::<usize>);
+                roll!();
                 feed!(1, 1, 3);
-                next!(None::<usize>);
+                roll!();
                 for i in 2..height {
                     feed!(i, 0, 3);
-                    next!(Some(i - 2));
+                    store!(i - 2);
+                    roll!();
                 }
                 feed!(height, 0, 2);
-                next!(Some(height - 2));
+                store!(height - 2);
+                roll!();
                 feed!(height + 1, 0, 1);
-                next!(Some(height - 1));
+                store!(height - 1);
             }
-            (_, height) => {
+            _ => {
                 feed!(0, 1, 2);
-                next!(None::<usize>);
+                roll!();
                 for i in 1..height {
                     feed!(i, 0, 2);
-                    next!(Some(i - 1));
+                    store!(i - 1);
+                    roll!();
                 }
                 feed!(height, 0, 1);
-                next!(Some(height - 1));
+                store!(height - 1);
             }
         }
     }

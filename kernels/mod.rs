@@ -61,7 +61,7 @@ pub enum Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KernelInfo {
-    /// Operation, type, layout, taps and stride, tile, instruction set.
+    /// Operation, type, layout, taps and stride, tile (`r` if it rolls down the rows), instruction set.
     pub name: &'static str,
     /// The instruction set it needs.
     pub isa: Isa,
@@ -73,7 +73,7 @@ pub struct KernelInfo {
     pub kernel_size: Option<[usize; 2]>,
     /// The only stride, divided by its common factors with the dilation, that it computes, or `None` for any.
     pub stride: Option<[usize; 2]>,
-    /// Outputs held in registers: `[rows, columns]` of a depthwise kernel, `[pixels, channels]` of a
+    /// Outputs that are complete at a time: `[rows, columns]` of a depthwise kernel, `[pixels, channels]` of a
     /// pointwise one. What runs along the vector counts in elements.
     pub tile: [usize; 2],
     /// `f32` per vector.
@@ -179,7 +179,8 @@ macro_rules! family {
         peak_chains: $chains:literal,
         nhwc: [$($kh:literal x $kw:literal stride $sh:literal x $sw:literal
                  tile $oh:literal x $ow:literal preload $preload:literal,)*],
-        nhwc_rolling: [$($rkh:literal x $rkw:literal stride $sh_:literal x $sw_:literal hold $hold:literal x $hold_ow:literal,)*],
+        nhwc_rolling: [$($down:literal x $across:literal stride $step:literal x $step_w:literal
+                         hold $held:literal x $wide:literal,)*],
         nhwc_any: $any_columns:literal,
         nchw: [$($k:literal stride $rsh:literal x $rsw:literal rows $rows:literal,)*],
         nchw_any: $any_rows:literal,
@@ -238,9 +239,9 @@ macro_rules! family {
                     },)*
                     $($crate::kernels::kernel! {
                         $token, $features, Depthwise(depthwise::DepthwiseArgs),
-                        depthwise_nhwc::rolling::<$token, $rkh, $rkw, $sh_, $sw_, $hold, $hold_ow>,
-                        concat!("dw_f32_nhwc_", $rkh, "x", $rkw, "s", $sh_, "_", $hold, "x", $hold_ow, "_", $suffix),
-                        Nhwc, Some([$rkh, $rkw]), Some([$sh_, $sw_]), [$hold, $hold_ow]
+                        depthwise_nhwc::rolling::<$token, $down, $across, $step, $step_w, $held, $wide>,
+                        concat!("dw_f32_nhwc_", $down, "x", $across, "s", $step, "_1x", $wide, "r_", $suffix),
+                        Nhwc, Some([$down, $across]), Some([$step, $step_w]), [1, $wide]
                     },)*
                     $crate::kernels::kernel! {
                         $token, $features, Depthwise(depthwise::DepthwiseArgs),

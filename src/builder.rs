@@ -95,8 +95,8 @@ impl<'a> Common<'a> {
             self.kernels_of(isa, Operation::Depthwise).filter(|kernel| fits(kernel.info(), taps, multiplier));
         let first = fitting.next().ok_or(Error::UnavailableIsa { isa })?;
         let larger = fitting.find(|kernel| kernel.info().kernel_size.is_some());
-        let crowded = self.layout == Layout::Nhwc && isa.crowds_cache(channels, taps.stride[1]);
-        Ok(larger.filter(|_| isa.prefers_large_tiles() && !crowded).unwrap_or(first))
+        let small = self.layout == Layout::Nhwc && isa.prefers_small_tile(channels, taps.stride[1]);
+        Ok(larger.filter(|_| isa.prefers_large_tiles() && !small).unwrap_or(first))
     }
 
     fn pointwise_kernel(&self, isa: Isa, out_channels: usize) -> Result<Available, Error> {

@@ -311,6 +311,7 @@ pub fn by_hand() -> Vec<Case> {
         case("dilation 2", Case { dilation: [2, 2], padding: Padding::symmetric(2, 2), ..base() }),
         case("5x5", Case { kernel: [5, 5], padding: Padding::symmetric(2, 2), ..base() }),
         case("multiplier 2", Case { multiplier: 2, residual: true, ..base() }),
+        case("rows for three strips", Case { input: Shape::new(1, 17, 59, 3), ..base() }),
         case("no padding", Case { input: Shape::new(1, 18, 4, 21), padding: Padding::valid(), ..base() }),
     ] {
         for values in [Values::Special, Values::Zeros, Values::Tiny, Values::Huge] {
