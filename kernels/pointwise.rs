@@ -7,6 +7,8 @@
 //!   packed panel;
 //! * channels first: weights are broadcast, from a packed panel, pixels are the vector.
 //!
+//! Channels first, the last few pixels may swap roles with the weights, which are half a vector then.
+//!
 //! Accumulators start at the bias and never leave their registers: every output is one chain of
 //! multiply-adds over ascending channels.
 
@@ -306,7 +308,19 @@ pub(super) unsafe fn nchw<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
             let residual = a.residual.map(|r| r.wrapping_add(n * a.residual_strides.n + run * a.residual_strides.h));
             let mut x = 0;
             while x < runs.len {
-                let pixels = (runs.len - x).min(2 * S::LANES);
+                let rest = runs.len - x;
+                // A tile takes these few more pixels, rather than leave them to a vector of their own: those of 7×7 and 14×14
+                // maps with sixteen lanes.
+                let more = if MR != S::Half::LANES || S::Half::LANES == S::LANES {
+                    0
+                } else if rest == 3 * S::LANES + 1 {
+                    1
+                } else if rest == 2 * S::LANES + 4 {
+                    4
+                } else {
+                    0
+                };
+                let pixels = if more > 0 { rest } else { rest.min(2 * S::LANES) };
                 let mut c = a.channel / MR * MR;
                 while c < end {
                     let weights = a.weights.wrapping_add(c * (1 + a.depth));
@@ -317,18 +331,22 @@ pub(super) unsafe fn nchw<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
                         residual: residual.map(|r| r.wrapping_add(back(a.residual_strides.c))),
                         residual_row: a.residual_strides.c,
                         from: 0,
-                        to: pixels,
+                        to: pixels - more,
                     };
                     let rows = a.channel.saturating_sub(c)..MR.min(end - c);
                     let p = input.wrapping_add(x);
                     // SAFETY: pixels `x..x + pixels` and the rows' channels lie in the part.
                     unsafe {
-                        if pixels == 2 * S::LANES {
-                            channels::<S, MR, 2, true>(s, a, p, weights, rows, &r);
+                        if more == 1 {
+                            channels::<S, MR, 3, 1, true>(s, a, p, weights, rows, &r);
+                        } else if more == 4 {
+                            channels::<S, MR, 2, 4, true>(s, a, p, weights, rows, &r);
+                        } else if pixels == 2 * S::LANES {
+                            channels::<S, MR, 2, 0, true>(s, a, p, weights, rows, &r);
                         } else if pixels > S::LANES {
-                            channels::<S, MR, 2, false>(s, a, p, weights, rows, &r);
+                            channels::<S, MR, 2, 0, false>(s, a, p, weights, rows, &r);
                         } else {
-                            channels::<S, MR, 1, false>(s, a, p, weights, rows, &r);
+                            channels::<S, MR, 1, 0, false>(s, a, p, weights, rows, &r);
                         }
                     }
                     c += MR;
@@ -339,9 +357,10 @@ pub(super) unsafe fn nchw<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
     }
 }
 
-/// `MR` output channels by `NV` vectors of pixels, the last of which is whole only if `FULL`.
+/// `MR` output channels by `NV` vectors of pixels, the last of which is whole only if `FULL`, and `MORE` pixels, for each of
+/// which half a vector holds the channels.
 #[inline(always)]
-unsafe fn channels<S: Simd, const MR: usize, const NV: usize, const FULL: bool>(
+unsafe fn channels<S: Simd, const MR: usize, const NV: usize, const MORE: usize, const FULL: bool>(
     s: S,
     a: &PointwiseArgs,
     input: *const f32,
@@ -349,12 +368,17 @@ unsafe fn channels<S: Simd, const MR: usize, const NV: usize, const FULL: bool>(
     rows: core::ops::Range<usize>,
     r: &Results,
 ) {
+    let half = s.half();
     let last = s.mask(0, r.to - (NV - 1) * S::LANES);
     // SAFETY: the caller vouches for the pixels; the panel holds 1 + depth rows of MR weights.
     unsafe {
         let mut acc = [[s.splat(0.0); NV]; MR];
         for i in 0..MR {
             acc[i] = [s.splat(*weights.wrapping_add(i)); NV];
+        }
+        let mut more = [half.splat(0.0); MORE];
+        if MORE > 0 {
+            more = [half.load(weights); MORE];
         }
         let mut k = weights.wrapping_add(MR);
         let mut x = input;
@@ -379,8 +403,27 @@ unsafe fn channels<S: Simd, const MR: usize, const NV: usize, const FULL: bool>(
                     acc[i][v] = s.mul_add(p[v], w, acc[i][v]);
                 }
             }
+            for j in 0..MORE {
+                let p = half.splat(*x.wrapping_add(NV * S::LANES + j));
+                more[j] = half.mul_add(p, half.load(k), more[j]);
+            }
             k = k.wrapping_add(MR);
             x = x.wrapping_add(a.input_strides.c);
+        }
+        for j in 0..MORE {
+            let mut sums = [0.0; MR];
+            half.store(sums.as_mut_ptr(), more[j]);
+            for i in rows.clone() {
+                let one = Results {
+                    output: r.output.wrapping_add(i.wrapping_mul(r.output_row)).wrapping_add(NV * S::LANES + j),
+                    residual: r
+                        .residual
+                        .map(|p| p.wrapping_add(i.wrapping_mul(r.residual_row)).wrapping_add(NV * S::LANES + j)),
+                    to: 1,
+                    ..*r
+                };
+                finish_row::<S::Half, 1>(half, a, [half.splat(sums[i])], 0, &one);
+            }
         }
         finish::<S, MR, NV>(s, a, &acc, rows, r);
     }

@@ -392,6 +392,11 @@ pub fn pointwise() -> Vec<Case> {
         cases.push(case("output channels", Shape::new(1, 6, 3, 11), outputs));
         cases.push(case("output channels, one pixel", Shape::new(1, 6, 1, 1), outputs));
     }
+    // Pixels that AVX-512's tiles take beside whole vectors.
+    for pixels in [36, 49] {
+        cases.push(case("pixels beside vectors", Shape::new(2, 5, 1, pixels), 12));
+        cases.push(case("pixels beside vectors, two tiles before", Shape::new(1, 6, 1, 64 + pixels), 19));
+    }
     // Two whole tiles and a tail of output channels.
     cases.push(case("three tiles", Shape::new(1, 6, 5, 7), 2 * outputs + 3));
     // The depth is one chain, however long; 1024 channels are rows of 4 KB.
