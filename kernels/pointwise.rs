@@ -213,13 +213,13 @@ pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
                         };
                         // SAFETY: pixels `from..to` and channels `c + r.from .. c + r.to` lie in the part.
                         unsafe {
-                            if width > S::LANES {
-                                with_rows!(to - from, MR, N => pixels::<S, N, 2>(s, a, x, weights, ahead, &r));
-                            } else if width == S::LANES {
-                                with_rows!(to - from, MR, N => pixels::<S, N, 1>(s, a, x, weights, ahead, &r));
-                            } else if S::Half::LANES < S::LANES {
+                            if S::Half::LANES < S::LANES && width < S::LANES {
                                 let s = s.half();
                                 with_rows!(to - from, MR, N => pixels::<S::Half, N, 1>(s, a, x, weights, ahead, &r));
+                            } else if width == S::LANES {
+                                with_rows!(to - from, MR, N => pixels::<S, N, 1>(s, a, x, weights, ahead, &r));
+                            } else {
+                                with_rows!(to - from, MR, N => pixels::<S, N, 2>(s, a, x, weights, ahead, &r));
                             }
                         }
                     }
