@@ -14,7 +14,7 @@
 
 use super::activation::clamp;
 use super::depthwise::{DepthwiseArgs, Lattice, undilated_stride};
-use super::simd::Simd;
+use super::simd::{Simd, opaque};
 
 /// One plane: an input channel and the output channel that it feeds, along one sub-grid of rows.
 struct Plane {
@@ -212,6 +212,16 @@ unsafe fn planes<S: Simd, const K: usize, const SH: usize, const SW: usize, cons
                         }
                         continue;
                     }
+                    let mut tiles = tiles;
+                    if DENSE && SH == 1 && K > 3 {
+                        // Only the last may be a single vector.
+                        let (two, one) = tiles.split_at(tiles.partition_point(|columns| columns.vectors == 2));
+                        for columns in two {
+                            // SAFETY: all of its rows and columns exist.
+                            unsafe { roll::<S, K>(s, a, &plane, columns) }
+                        }
+                        tiles = one;
+                    }
                     let whole = rows.outputs >= OH;
                     for y in (0..rows.outputs).step_by(if whole { OH } else { 1 }) {
                         // The last tile is moved up rather than cut: some outputs are computed twice.
@@ -328,6 +338,52 @@ unsafe fn tile<
                 let x = columns.x + v * S::LANES;
                 plane.finish::<S>(s, a, y + oy, x, columns.outputs[v], COLUMNS, acc[oy][v]);
             }
+        }
+    }
+}
+
+/// All rows by two vectors at stride 1: holds the `K` output rows that an input row feeds, which completes the first of them.
+/// So each input is loaded and shifted once. With fewer than five rows the latency of multiply-adds would show.
+#[inline(always)]
+unsafe fn roll<S: Simd, const K: usize>(s: S, a: &DepthwiseArgs, plane: &Plane, columns: &Columns<S::Mask, K>) {
+    let height = plane.rows.outputs;
+    // SAFETY: loads are masked to the lanes that lie in the input, rows outside of it to none.
+    unsafe {
+        let mut acc = [[s.splat(*plane.weights); 2]; K];
+        for i in 0..height + K - 1 {
+            let row = plane.input.wrapping_add(i.wrapping_mul(plane.input_row)).wrapping_offset(columns.start);
+            let valid = plane.rows.has(i);
+            // Opaque, lest LLVM keep all weights in registers, which are too few.
+            let (weights, _) = opaque(plane.weights, 0);
+            let load = |v: usize| s.load_masked(row.wrapping_add(v * S::LANES), s.mask_if(valid, columns.row[v]));
+            let vectors = [load(0), load(1), load(2)];
+            let mut inputs = [[vectors[0], vectors[1]]; K];
+            for kx in 1..K {
+                for v in 0..2 {
+                    inputs[kx][v] = shift(s, vectors[v], vectors[v + 1], kx);
+                }
+            }
+            for r in 0..K {
+                // Held row `r` is output `i + r + 1 - K`.
+                if i + r + 1 >= K && i + r + 1 < height + K {
+                    for kx in 0..K {
+                        let k = s.splat(*weights.wrapping_add(1 + (K - 1 - r) * K + kx));
+                        for v in 0..2 {
+                            acc[r][v] = s.mul_add(inputs[kx][v], k, acc[r][v]);
+                        }
+                    }
+                }
+            }
+            if i + 1 >= K {
+                for v in 0..2 {
+                    let x = columns.x + v * S::LANES;
+                    plane.finish::<S>(s, a, i + 1 - K, x, columns.outputs[v], v == 0, acc[0][v]);
+                }
+            }
+            for r in 1..K {
+                acc[r - 1] = acc[r];
+            }
+            acc[K - 1] = [s.splat(*weights); 2];
         }
     }
 }
