@@ -19,7 +19,7 @@ use super::simd::Simd;
 pub(super) struct Avx2(());
 
 impl From<Avx512> for Avx2 {
-    /// AVX-512F implies both.
+    /// AVX-512F implies both, and is detected only with both.
     fn from(_: Avx512) -> Self {
         Self(())
     }

@@ -5,9 +5,10 @@
 //! * depthwise channels last: tiles are seven wide, which divides the maps of the usual networks
 //!   (112, 56, 28, 14, 7). 3×3 rolls, at stride 1 with three rows held: 21 + 7 + 1; at stride 2 with two: 14 + 14 + 1. 5×5
 //!   at stride 1 as 2×7: 14 + 11 + 1; 7×7 as 2×7: 14 + 13 + 1. Of the 17 inputs of 5×5 at stride 2 LLVM loads some late.
-//! * depthwise channels first: four rows by two vectors: 8 + 2·K + weights as far as they fit.
-//! * pointwise channels last 14×32: 28 + 2 + 1, and for the last eight channels 14 of AVX2's vectors; channels first 8×32, since channels are multiples of
-//!   eight in most networks.
+//! * depthwise channels first: four rows by two vectors: 8 + 2·K + weights as far as they fit. 5×5 and 7×7 at stride 1 roll
+//!   where two vectors fit the row, with K rows held: 2·K + 2·K + 1.
+//! * pointwise channels last 14×32: 28 + 2 + 1, and for the last eight channels 14 + 1 + 1 of AVX2's vectors; channels
+//!   first 8×32, since channels are multiples of eight in most networks, and 8×48 with a pixel: 24 + 3 + 1 and 1 + 1 + 1.
 
 use core::arch::x86_64::*;
 
@@ -15,13 +16,13 @@ use super::avx2::Avx2;
 use super::isa::Isa;
 use super::simd::Simd;
 
-/// Proof of AVX-512F.
+/// Proof of AVX-512F, and so of AVX2 and FMA.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512(());
 
 pub(super) fn is_available() -> bool {
     #[cfg(feature = "std")]
-    return !cfg!(miri) && std::is_x86_feature_detected!("avx512f");
+    return super::avx2::is_available() && std::is_x86_feature_detected!("avx512f");
     #[cfg(not(feature = "std"))]
     return cfg!(target_feature = "avx512f");
 }

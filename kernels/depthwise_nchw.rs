@@ -9,6 +9,8 @@
 //!         for each output row that it feeds:  acc[oy] += load * weight[ky][kx]
 //! ```
 //!
+//! At stride 1, where registers are many, 5×5 and 7×7 roll down the rows instead, holding those that an input row feeds.
+//!
 //! Stride 2 splits pairs of vectors into even and odd columns; loads across the left or right border are
 //! masked, so no byte outside of a row is read.
 

@@ -19,8 +19,8 @@
 //! The last tile of a row is moved left rather than cut.
 //!
 //! Where the registers are enough, a tile rolls down its columns instead: it holds the rows that an input row feeds, and
-//! each input row completes one of them. So each input is loaded once (and those between two strips of columns twice), and
-//! few lines of a pixel's cache sets are in use at a time. Strips are cut as evenly as their columns allow.
+//! each input row, at stride 2 every other, completes one of them. So each input is loaded once, but for those between two
+//! strips, and few lines of a pixel's cache sets are in use at a time. Strips are cut as evenly as the map allows.
 
 use core::ops::Range;
 
@@ -422,10 +422,8 @@ impl Strip {
     ) -> Self {
         let width = (OW - 1) * SW + KW;
         let columns = grid.columns.inside(x * SW, width);
-        // A patch without a column of the input has no row of it either.
-        let rows = if columns.is_empty() { 0..0 } else { grid.rows.inside(y * SH, (height - 1) * SH + KH) };
         let edge = columns != (0..width);
-        Self { y, x, height, rows, columns, edge }
+        Self { y, x, height, rows: grid.rows.inside(y * SH, (height - 1) * SH + KH), columns, edge }
     }
 }
 

@@ -77,7 +77,7 @@ impl Isa {
     pub(crate) fn prefers_small_tile(self, channels: usize, stride: usize) -> bool {
         match self {
             Isa::Avx2 => channels.is_multiple_of(if stride == 1 { 512 } else { 128 }),
-            Isa::Avx512 => channels < 160,
+            Isa::Avx512 => stride > 1 && channels < 160,
             _ => false,
         }
     }

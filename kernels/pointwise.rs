@@ -293,7 +293,7 @@ unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
     }
 }
 
-/// Channels first: tiles of `MR` output channels by two vectors of pixels.
+/// Channels first: tiles of `MR` output channels by two vectors of pixels, or three with the last pixel of all.
 ///
 /// # Safety
 /// `a` comes from a [`PointwiseStage`](super::stage::PointwiseStage) that was built for this kernel.
@@ -368,6 +368,7 @@ unsafe fn channels<S: Simd, const MR: usize, const NV: usize, const MORE: usize,
     rows: core::ops::Range<usize>,
     r: &Results,
 ) {
+    debug_assert!(MORE == 0 || MR == S::Half::LANES);
     let half = s.half();
     let last = s.mask(0, r.to - (NV - 1) * S::LANES);
     // SAFETY: the caller vouches for the pixels; the panel holds 1 + depth rows of MR weights.

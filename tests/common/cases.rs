@@ -311,7 +311,12 @@ pub fn by_hand() -> Vec<Case> {
         case("dilation 2", Case { dilation: [2, 2], padding: Padding::symmetric(2, 2), ..base() }),
         case("5x5", Case { kernel: [5, 5], padding: Padding::symmetric(2, 2), ..base() }),
         case("multiplier 2", Case { multiplier: 2, residual: true, ..base() }),
-        case("rows for three strips", Case { input: Shape::new(1, 17, 59, 3), ..base() }),
+        case("rows and columns for three strips", Case { input: Shape::new(1, 17, 59, 15), ..base() }),
+        case("the same at stride 2", Case { input: Shape::new(1, 17, 119, 30), stride: [2, 2], ..base() }),
+        case("5x5, rows dilated", {
+            let (kernel, padding) = ([5, 5], Padding::symmetric(4, 2));
+            Case { input: Shape::new(1, 3, 11, 23), kernel, padding, dilation: [2, 1], ..base() }
+        }),
         case("no padding", Case { input: Shape::new(1, 18, 4, 21), padding: Padding::valid(), ..base() }),
     ] {
         for values in [Values::Special, Values::Zeros, Values::Tiny, Values::Huge] {
