@@ -1,7 +1,7 @@
 //! The micro-kernels: all the `unsafe` of the crate.
 //!
 //! * `isa`: the instruction sets and their detection; `simd`: the vector operations;
-//! * `depthwise_nhwc`, `depthwise_nchw`, `pointwise`, `activation`: the algorithms, written once;
+//! * `depthwise_nhwc`, `depthwise_rolling`, `depthwise_nchw`, `pointwise`, `activation`: the algorithms, written once;
 //! * `portable`, `avx2`, `avx512`, `neon`: one instruction set each, its tiles, and its rows of the table;
 //! * `sweep`: activations over memory; `peak`: the rates that no kernel exceeds;
 //! * `view`, `memory`: checked tensors and aligned memory; `stage`: packed weights with the kernel
@@ -17,6 +17,8 @@ pub(crate) mod activation;
 mod depthwise;
 mod depthwise_nchw;
 mod depthwise_nhwc;
+#[cfg(isa = "avx512")]
+mod depthwise_rolling;
 pub(crate) mod isa;
 pub(crate) mod memory;
 #[cfg(feature = "ndarray")]
@@ -239,7 +241,7 @@ macro_rules! family {
                     },)*
                     $($crate::kernels::kernel! {
                         $token, $features, Depthwise(depthwise::DepthwiseArgs),
-                        depthwise_nhwc::rolling::<$token, $down, $across, $step, $step_w, $held, $wide>,
+                        $crate::kernels::depthwise_rolling::rolling::<$token, $down, $across, $step, $step_w, $held, $wide>,
                         concat!("dw_f32_nhwc_", $down, "x", $across, "s", $step, "_1x", $wide, "r_", $suffix),
                         Nhwc, Some([$down, $across]), Some([$step, $step_w]), [1, $wide]
                     },)*

@@ -1,0 +1,296 @@
+//! Depthwise convolution, channels last, rolling down the columns: for few taps and many registers.
+//!
+//! A strip of up to `OW` columns by one vector of channels, with all of its rows:
+//!
+//! ```text
+//! acc[R][OW] = bias                         the rows that an input row feeds
+//! for each input row (at stride 2, each two):
+//!     each input vector is loaded once, multiplied by every tap, and added to every row held;
+//!     the first row held is complete: it is stored, the others move up, and another begins
+//! ```
+//!
+//! So each input is loaded once, but for those between two strips, and few lines of a pixel's cache sets are in use at a
+//! time: 9 of the input and 7 of the output for 3×3, where a tile of 2×7 takes 36 and 14. Strips are cut as evenly as the
+//! map allows. At the border, each load takes one of two addresses, as those of tiles do.
+
+use core::ops::Range;
+
+use super::depthwise::{DepthwiseArgs, Lattice};
+use super::depthwise_nhwc::{Grid, finish, load};
+use super::pointwise::balanced;
+use super::simd::{Simd, opaque};
+
+/// Rows of a strip at the most: more make each of its passes over the channels touch more pages.
+const STRIP: usize = 28;
+/// Columns of a strip's patch at the most.
+const PATCH: usize = 24;
+
+/// `KH`×`KW` taps at an undilated stride of `SH`×`SW`: strips of up to `OW` columns, of which `R` rows are held, as many as an
+/// input row feeds.
+///
+/// # Safety
+/// `a` comes from a [`DepthwiseStage`](super::stage::DepthwiseStage) that was built for this kernel.
+#[inline(always)]
+pub(super) unsafe fn rolling<
+    S: Simd,
+    const KH: usize,
+    const KW: usize,
+    const SH: usize,
+    const SW: usize,
+    const R: usize,
+    const OW: usize,
+>(
+    s: S,
+    a: &DepthwiseArgs,
+) {
+    const { assert!(R == KH.div_ceil(SH) && (R == 2 || R == 3) && OW <= 7 && (OW - 1) * SW + KW <= PATCH) };
+    for n in 0..a.output_shape.n {
+        for rows in Lattice::all(a, 0) {
+            for columns in Lattice::all(a, 1) {
+                let grid = Grid::new(a, n, rows, columns);
+                let (height, width) = (rows.outputs, columns.outputs);
+                let (high, wide) = (height.div_ceil(STRIP), width.div_ceil(OW));
+                for i in 0..high {
+                    let (y, end) = (balanced(height, high, i), balanced(height, high, i + 1));
+                    for j in 0..wide {
+                        let (x, right) = (balanced(width, wide, j), balanced(width, wide, j + 1));
+                        macro_rules! with_columns {
+                            ($($count:literal)*) => {
+                                match right - x {
+                                    $($count if $count <= OW => {
+                                        let strip = Strip::new::<KH, KW, SH, SW, $count>(&grid, y, x, end - y);
+                                        // SAFETY: the grid has these outputs; `Strip` says where the padding is.
+                                        unsafe { strip_channels::<S, KH, KW, SH, SW, R, $count>(s, a, &grid, &strip) }
+                                    })*
+                                    columns => debug_assert!(false, "a strip of {columns} columns"),
+                                }
+                            };
+                        }
+                        with_columns!(1 2 3 4 5 6 7);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where a strip is, and what of its patch lies in the input.
+struct Strip {
+    /// Its first output.
+    y: usize,
+    x: usize,
+    height: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    /// Not all of its columns do.
+    edge: bool,
+}
+
+impl Strip {
+    #[inline(always)]
+    fn new<const KH: usize, const KW: usize, const SH: usize, const SW: usize, const OW: usize>(
+        grid: &Grid,
+        y: usize,
+        x: usize,
+        height: usize,
+    ) -> Self {
+        let width = (OW - 1) * SW + KW;
+        let columns = grid.columns.inside(x * SW, width);
+        let edge = columns != (0..width);
+        Self { y, x, height, rows: grid.rows.inside(y * SH, (height - 1) * SH + KH), columns, edge }
+    }
+}
+
+/// One strip, all channels of the part.
+#[inline(always)]
+unsafe fn strip_channels<
+    S: Simd,
+    const KH: usize,
+    const KW: usize,
+    const SH: usize,
+    const SW: usize,
+    const R: usize,
+    const OW: usize,
+>(
+    s: S,
+    a: &DepthwiseArgs,
+    grid: &Grid,
+    t: &Strip,
+) {
+    let (first, end) = (a.origin.c, a.origin.c + a.output_shape.c);
+    let mut c = first / S::LANES * S::LANES;
+    while c < end {
+        let (from, to) = (first.saturating_sub(c), S::LANES.min(end - c));
+        let mask = s.mask(from, to);
+        // SAFETY: channels `c + from .. c + to` lie in the part.
+        unsafe {
+            if to - from < S::LANES {
+                strip::<S, true, false, KH, KW, SH, SW, R, OW>(s, a, grid, t, c, mask);
+            } else if t.edge {
+                strip::<S, true, true, KH, KW, SH, SW, R, OW>(s, a, grid, t, c, mask);
+            } else {
+                strip::<S, false, true, KH, KW, SH, SW, R, OW>(s, a, grid, t, c, mask);
+            }
+        }
+        c += S::LANES;
+    }
+}
+
+/// One strip, the selected lanes of the vector at channel `c`: all of them if `FULL`. `EDGE`: some of its columns may be
+/// padding.
+#[inline(always)]
+unsafe fn strip<
+    S: Simd,
+    const EDGE: bool,
+    const FULL: bool,
+    const KH: usize,
+    const KW: usize,
+    const SH: usize,
+    const SW: usize,
+    const R: usize,
+    const OW: usize,
+>(
+    s: S,
+    a: &DepthwiseArgs,
+    grid: &Grid,
+    t: &Strip,
+    c: usize,
+    mask: S::Mask,
+) {
+    let weights = a.weights.wrapping_add(c * (1 + KH * KW));
+    // SAFETY: the caller's.
+    unsafe {
+        let mut acc = [[s.load(weights); OW]; R];
+        macro_rules! feed {
+            ($i:expr, $from:expr, $to:expr) => {
+                acc = feed::<S, EDGE, FULL, KH, KW, SH, SW, R, OW>(s, a, grid, t, c, mask, $i, $from, $to, acc)
+            };
+        }
+        // Stores the first of the held rows, which is complete.
+        macro_rules! store {
+            ($y:expr) => {
+                let (output, residual) = grid.result(t.y + $y, t.x, c);
+                for ox in 0..OW {
+                    let output = output.wrapping_add(ox * grid.output_column);
+                    let residual = residual.map(|r| r.wrapping_add(ox * grid.residual_column));
+                    finish::<S, FULL>(s, a, acc[0][ox], mask, (output, residual));
+                }
+            };
+        }
+        // Drops the first of the held rows, and begins another.
+        macro_rules! roll {
+            () => {
+                for r in 1..R {
+                    acc[r - 1] = acc[r];
+                }
+                acc[R - 1] = [s.load(opaque(weights, 0).0); OW];
+            };
+        }
+        let height = t.height;
+        match (R, height) {
+            (3, 1) => {
+                feed!(0, 2, 3);
+                roll!();
+                feed!(1, 1, 2);
+                roll!();
+                feed!(2, 0, 1);
+                store!(0);
+            }
+            (3, _) => {
+                feed!(0, 2, 3);
+                roll!();
+                feed!(1, 1, 3);
+                roll!();
+                for i in 2..height {
+                    feed!(i, 0, 3);
+                    store!(i - 2);
+                    roll!();
+                }
+                feed!(height, 0, 2);
+                store!(height - 2);
+                roll!();
+                feed!(height + 1, 0, 1);
+                store!(height - 1);
+            }
+            _ => {
+                feed!(0, 1, 2);
+                roll!();
+                for i in 1..height {
+                    feed!(i, 0, 2);
+                    store!(i - 1);
+                    roll!();
+                }
+                feed!(height, 0, 1);
+                store!(height - 1);
+            }
+        }
+    }
+}
+
+/// Adds what `SH` input rows, the `i`-th of a strip, give to the held output rows `from..to`.
+#[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "inlined: these are the loop's variables")]
+unsafe fn feed<
+    S: Simd,
+    const EDGE: bool,
+    const FULL: bool,
+    const KH: usize,
+    const KW: usize,
+    const SH: usize,
+    const SW: usize,
+    const R: usize,
+    const OW: usize,
+>(
+    s: S,
+    a: &DepthwiseArgs,
+    grid: &Grid,
+    t: &Strip,
+    c: usize,
+    mask: S::Mask,
+    i: usize,
+    from: usize,
+    to: usize,
+    mut acc: [[S::V; OW]; R],
+) -> [[S::V; OW]; R] {
+    let zeros = a.zeros.wrapping_add(c);
+    for dy in 0..SH {
+        // The row's tap of the last of the held rows is `dy`, and `SH` further of each before it.
+        if dy + (R - to) * SH >= KH {
+            continue;
+        }
+        let iy = i * SH + dy;
+        let mut row = (grid.point(t.y * SH + iy, t.x * SW).wrapping_add(c), grid.input_column);
+        if !t.rows.contains(&iy) {
+            row = (zeros, 0);
+        }
+        let (row, step) = opaque(row.0, row.1);
+        let (weights, _) = opaque(a.weights.wrapping_add(c * (1 + KH * KW) + S::LANES), 0);
+        let mut inputs = [s.splat(0.0); PATCH];
+        for kx in 0..KW {
+            for ox in 0..OW {
+                // The other inputs of this tap were loaded for an earlier one.
+                if kx < SW || ox + 1 == OW {
+                    let ix = ox * SW + kx;
+                    let mut p = row.wrapping_add(ix.wrapping_mul(step));
+                    if EDGE {
+                        // Opaque, lest LLVM turn the choice of an address into a jump.
+                        p = opaque(if t.columns.contains(&ix) { p } else { zeros }, 0).0;
+                    }
+                    // SAFETY: the caller vouches for the lanes of the points that lie in the input.
+                    inputs[ix] = unsafe { load::<S, FULL>(s, p, mask) };
+                }
+            }
+            for r in from..to {
+                let ky = dy + (R - 1 - r) * SH;
+                if ky < KH {
+                    // SAFETY: packed weights.
+                    let k = unsafe { s.load(weights.wrapping_add((ky * KW + kx) * S::LANES)) };
+                    for ox in 0..OW {
+                        acc[r][ox] = s.mul_add(inputs[ox * SW + kx], k, acc[r][ox]);
+                    }
+                }
+            }
+        }
+    }
+    acc
+}
