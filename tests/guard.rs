@@ -246,6 +246,8 @@ fn packed_len(kernel: &KernelInfo, case: &Case) -> usize {
         _ => (case.outputs, case.input.c + 1),
     };
     let at_a_time = match (kernel.layout, kernel.operation) {
+        // The last channels may be half a vector.
+        (Layout::Nhwc, depthwise::Operation::Pointwise) if kernel.isa == Isa::Avx512 => kernel.lanes / 2,
         (Layout::Nhwc, _) => kernel.lanes,
         (Layout::Nchw, depthwise::Operation::Depthwise) => 1,
         (Layout::Nchw, _) => kernel.tile[1],
