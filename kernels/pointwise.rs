@@ -13,6 +13,7 @@
 //! multiply-adds over ascending channels.
 
 use super::activation::clamp;
+use super::isa::has_distant_cache;
 use super::simd::Simd;
 use crate::tensor::{Shape, Strides};
 
@@ -38,6 +39,9 @@ pub(crate) struct PointwiseArgs {
     pub(crate) channels: usize,
     /// Of all output channels, as [`PointwiseStage::new`](super::stage::PointwiseStage::new) packed them.
     pub(crate) weights: *const f32,
+    /// Channels last, what is read after this: to be brought nearer meanwhile, where that pays. Any address.
+    pub(crate) next: *const f32,
+    pub(crate) next_len: usize,
     pub(crate) min: f32,
     pub(crate) max: f32,
 }
@@ -179,6 +183,11 @@ pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
     // Rows a multiple of 4 KB apart share their L1 sets: taller tiles would evict themselves.
     let rows = if a.input_strides.w.is_multiple_of(1024) { MR.min(8) } else { MR };
     let block = (BLOCK_BYTES / (4 * a.depth.max(1))).max(rows);
+    // A tile's loop brings a panel's width of elements at each input channel nearer: weights, outputs or what is read next.
+    // The outputs of a tile's pixels are one run, worth it unless the loop reaches far beyond them.
+    let (brought, run) = (2 * S::LANES * a.depth, rows.saturating_mul(a.output_strides.w));
+    let brings_outputs = has_distant_cache() && brought <= run.saturating_add(run / 2);
+    let mut next = 0;
     for n in 0..a.shape.n {
         for run in 0..runs.runs {
             let input = a.input.wrapping_add(n * a.input_strides.n + run * a.input_strides.h);
@@ -188,6 +197,7 @@ pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
             for b in 0..blocks {
                 let (start, stop) = (balanced(runs.len, blocks, b), balanced(runs.len, blocks, b + 1));
                 let tiles = (stop - start).div_ceil(rows);
+                let mut outputs_left = brings_outputs;
                 let mut c = a.channel / (2 * S::LANES) * (2 * S::LANES);
                 while c < end {
                     let width = panel_width(a.channels - c, S::LANES, S::Half::LANES);
@@ -200,8 +210,19 @@ pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
                         let from = start + balanced(stop - start, tiles, t);
                         let to = start + balanced(stop - start, tiles, t + 1);
                         let x = input.wrapping_add(from * a.input_strides.w);
-                        // The first tile brings the next panel: weights stream past, and are seldom near.
-                        let ahead = if t == 0 && c + width < end { width * (1 + a.depth) } else { 0 };
+                        let away =
+                            |p: *const f32| ((p.addr() as isize).wrapping_sub(weights.addr() as isize) / 4) as usize;
+                        let ahead = if t == 0 && c + width < end {
+                            // Weights of the next panel: they stream past, and are seldom near.
+                            width * (1 + a.depth)
+                        } else if outputs_left && t + 1 < tiles {
+                            away(output.wrapping_add(to * a.output_strides.w))
+                        } else if next < a.next_len {
+                            next += width * a.depth;
+                            away(a.next.wrapping_add(next - width * a.depth))
+                        } else {
+                            0
+                        };
                         let back = |p: usize| (from * p).wrapping_add(c).wrapping_sub(a.channel);
                         let r = Results {
                             output: output.wrapping_add(back(a.output_strides.w)),
@@ -223,6 +244,7 @@ pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
                             }
                         }
                     }
+                    outputs_left = false;
                     c += width;
                 }
             }
@@ -230,7 +252,7 @@ pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
     }
 }
 
-/// `MR` pixels by `NV` vectors of output channels. Prefetches the weights that far `ahead`.
+/// `MR` pixels by `NV` vectors of output channels. Prefetches what lies that far `ahead` of the weights, wrapping.
 #[inline(always)]
 unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
     s: S,

@@ -221,13 +221,15 @@ impl PointwiseStage {
     }
 
     /// Computes the part of the output that `output` views, from channel `channel` of the whole on.
-    /// `input` holds all input channels of the same pixels, `residual` is shaped as the part.
+    /// `input` holds all input channels of the same pixels, `residual` is shaped as the part. `next` is what will be read
+    /// after this, whole rows of an image.
     pub(crate) fn run(
         &self,
         input: TensorView<'_>,
         residual: Option<TensorView<'_>>,
         mut output: TensorViewMut<'_>,
         channel: usize,
+        next: Option<TensorView<'_>>,
     ) {
         let (shape, info) = (output.shape(), self.kernel.info());
         if shape.is_empty() {
@@ -252,6 +254,8 @@ impl PointwiseStage {
             residual_strides: residual.map_or(output.strides(), |residual| residual.strides()),
             channel,
             channels: self.out_channels,
+            next: next.map_or(core::ptr::null(), |rows| rows.as_ptr()),
+            next_len: next.map_or(0, |rows| rows.shape().h.saturating_mul(rows.strides().h)),
             weights: self.packed.as_slice().as_ptr(),
             min: self.epilogue.min,
             max: self.epilogue.max,

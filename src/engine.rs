@@ -8,7 +8,7 @@ use crate::cost::Cost;
 use crate::error::Error;
 use crate::gather::gather;
 use crate::geometry::{Outputs, Window};
-use crate::kernels::isa::Isa;
+use crate::kernels::isa::{Isa, has_distant_cache};
 use crate::kernels::stage::{DepthwiseStage, PointwiseStage};
 use crate::schedule::{self, FORK, Parallelism, Part, Price, Split};
 use crate::tensor::{Axis, Layout, Shape, Strides, TensorView, TensorViewMut};
@@ -342,13 +342,13 @@ impl Engine {
             }
             Stages::Pointwise(stage) => pointwise_rows(stage, part),
             Stages::Separable(depthwise, pointwise) => {
-                self.blocks(pointwise, part, block, |input, panel, shape, strides, origin| {
+                self.blocks(pointwise, part, block, pad[0], |input, panel, shape, strides, origin| {
                     depthwise.run(input, None, TensorViewMut::strided(panel, shape, strides)?, origin, pad);
                     Ok(())
                 })
             }
             Stages::Gathered(pointwise) => {
-                self.blocks(pointwise, part, block, |input, panel, shape, strides, origin| {
+                self.blocks(pointwise, part, block, pad[0], |input, panel, shape, strides, origin| {
                     gather(self.layout, &self.window.taps, pad, input, origin, panel, shape, strides);
                     Ok(())
                 })
@@ -357,20 +357,35 @@ impl Engine {
     }
 
     /// A part in blocks of pixels: `fill` computes what the pointwise stage reads, as a tensor of that shape
-    /// and strides whose first pixel is at that place in the output.
+    /// and strides whose first pixel is at that place in the output. `pad`: at the top.
     fn blocks(
         &self,
         pointwise: &PointwiseStage,
         mut part: Part<'_>,
         block: Block,
+        pad: usize,
         fill: impl Fn(TensorView<'_>, &mut [f32], Shape, Strides, Shape) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let shape = part.output.shape();
         let step = block.rows_of(shape.h);
+        let read = |y: usize| {
+            let rows = part.origin.h + y..part.origin.h + (y + step).min(shape.h);
+            self.window.rows_read(rows, part.input.shape().h, pad)
+        };
+        let brings_next = self.layout == Layout::Nhwc && has_distant_cache();
         for n in 0..shape.n {
             let input = part.input.narrow(Axis::N, n..n + 1)?;
             for y in (0..shape.h).step_by(step) {
                 let rows = y..(y + step).min(shape.h);
+                let next = if !brings_next {
+                    None
+                } else if rows.end < shape.h {
+                    Some(input.narrow(Axis::H, read(y).end.max(read(rows.end).start)..read(rows.end).end)?)
+                } else if n + 1 < shape.n {
+                    Some(part.input.narrow(Axis::N, n + 1..n + 2)?.narrow(Axis::H, read(0))?)
+                } else {
+                    None
+                };
                 for x in (0..shape.w).step_by(block.columns) {
                     let columns = x..(x + block.columns).min(shape.w);
                     let here = Shape::new(1, self.mid_channels, rows.len(), columns.len());
@@ -386,8 +401,9 @@ impl Engine {
                     pointwise.run(
                         TensorView::strided(part.scratch, here, strides)?,
                         residual.transpose()?,
-                        output.narrow(Axis::W, columns)?,
+                        output.narrow(Axis::W, columns.clone())?,
                         part.origin.c,
+                        next.filter(|_| columns.end == shape.w),
                     );
                 }
             }
@@ -413,7 +429,7 @@ impl Engine {
 /// The rows of `part` from the same rows of its input.
 fn pointwise_rows(stage: &PointwiseStage, part: Part<'_>) -> Result<(), Error> {
     let rows = part.origin.h..part.origin.h + part.output.shape().h;
-    stage.run(part.input.narrow(Axis::H, rows)?, part.residual, part.output, part.origin.c);
+    stage.run(part.input.narrow(Axis::H, rows)?, part.residual, part.output, part.origin.c, None);
     Ok(())
 }
 

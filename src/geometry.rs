@@ -1,5 +1,7 @@
 //! Windows: from an input's extents to an output's.
 
+use core::ops::Range;
+
 use crate::error::Error;
 use crate::kernels::MAX_STRIDE;
 use crate::kernels::stage::{MAX_POSITION, Taps};
@@ -109,6 +111,15 @@ impl Window {
         Ok(outputs)
     }
 
+    /// The input rows that output rows `rows`, at least one, read, of an input of that height padded that much at the top.
+    pub(crate) fn rows_read(&self, rows: Range<usize>, height: usize, pad: usize) -> Range<usize> {
+        let taps = self.taps;
+        let reach = (taps.kernel_size[0] - 1) * taps.dilation[0];
+        let start = (rows.start * taps.stride[0]).saturating_sub(pad).min(height);
+        let end = ((rows.end - 1) * taps.stride[0] + reach + 1).saturating_sub(pad).min(height);
+        start..end.max(start)
+    }
+
     /// The number of outputs along one axis, and the padding before the first input.
     fn along(&self, i: usize, axis: Axis, input: usize) -> Result<(usize, usize), Error> {
         let overflow = || Error::Overflow { what: "a window's extent" };
@@ -161,6 +172,13 @@ mod tests {
         assert_eq!(upper, Outputs { extent: [112, 4], pad: [0, 1] });
         let lower = window(3, 2, 1, Padding::SameLower).outputs(input).unwrap();
         assert_eq!(lower, Outputs { extent: [112, 4], pad: [1, 1] });
+    }
+
+    #[test]
+    fn rows_read_leave_out_the_padding() {
+        let rows = |rows, stride, dilation| window(3, stride, dilation, Padding::Valid).rows_read(rows, 8, 1);
+        assert_eq!([rows(0..2, 2, 1), rows(2..4, 2, 1), rows(6..8, 1, 1)], [0..4, 3..8, 5..8]);
+        assert_eq!([rows(0..1, 1, 2), rows(7..8, 1, 4)], [0..4, 6..8]);
     }
 
     #[test]
