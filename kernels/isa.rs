@@ -101,7 +101,7 @@ impl Isa {
 /// Whether the cache that cores share is far from each, as on Intel's servers: what is read and written next should then be
 /// on its way early. (Emerald Rapids: 25 GB/s for one core. On Zen 4 and 5, four times as much, it costs time instead.)
 pub(crate) fn has_distant_cache() -> bool {
-    // Of the CPUs with AVX-512, AMD's have SSE4a and a near cache.
+    // Of the CPUs with AVX-512, AMD's have SSE4a and a near cache. (Without `std`: if the compiler was told of it.)
     #[cfg(all(isa = "avx512", feature = "std"))]
     return std::is_x86_feature_detected!("avx512f") && !std::is_x86_feature_detected!("sse4a");
     #[cfg(not(all(isa = "avx512", feature = "std")))]

@@ -184,9 +184,9 @@ pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
     let rows = if a.input_strides.w.is_multiple_of(1024) { MR.min(8) } else { MR };
     let block = (BLOCK_BYTES / (4 * a.depth.max(1))).max(rows);
     // A tile's loop brings a panel's width of elements at each input channel nearer: weights, outputs or what is read next.
-    // The outputs of a tile's pixels are one run, worth it unless the loop reaches far beyond them.
+    // With all channels, the outputs of a tile's pixels are one run, worth it unless the loop reaches far beyond them.
     let (brought, run) = (2 * S::LANES * a.depth, rows.saturating_mul(a.output_strides.w));
-    let brings_outputs = has_distant_cache() && brought <= run.saturating_add(run / 2);
+    let brings_outputs = has_distant_cache() && a.shape.c == a.channels && brought <= run.saturating_add(run / 2);
     let mut next = 0;
     for n in 0..a.shape.n {
         for run in 0..runs.runs {
@@ -210,16 +210,18 @@ pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
                         let from = start + balanced(stop - start, tiles, t);
                         let to = start + balanced(stop - start, tiles, t + 1);
                         let x = input.wrapping_add(from * a.input_strides.w);
-                        let away =
-                            |p: *const f32| ((p.addr() as isize).wrapping_sub(weights.addr() as isize) / 4) as usize;
+                        // From the weights of the first input channel, behind the biases.
+                        let k = weights.wrapping_add(width).addr() as isize;
+                        let away = |p: *const f32| ((p.addr() as isize).wrapping_sub(k) / 4) as usize;
                         let ahead = if t == 0 && c + width < end {
                             // Weights of the next panel: they stream past, and are seldom near.
                             width * (1 + a.depth)
                         } else if outputs_left && t + 1 < tiles {
                             away(output.wrapping_add(to * a.output_strides.w))
                         } else if next < a.next_len {
-                            next += width * a.depth;
-                            away(a.next.wrapping_add(next - width * a.depth))
+                            let here = next;
+                            next = next.saturating_add(width * a.depth);
+                            away(a.next.wrapping_add(here))
                         } else {
                             0
                         };
@@ -306,7 +308,7 @@ unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
                 }
             }
             for v in 0..NV {
-                s.prefetch(k.wrapping_add(ahead + v * S::LANES));
+                s.prefetch(k.wrapping_add(ahead.wrapping_add(v * S::LANES)));
             }
             k = k.wrapping_add(NV * S::LANES);
             x = x.wrapping_add(1);
