@@ -197,7 +197,6 @@ pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
             for b in 0..blocks {
                 let (start, stop) = (balanced(runs.len, blocks, b), balanced(runs.len, blocks, b + 1));
                 let tiles = (stop - start).div_ceil(rows);
-                let mut outputs_left = brings_outputs;
                 let mut c = a.channel / (2 * S::LANES) * (2 * S::LANES);
                 while c < end {
                     let width = panel_width(a.channels - c, S::LANES, S::Half::LANES);
@@ -216,7 +215,8 @@ pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
                         let ahead = if t == 0 && c + width < end {
                             // Weights of the next panel: they stream past, and are seldom near.
                             width * (1 + a.depth)
-                        } else if outputs_left && t + 1 < tiles {
+                        } else if brings_outputs && c == 0 && t + 1 < tiles {
+                            // The next tile's outputs, of all panels.
                             away(output.wrapping_add(to * a.output_strides.w))
                         } else if next < a.next_len {
                             let here = next;
@@ -246,7 +246,6 @@ pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
                             }
                         }
                     }
-                    outputs_left = false;
                     c += width;
                 }
             }
