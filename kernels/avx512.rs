@@ -67,6 +67,7 @@ impl Simd for Avx512 {
     const LANES: usize = 16;
     const ISA: Isa = Isa::Avx512;
     const SHIFTS: bool = true;
+    const SPLATS_MEMORY: bool = true;
 
     #[inline(always)]
     fn half(self) -> Avx2 {

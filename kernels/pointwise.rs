@@ -14,7 +14,7 @@
 
 use super::activation::clamp;
 use super::isa::has_distant_cache;
-use super::simd::Simd;
+use super::simd::{Simd, opaque};
 use crate::tensor::{Shape, Strides};
 
 /// What a pointwise kernel computes: a part of the output, all pointers and extents checked by
@@ -49,6 +49,12 @@ pub(crate) struct PointwiseArgs {
 /// Activations that a block of pixels may take while the panels of weights pass over it: half of a
 /// common second-level cache.
 const BLOCK_BYTES: usize = 256 * 1024;
+
+/// Whether the activation changes anything.
+#[inline(always)]
+fn clamps(a: &PointwiseArgs) -> bool {
+    a.min > f32::NEG_INFINITY || a.max < f32::INFINITY
+}
 
 /// The pixels of `part` as runs along which one stride leads from each to the next.
 struct Runs {
@@ -89,11 +95,27 @@ struct Results {
     /// Of the `NV` vectors' lanes, those to write.
     from: usize,
     to: usize,
+    /// Whether nothing but a clamp is between the accumulators and whole vectors of output.
+    plain: bool,
+    /// Whether the clamp changes anything.
+    clamps: bool,
+}
+
+/// Written out for each row: in a loop, LLVM would index the accumulators, and so keep all of them in memory.
+macro_rules! each_row {
+    ($rows:expr, $i:ident => $body:expr) => {
+        each_row!($rows, $i => $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13);
+        const { assert!($rows <= 14) };
+    };
+    ($rows:expr, $i:ident => $body:expr, $($row:literal)*) => {$(
+        if $row < $rows {
+            let $i = $row % $rows;
+            $body
+        }
+    )*};
 }
 
 /// The accumulators of a tile's rows → residual → clamp → output.
-///
-/// Written out row by row: in a loop, LLVM would index the accumulators, and so keep all of them in memory.
 #[inline(always)]
 unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
     s: S,
@@ -102,16 +124,47 @@ unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
     rows: core::ops::Range<usize>,
     r: &Results,
 ) {
-    macro_rules! each_row {
-        ($($i:literal)*) => {$(
-            if $i < MR && rows.start <= $i && $i < rows.end {
-                // SAFETY: the caller vouches for rows and lanes.
-                unsafe { finish_row::<S, NV>(s, a, acc[$i % MR], $i, r) }
+    each_row!(MR, i => if rows.start <= i && i < rows.end {
+        // SAFETY: the caller vouches for rows and lanes.
+        unsafe { finish_row::<S, NV>(s, a, acc[i], i, r) }
+    });
+}
+
+/// Each row's last two multiply-adds, clamp, and store to whole vectors, before those of the next row. All rows' stores
+/// after all rows' multiply-adds would keep these waiting: on Zen 4 a store takes the time of one and a half. `inputs` is
+/// where the rows' factors start, `factor_row` apart, each row's two `factor` elements apart; `vectors` the other factors.
+#[inline(always)]
+unsafe fn finish_in_turn<S: Simd, const MR: usize, const NV: usize, const CLAMPS: bool>(
+    s: S,
+    a: &PointwiseArgs,
+    acc: &[[S::V; NV]; MR],
+    factors: (*const f32, usize, usize),
+    vectors: &[[S::V; NV]; 2],
+    r: &Results,
+) {
+    let (mut x, mut row, next) = factors;
+    let mut y = r.output;
+    each_row!(MR, i => {
+        for v in 0..NV {
+            // Else LLVM would keep the factor for the other vector, in a register that is not there.
+            (x, row) = opaque(x, row);
+            let mut sum = acc[i][v];
+            // SAFETY: the caller vouches for the factors and for the outputs.
+            unsafe {
+                for l in 0..2 {
+                    sum = s.mul_add(s.splat(*x.wrapping_add(l * next)), vectors[l][v], sum);
+                }
+                if CLAMPS {
+                    sum = clamp(s, sum, s.splat(a.min), s.splat(a.max));
+                }
+                s.store(y.wrapping_add(v * S::LANES), sum);
             }
-        )*};
-    }
-    each_row!(0 1 2 3 4 5 6 7 8 9 10 11 12 13);
-    const { assert!(MR <= 14) };
+        }
+        if i + 1 < MR {
+            x = x.wrapping_add(row);
+            y = y.wrapping_add(r.output_row);
+        }
+    });
 }
 
 #[inline(always)]
@@ -205,50 +258,98 @@ pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
                         continue;
                     }
                     let weights = a.weights.wrapping_add(c * (1 + a.depth));
-                    for t in 0..tiles {
-                        let from = start + balanced(stop - start, tiles, t);
-                        let to = start + balanced(stop - start, tiles, t + 1);
-                        let x = input.wrapping_add(from * a.input_strides.w);
-                        // From the weights of the first input channel, behind the biases.
-                        let k = weights.wrapping_add(width).addr() as isize;
-                        let away = |p: *const f32| ((p.addr() as isize).wrapping_sub(k) / 4) as usize;
-                        let ahead = if t == 0 && c + width < end {
-                            // Weights of the next panel: they stream past, and are seldom near.
-                            width * (1 + a.depth)
-                        } else if brings_outputs && c == 0 && t + 1 < tiles {
-                            // The next tile's outputs, of all panels.
-                            away(output.wrapping_add(to * a.output_strides.w))
-                        } else if next < a.next_len {
-                            let here = next;
-                            next = next.saturating_add(width * a.depth);
-                            away(a.next.wrapping_add(here))
-                        } else {
-                            0
-                        };
-                        let back = |p: usize| (from * p).wrapping_add(c).wrapping_sub(a.channel);
-                        let r = Results {
+                    // From the weights of the first input channel, behind the biases.
+                    let k = weights.wrapping_add(width).addr() as isize;
+                    let away = |p: *const f32| ((p.addr() as isize).wrapping_sub(k) / 4) as usize;
+                    let back = |p: usize| (start * p).wrapping_add(c).wrapping_sub(a.channel);
+                    let mut column = Column {
+                        input: input.wrapping_add(start * a.input_strides.w),
+                        weights,
+                        tiles: 0,
+                        // Weights of the next panel: they stream past, and are seldom near.
+                        first: (c + width < end).then_some(width * (1 + a.depth)),
+                        ahead: 0,
+                        step: 0,
+                        brings: 0,
+                        results: Results {
                             output: output.wrapping_add(back(a.output_strides.w)),
                             output_row: a.output_strides.w,
                             residual: residual.map(|r| r.wrapping_add(back(a.residual_strides.w))),
                             residual_row: a.residual_strides.w,
                             from: a.channel.saturating_sub(c),
                             to: width.min(end - c),
-                        };
-                        // SAFETY: pixels `from..to` and channels `c + r.from .. c + r.to` lie in the part.
+                            plain: c >= a.channel && c + width <= end && residual.is_none(),
+                            clamps: clamps(a),
+                        },
+                    };
+                    // The first tiles are a pixel taller.
+                    let (height, taller) = ((stop - start) / tiles, (stop - start) % tiles);
+                    for (height, count) in [(height + 1, taller), (height, tiles - taller)] {
+                        if count == 0 {
+                            continue;
+                        }
+                        column.tiles = count;
+                        if brings_outputs && c == 0 {
+                            // The next tile's outputs, of all panels.
+                            column.step = height * a.output_strides.w;
+                            column.ahead = away(column.results.output.wrapping_add(column.step));
+                            column.brings = count;
+                        } else if next < a.next_len {
+                            let skipped = usize::from(column.first.is_some());
+                            column.step = width * a.depth;
+                            column.ahead = away(a.next.wrapping_add(next).wrapping_sub(skipped * column.step));
+                            column.brings = count.min(skipped.saturating_add((a.next_len - next).div_ceil(column.step)));
+                            next += (column.brings - skipped) * column.step;
+                        } else {
+                            column.brings = 0;
+                        }
+                        // SAFETY: the pixels of so many tiles and channels `c + from .. c + to` lie in the part.
                         unsafe {
                             if S::Half::LANES < S::LANES && width < S::LANES {
                                 let s = s.half();
-                                with_rows!(to - from, MR, N => pixels::<S::Half, N, 1>(s, a, x, weights, ahead, &r));
+                                with_rows!(height, MR, N => column.run::<S::Half, N, 1>(s, a));
                             } else if width == S::LANES {
-                                with_rows!(to - from, MR, N => pixels::<S, N, 1>(s, a, x, weights, ahead, &r));
+                                with_rows!(height, MR, N => column.run::<S, N, 1>(s, a));
                             } else {
-                                with_rows!(to - from, MR, N => pixels::<S, N, 2>(s, a, x, weights, ahead, &r));
+                                with_rows!(height, MR, N => column.run::<S, N, 2>(s, a));
                             }
                         }
                     }
                     c += width;
                 }
             }
+        }
+    }
+}
+
+/// Tiles of equally many pixels, one after another under one panel of weights.
+struct Column {
+    input: *const f32,
+    weights: *const f32,
+    tiles: usize,
+    /// What the first tile prefetches, if not the same as the others, as [`pixels`] counts.
+    first: Option<usize>,
+    /// What tile `t` prefetches, if it is less than `brings`: `ahead + t * step`.
+    ahead: usize,
+    step: usize,
+    brings: usize,
+    /// Of the first tile.
+    results: Results,
+}
+
+impl Column {
+    /// Computes the tiles, of `MR` pixels by `NV` vectors of output channels each, and steps behind the last.
+    #[inline(always)]
+    unsafe fn run<S: Simd, const MR: usize, const NV: usize>(&mut self, s: S, a: &PointwiseArgs) {
+        for t in 0..self.tiles {
+            let ahead = if t < self.brings { self.ahead.wrapping_add(t.wrapping_mul(self.step)) } else { 0 };
+            let ahead = self.first.take().unwrap_or(ahead);
+            // SAFETY: the caller vouches for the tile.
+            unsafe { pixels::<S, MR, NV>(s, a, self.input, self.weights, ahead, &self.results) }
+            self.input = self.input.wrapping_add(MR * a.input_strides.w);
+            let r = &mut self.results;
+            r.output = r.output.wrapping_add(MR.wrapping_mul(r.output_row));
+            r.residual = r.residual.map(|p| p.wrapping_add(MR.wrapping_mul(r.residual_row)));
         }
     }
 }
@@ -275,7 +376,8 @@ unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
         }
         let mut k = weights.wrapping_add(NV * S::LANES);
         let mut x = input;
-        let mut left = a.depth;
+        let in_turn = S::SPLATS_MEMORY && r.plain && a.depth >= 2;
+        let mut left = if in_turn { a.depth - 2 } else { a.depth };
         if S::FACTOR_LANES {
             while left >= 4 {
                 let mut b = [[s.splat(0.0); 4]; MR];
@@ -312,7 +414,21 @@ unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
             k = k.wrapping_add(NV * S::LANES);
             x = x.wrapping_add(1);
         }
-        finish::<S, MR, NV>(s, a, &acc, 0..MR, r);
+        if in_turn {
+            let mut w = [[s.splat(0.0); NV]; 2];
+            for l in 0..2 {
+                for v in 0..NV {
+                    w[l][v] = s.load(k.wrapping_add((l * NV + v) * S::LANES));
+                }
+            }
+            if r.clamps {
+                finish_in_turn::<S, MR, NV, true>(s, a, &acc, (x, stride, 1), &w, r);
+            } else {
+                finish_in_turn::<S, MR, NV, false>(s, a, &acc, (x, stride, 1), &w, r);
+            }
+        } else {
+            finish::<S, MR, NV>(s, a, &acc, 0..MR, r);
+        }
     }
 }
 
@@ -355,6 +471,8 @@ pub(super) unsafe fn nchw<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
                         residual_row: a.residual_strides.c,
                         from: 0,
                         to: pixels - more,
+                        plain: c >= a.channel && c + MR <= end && residual.is_none(),
+                        clamps: clamps(a),
                     };
                     let rows = a.channel.saturating_sub(c)..MR.min(end - c);
                     let p = input.wrapping_add(x);
@@ -406,7 +524,8 @@ unsafe fn channels<S: Simd, const MR: usize, const NV: usize, const MORE: usize,
         }
         let mut k = weights.wrapping_add(MR);
         let mut x = input;
-        for _ in 0..a.depth {
+        let in_turn = S::SPLATS_MEMORY && FULL && MORE == 0 && r.plain && a.depth >= 2;
+        for _ in 0..if in_turn { a.depth - 2 } else { a.depth } {
             let mut p = [s.splat(0.0); NV];
             for v in 0..NV {
                 let at = x.wrapping_add(v * S::LANES);
@@ -433,6 +552,20 @@ unsafe fn channels<S: Simd, const MR: usize, const NV: usize, const MORE: usize,
             }
             k = k.wrapping_add(MR);
             x = x.wrapping_add(a.input_strides.c);
+        }
+        if in_turn {
+            let mut p = [[s.splat(0.0); NV]; 2];
+            for l in 0..2 {
+                for v in 0..NV {
+                    p[l][v] = s.load(x.wrapping_add(l * a.input_strides.c + v * S::LANES));
+                }
+            }
+            if r.clamps {
+                finish_in_turn::<S, MR, NV, true>(s, a, &acc, (k, 1, MR), &p, r);
+            } else {
+                finish_in_turn::<S, MR, NV, false>(s, a, &acc, (k, 1, MR), &p, r);
+            }
+            return;
         }
         for j in 0..MORE {
             let mut sums = [0.0; MR];

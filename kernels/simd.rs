@@ -22,6 +22,8 @@ pub(crate) trait Simd: Copy {
     const LANES: usize;
     /// Whether [`shift`](Self::shift) exists, as one instruction that costs less than an unaligned load.
     const SHIFTS: bool = false;
+    /// Whether an operation takes an element in memory for all lanes of an operand, which then needs no register.
+    const SPLATS_MEMORY: bool = false;
     /// The public name of this instruction set.
     const ISA: Isa;
 
