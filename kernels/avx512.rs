@@ -13,7 +13,7 @@
 use core::arch::x86_64::*;
 
 use super::avx2::Avx2;
-use super::isa::Isa;
+use super::isa::{Isa, has_halved_vectors};
 use super::simd::Simd;
 
 /// Proof of AVX-512F, and so of AVX2 and FMA.
@@ -149,6 +149,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn shift<const N: i32>(self, a: __m512, b: __m512) -> __m512 {
         unsafe { _mm512_castsi512_ps(_mm512_alignr_epi32::<N>(_mm512_castps_si512(b), _mm512_castps_si512(a))) }
+    }
+    #[inline(always)]
+    fn shifts_cheaply(self) -> bool {
+        !has_halved_vectors()
     }
     #[inline(always)]
     fn unzip(self, a: __m512, b: __m512) -> (__m512, __m512) {

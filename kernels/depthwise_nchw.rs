@@ -177,7 +177,8 @@ pub(super) unsafe fn fixed<S: Simd, const K: usize, const SH: usize, const SW: u
     const { assert!(SW == 1 || SW == 2) };
     // SAFETY: the caller's.
     unsafe {
-        if S::SHIFTS && SW == 1 && a.dilation[1] == 1 {
+        // What rolls, always shifts.
+        if S::SHIFTS && SW == 1 && a.dilation[1] == 1 && (K > 3 || s.shifts_cheaply()) {
             planes::<S, K, SH, SW, OH, true>(s, a)
         } else {
             planes::<S, K, SH, SW, OH, false>(s, a)

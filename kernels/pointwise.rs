@@ -145,6 +145,10 @@ unsafe fn finish_in_turn<S: Simd, const MR: usize, const NV: usize, const CLAMPS
     let (mut x, mut row, next) = factors;
     let mut y = r.output;
     each_row!(MR, i => {
+        if i > 0 {
+            x = x.wrapping_add(row);
+            y = y.wrapping_add(r.output_row);
+        }
         for v in 0..NV {
             // Else LLVM would keep the factor for the other vector, in a register that is not there.
             (x, row) = opaque(x, row);
@@ -160,10 +164,6 @@ unsafe fn finish_in_turn<S: Simd, const MR: usize, const NV: usize, const CLAMPS
                 s.store(y.wrapping_add(v * S::LANES), sum);
             }
         }
-        if i + 1 < MR {
-            x = x.wrapping_add(row);
-            y = y.wrapping_add(r.output_row);
-        }
     });
 }
 
@@ -175,7 +175,7 @@ unsafe fn finish_row<S: Simd, const NV: usize>(s: S, a: &PointwiseArgs, acc: [S:
     // wrap on the way to an element that exists.
     // SAFETY: the caller vouches for the row and the lanes.
     unsafe {
-        for v in 0..NV {
+        each_row!(NV, v => {
             let at = v * S::LANES;
             let (mut y, p) = (acc[v], r.output.wrapping_add(i.wrapping_mul(r.output_row)).wrapping_add(at));
             let residual =
@@ -192,7 +192,7 @@ unsafe fn finish_row<S: Simd, const NV: usize>(s: S, a: &PointwiseArgs, acc: [S:
                 }
                 s.store_masked(p, mask, clamp(s, y, min, max));
             }
-        }
+        }, 0 1 2);
     }
 }
 
@@ -298,7 +298,8 @@ pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
                             let skipped = usize::from(column.first.is_some());
                             column.step = width * a.depth;
                             column.ahead = away(a.next.wrapping_add(next).wrapping_sub(skipped * column.step));
-                            column.brings = count.min(skipped.saturating_add((a.next_len - next).div_ceil(column.step)));
+                            column.brings =
+                                count.min(skipped.saturating_add((a.next_len - next).div_ceil(column.step.max(1))));
                             next += (column.brings - skipped) * column.step;
                         } else {
                             column.brings = 0;
@@ -367,13 +368,11 @@ unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
     let stride = a.input_strides.w;
     // SAFETY: the caller vouches for the pixels; the panel holds 1 + depth rows of NV vectors.
     unsafe {
-        let mut acc = [[s.splat(0.0); NV]; MR];
+        let mut bias = [s.splat(0.0); NV];
         for v in 0..NV {
-            let bias = s.load(weights.wrapping_add(v * S::LANES));
-            for i in 0..MR {
-                acc[i][v] = bias;
-            }
+            bias[v] = s.load(weights.wrapping_add(v * S::LANES));
         }
+        let mut acc = [bias; MR];
         let mut k = weights.wrapping_add(NV * S::LANES);
         let mut x = input;
         let in_turn = S::SPLATS_MEMORY && r.plain && a.depth >= 2;

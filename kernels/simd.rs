@@ -20,7 +20,7 @@ pub(crate) trait Simd: Copy {
     type Half: Simd;
     /// `f32` per vector.
     const LANES: usize;
-    /// Whether [`shift`](Self::shift) exists, as one instruction that costs less than an unaligned load.
+    /// Whether [`shift`](Self::shift) exists, as one instruction.
     const SHIFTS: bool = false;
     /// Whether an operation takes an element in memory for all lanes of an operand, which then needs no register.
     const SPLATS_MEMORY: bool = false;
@@ -77,6 +77,11 @@ pub(crate) trait Simd: Copy {
     #[inline(always)]
     fn shift<const N: i32>(self, _a: Self::V, _b: Self::V) -> Self::V {
         unreachable!("only where SHIFTS")
+    }
+    /// Whether a shift costs less than an unaligned load, where [`SHIFTS`](Self::SHIFTS).
+    #[inline(always)]
+    fn shifts_cheaply(self) -> bool {
+        true
     }
     /// The even and the odd elements of two vectors one after the other.
     fn unzip(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
