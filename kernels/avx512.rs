@@ -54,6 +54,7 @@ super::family! {
     ],
     nchw_any: 4,
     pointwise_nhwc: [14 x 2,],
+    pointwise_columns: [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
     pointwise_nchw: [8 x 2, 14 x 2,],
 }
 

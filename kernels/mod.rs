@@ -41,7 +41,7 @@ mod portable;
 use self::activation::Curve;
 use self::depthwise::DepthwiseArgs;
 use self::isa::Isa;
-use self::pointwise::PointwiseArgs;
+use self::pointwise::{PointwiseArgs, RunColumn};
 use crate::tensor::Layout;
 
 pub(crate) use self::depthwise::undilated_stride;
@@ -88,16 +88,6 @@ pub(crate) struct Kernel {
     entry: Entry,
 }
 
-impl Kernel {
-    /// The address of its code.
-    pub(crate) fn code(&self) -> *const () {
-        match self.entry {
-            Entry::Depthwise(entry) => entry as *const (),
-            Entry::Pointwise(entry) => entry as *const (),
-        }
-    }
-}
-
 /// The code of a kernel, compiled for its instruction set: to be called only where the CPU has it.
 #[derive(Clone, Copy)]
 enum Entry {
@@ -111,6 +101,8 @@ struct Family {
     kernels: &'static [Kernel],
     /// Lanes of its narrowest vectors.
     half_lanes: usize,
+    /// The inner loops of its pointwise kernels, channels last.
+    columns: &'static [RunColumn],
     /// Applies a curve to a run of elements.
     activate: unsafe fn(Curve, *mut f32, usize),
     /// Does that many rounds of independent multiply-adds; returns how many in a round, and a result.
@@ -147,6 +139,16 @@ static FAMILIES: &[&Family] = &[
 /// Every kernel of this target, whether or not this CPU has its instruction set.
 pub(crate) fn table() -> impl Iterator<Item = &'static Kernel> {
     FAMILIES.iter().flat_map(|family| family.kernels)
+}
+
+/// Where the machine code of each kernel's inner loops is.
+pub(crate) fn inner_loops() -> impl Iterator<Item = (KernelInfo, *const ())> {
+    let code = |family: &Family, kernel: &Kernel| match (kernel.entry, kernel.info.layout) {
+        (Entry::Depthwise(entry), _) => entry as *const (),
+        (Entry::Pointwise(_), Layout::Nhwc) => family.columns[kernel.info.tile[0] - 1] as *const (),
+        (Entry::Pointwise(entry), Layout::Nchw) => entry as *const (),
+    };
+    FAMILIES.iter().flat_map(move |family| family.kernels.iter().map(move |kernel| (kernel.info, code(family, kernel))))
 }
 
 /// The kernels of an instruction set, none if this CPU does not have it.
@@ -187,6 +189,7 @@ macro_rules! family {
         nchw: [$($k:literal stride $rsh:literal x $rsw:literal rows $rows:literal,)*],
         nchw_any: $any_rows:literal,
         pointwise_nhwc: [$($pixels:literal x 2,)*],
+        pointwise_columns: [$($height:literal)*],
         pointwise_nchw: [$($channels:literal x 2,)*],
     ) => {
         const _: () = assert!(<$token as $crate::kernels::simd::Simd>::LANES == $lanes);
@@ -199,11 +202,24 @@ macro_rules! family {
             }
         }
 
+        impl $crate::kernels::pointwise::Columns for $token {
+            const COLUMNS: &'static [$crate::kernels::pointwise::RunColumn] = &[$({
+                mod code {
+                    use super::$token;
+                    use $crate::kernels::pointwise::{Column, PointwiseArgs, column};
+
+                    #[$features]
+                    pub(super) unsafe fn run(c: &Column, args: &PointwiseArgs) {
+                        // SAFETY: the caller's.
+                        unsafe { column::<$token, $height>($token::assume(), c, args) }
+                    }
+                }
+                code::run
+            },)*];
+        }
+
         pub(super) static FAMILY: $crate::kernels::Family = {
-            use $crate::kernels::{
-                Entry, Family, Kernel, KernelInfo, Operation, activation, depthwise, depthwise_nchw,
-                depthwise_nhwc, peak, pointwise, sweep,
-            };
+            use $crate::kernels::{Entry, Family, Kernel, KernelInfo, Operation, activation, peak, sweep};
             use $crate::kernels::simd::Simd;
             use $crate::tensor::Layout;
 
@@ -225,13 +241,14 @@ macro_rules! family {
             Family {
                 isa: <$token as Simd>::ISA,
                 half_lanes: <<$token as Simd>::Half as Simd>::LANES,
+                columns: <$token as $crate::kernels::pointwise::Columns>::COLUMNS,
                 activate,
                 peak: multiply_adds,
                 read,
                 kernels: &[
                     $($crate::kernels::kernel! {
-                        $token, $features, Depthwise(depthwise::DepthwiseArgs),
-                        depthwise_nhwc::fixed::<
+                        $token, $features, Depthwise($crate::kernels::depthwise::DepthwiseArgs),
+                        $crate::kernels::depthwise_nhwc::fixed::<
                             $token, $kh, $kw, $sh, $sw, $oh, $ow,
                             { ($ow - 1) * $sw + $kw },
                             $preload,
@@ -240,38 +257,38 @@ macro_rules! family {
                         Nhwc, Some([$kh, $kw]), Some([$sh, $sw]), [$oh, $ow]
                     },)*
                     $($crate::kernels::kernel! {
-                        $token, $features, Depthwise(depthwise::DepthwiseArgs),
+                        $token, $features, Depthwise($crate::kernels::depthwise::DepthwiseArgs),
                         $crate::kernels::depthwise_rolling::rolling::<$token, $down, $across, $step, $step_w, $held, $wide>,
                         concat!("dw_f32_nhwc_", $down, "x", $across, "s", $step, "_1x", $wide, "r_", $suffix),
                         Nhwc, Some([$down, $across]), Some([$step, $step_w]), [1, $wide]
                     },)*
                     $crate::kernels::kernel! {
-                        $token, $features, Depthwise(depthwise::DepthwiseArgs),
-                        depthwise_nhwc::any::<$token, $any_columns>,
+                        $token, $features, Depthwise($crate::kernels::depthwise::DepthwiseArgs),
+                        $crate::kernels::depthwise_nhwc::any::<$token, $any_columns>,
                         concat!("dw_f32_nhwc_any_1x", $any_columns, "_", $suffix),
                         Nhwc, None, None, [1, $any_columns]
                     },
                     $($crate::kernels::kernel! {
-                        $token, $features, Depthwise(depthwise::DepthwiseArgs),
-                        depthwise_nchw::fixed::<$token, $k, $rsh, $rsw, $rows>,
+                        $token, $features, Depthwise($crate::kernels::depthwise::DepthwiseArgs),
+                        $crate::kernels::depthwise_nchw::fixed::<$token, $k, $rsh, $rsw, $rows>,
                         concat!("dw_f32_nchw_", $k, "x", $k, "s", $rsh, "_", $rows, "x2v_", $suffix),
                         Nchw, Some([$k, $k]), Some([$rsh, $rsw]), [$rows, 2 * $lanes]
                     },)*
                     $crate::kernels::kernel! {
-                        $token, $features, Depthwise(depthwise::DepthwiseArgs),
-                        depthwise_nchw::any::<$token, $any_rows>,
+                        $token, $features, Depthwise($crate::kernels::depthwise::DepthwiseArgs),
+                        $crate::kernels::depthwise_nchw::any::<$token, $any_rows>,
                         concat!("dw_f32_nchw_any_", $any_rows, "x1v_", $suffix),
                         Nchw, None, None, [$any_rows, $lanes]
                     },
                     $($crate::kernels::kernel! {
-                        $token, $features, Pointwise(pointwise::PointwiseArgs),
-                        pointwise::nhwc::<$token, $pixels>,
+                        $token, $features, Pointwise($crate::kernels::pointwise::PointwiseArgs),
+                        $crate::kernels::pointwise::nhwc::<$token, $pixels>,
                         concat!("pw_f32_nhwc_", $pixels, "x2v_", $suffix),
                         Nhwc, None, None, [$pixels, 2 * $lanes]
                     },)*
                     $($crate::kernels::kernel! {
-                        $token, $features, Pointwise(pointwise::PointwiseArgs),
-                        pointwise::nchw::<$token, $channels>,
+                        $token, $features, Pointwise($crate::kernels::pointwise::PointwiseArgs),
+                        $crate::kernels::pointwise::nchw::<$token, $channels>,
                         concat!("pw_f32_nchw_", $channels, "x2v_", $suffix),
                         Nchw, None, None, [2 * $lanes, $channels]
                     },)*
@@ -288,10 +305,15 @@ macro_rules! kernel {
         $token:ident, $features:meta, $operation:ident($args:ty), $algorithm:expr, $name:expr,
         $layout:ident, $kernel_size:expr, $stride:expr, $tile:expr
     ) => {{
-        #[$features]
-        unsafe fn entry(args: &$args) {
-            // SAFETY: the caller's.
-            unsafe { $algorithm($token::assume(), args) }
+        // A module of its own, lest the compiler take all kernels of a family for one unit, and so one thread to generate them.
+        mod code {
+            use super::$token;
+
+            #[$features]
+            pub(super) unsafe fn entry(args: &$args) {
+                // SAFETY: the caller's.
+                unsafe { $algorithm($token::assume(), args) }
+            }
         }
         Kernel {
             info: KernelInfo {
@@ -304,7 +326,7 @@ macro_rules! kernel {
                 tile: $tile,
                 lanes: <$token as Simd>::LANES,
             },
-            entry: Entry::$operation(entry),
+            entry: Entry::$operation(code::entry),
         }
     }};
 }

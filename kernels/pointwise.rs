@@ -87,6 +87,7 @@ pub(super) fn balanced(len: usize, tiles: usize, i: usize) -> usize {
 }
 
 /// Where a tile's epilogue finds its other operand and puts its results.
+#[derive(Clone, Copy)]
 struct Results {
     output: *mut f32,
     output_row: usize,
@@ -99,6 +100,16 @@ struct Results {
     plain: bool,
     /// Whether the clamp changes anything.
     clamps: bool,
+}
+
+impl Results {
+    /// Those of so many rows further.
+    #[inline(always)]
+    fn below(self, rows: usize) -> Self {
+        let output = self.output.wrapping_add(rows.wrapping_mul(self.output_row));
+        let residual = self.residual.map(|p| p.wrapping_add(rows.wrapping_mul(self.residual_row)));
+        Self { output, residual, ..self }
+    }
 }
 
 /// Written out for each row: in a loop, LLVM would index the accumulators, and so keep all of them in memory.
@@ -209,28 +220,13 @@ pub(super) fn panel_width(left: usize, lanes: usize, half: usize) -> usize {
     }
 }
 
-/// Calls a tile with a constant number of rows.
-macro_rules! with_rows {
-    ($rows:expr, $max:expr, $n:ident => $call:expr) => {
-        with_rows!($rows, $max, $n => $call, 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
-    };
-    ($rows:expr, $max:expr, $n:ident => $call:expr, $($count:literal)*) => {
-        match $rows {
-            $($count if $count <= $max => {
-                const $n: usize = $count;
-                $call
-            })*
-            rows => debug_assert!(false, "a tile of {rows} rows"),
-        }
-    };
-}
-
 /// Channels last: tiles of up to `MR` pixels by two vectors of output channels, fewer at the last ones.
 ///
 /// # Safety
 /// `a` comes from a [`PointwiseStage`](super::stage::PointwiseStage) that was built for this kernel.
 #[inline(always)]
-pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
+pub(super) unsafe fn nhwc<S: Columns, const MR: usize>(_: S, a: &PointwiseArgs) {
+    const { assert!(MR <= S::COLUMNS.len()) };
     let runs = Runs::of(a, false);
     let end = a.channel + a.shape.c;
     // Rows a multiple of 4 KB apart share their L1 sets: taller tiles would evict themselves.
@@ -265,6 +261,7 @@ pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
                     let mut column = Column {
                         input: input.wrapping_add(start * a.input_strides.w),
                         weights,
+                        width,
                         tiles: 0,
                         // Weights of the next panel: they stream past, and are seldom near.
                         first: (c + width < end).then_some(width * (1 + a.depth)),
@@ -304,17 +301,12 @@ pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
                         } else {
                             column.brings = 0;
                         }
-                        // SAFETY: the pixels of so many tiles and channels `c + from .. c + to` lie in the part.
-                        unsafe {
-                            if S::Half::LANES < S::LANES && width < S::LANES {
-                                let s = s.half();
-                                with_rows!(height, MR, N => column.run::<S::Half, N, 1>(s, a));
-                            } else if width == S::LANES {
-                                with_rows!(height, MR, N => column.run::<S, N, 1>(s, a));
-                            } else {
-                                with_rows!(height, MR, N => column.run::<S, N, 2>(s, a));
-                            }
-                        }
+                        // SAFETY: the pixels of so many tiles and channels `c + from .. c + to` lie in the part; the kernel's
+                        // instruction set is that of its columns.
+                        unsafe { S::COLUMNS[height - 1](&column, a) }
+                        column.input = column.input.wrapping_add(count * height * a.input_strides.w);
+                        column.results = column.results.below(count * height);
+                        column.first = None;
                     }
                     c += width;
                 }
@@ -323,10 +315,21 @@ pub(super) unsafe fn nhwc<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
     }
 }
 
+/// An instruction set's code for columns of tiles, by their height: a pixel, two, … Each height is a function of its own, and so
+/// a unit that the compiler can generate beside others.
+pub(super) trait Columns: Simd {
+    const COLUMNS: &'static [RunColumn];
+}
+
+/// Computes a column's tiles.
+pub(super) type RunColumn = unsafe fn(&Column, &PointwiseArgs);
+
 /// Tiles of equally many pixels, one after another under one panel of weights.
-struct Column {
+pub(super) struct Column {
     input: *const f32,
     weights: *const f32,
+    /// Output channels of the panel.
+    width: usize,
     tiles: usize,
     /// What the first tile prefetches, if not the same as the others, as [`pixels`] counts.
     first: Option<usize>,
@@ -338,19 +341,36 @@ struct Column {
     results: Results,
 }
 
+/// The code for columns of tiles of `MR` pixels.
+///
+/// # Safety
+/// The column and `a` come from [`nhwc`].
+#[inline(always)]
+pub(super) unsafe fn column<S: Simd, const MR: usize>(s: S, column: &Column, a: &PointwiseArgs) {
+    // SAFETY: the caller's.
+    unsafe {
+        if S::Half::LANES < S::LANES && column.width < S::LANES {
+            column.run::<S::Half, MR, 1>(s.half(), a);
+        } else if column.width == S::LANES {
+            column.run::<S, MR, 1>(s, a);
+        } else {
+            column.run::<S, MR, 2>(s, a);
+        }
+    }
+}
+
 impl Column {
-    /// Computes the tiles, of `MR` pixels by `NV` vectors of output channels each, and steps behind the last.
+    /// Computes the tiles, of `MR` pixels by `NV` vectors of output channels each.
     #[inline(always)]
-    unsafe fn run<S: Simd, const MR: usize, const NV: usize>(&mut self, s: S, a: &PointwiseArgs) {
+    unsafe fn run<S: Simd, const MR: usize, const NV: usize>(&self, s: S, a: &PointwiseArgs) {
+        let (mut input, mut r) = (self.input, self.results);
         for t in 0..self.tiles {
             let ahead = if t < self.brings { self.ahead.wrapping_add(t.wrapping_mul(self.step)) } else { 0 };
-            let ahead = self.first.take().unwrap_or(ahead);
+            let ahead = if t == 0 { self.first.unwrap_or(ahead) } else { ahead };
             // SAFETY: the caller vouches for the tile.
-            unsafe { pixels::<S, MR, NV>(s, a, self.input, self.weights, ahead, &self.results) }
-            self.input = self.input.wrapping_add(MR * a.input_strides.w);
-            let r = &mut self.results;
-            r.output = r.output.wrapping_add(MR.wrapping_mul(r.output_row));
-            r.residual = r.residual.map(|p| p.wrapping_add(MR.wrapping_mul(r.residual_row)));
+            unsafe { pixels::<S, MR, NV>(s, a, input, self.weights, ahead, &r) }
+            input = input.wrapping_add(MR * a.input_strides.w);
+            r = r.below(MR);
         }
     }
 }
