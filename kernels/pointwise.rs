@@ -142,19 +142,23 @@ unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
 }
 
 /// Each row's last two multiply-adds, clamp, and store to whole vectors, before those of the next row. All rows' stores
-/// after all rows' multiply-adds would keep these waiting: on Zen 4 a store takes the time of one and a half. `inputs` is
-/// where the rows' factors start, `factor_row` apart, each row's two `factor` elements apart; `vectors` the other factors.
+/// after all rows' multiply-adds would keep those of the next tile waiting: on Zen 4 a store takes the time of one and a half.
+///
+/// Row `i` has its factors at `factors.0 + i * factors.1` and `factors.2` further; the vectors, which all rows share, are at
+/// `vectors.0` and `vectors.1` further. Registers are just enough, so that nothing is loaded before it is needed.
 #[inline(always)]
 unsafe fn finish_in_turn<S: Simd, const MR: usize, const NV: usize, const CLAMPS: bool>(
     s: S,
     a: &PointwiseArgs,
     acc: &[[S::V; NV]; MR],
     factors: (*const f32, usize, usize),
-    vectors: &[[S::V; NV]; 2],
+    vectors: (*const f32, usize),
     r: &Results,
 ) {
     let (mut x, mut row, next) = factors;
     let mut y = r.output;
+    let mut w = [[s.splat(0.0); NV]; 2];
+    let mut bounds = [s.splat(0.0); 2];
     each_row!(MR, i => {
         if i > 0 {
             x = x.wrapping_add(row);
@@ -164,13 +168,20 @@ unsafe fn finish_in_turn<S: Simd, const MR: usize, const NV: usize, const CLAMPS
             // Else LLVM would keep the factor for the other vector, in a register that is not there.
             (x, row) = opaque(x, row);
             let mut sum = acc[i][v];
-            // SAFETY: the caller vouches for the factors and for the outputs.
+            // SAFETY: the caller vouches for the factors, the vectors and the outputs.
             unsafe {
                 for l in 0..2 {
-                    sum = s.mul_add(s.splat(*x.wrapping_add(l * next)), vectors[l][v], sum);
+                    if i == 0 {
+                        w[l][v] = s.load(vectors.0.wrapping_add(l * vectors.1 + v * S::LANES));
+                    }
+                    sum = s.mul_add(s.splat(*x.wrapping_add(l * next)), w[l][v], sum);
                 }
                 if CLAMPS {
-                    sum = clamp(s, sum, s.splat(a.min), s.splat(a.max));
+                    if i == 0 && v == 0 {
+                        // Opaque, and of this tile: else LLVM would load them before the loop over the channels.
+                        bounds = [&a.min, &a.max].map(|bound| s.splat(*opaque(bound, x.addr()).0));
+                    }
+                    sum = clamp(s, sum, bounds[0], bounds[1]);
                 }
                 s.store(y.wrapping_add(v * S::LANES), sum);
             }
@@ -434,16 +445,10 @@ unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
             x = x.wrapping_add(1);
         }
         if in_turn {
-            let mut w = [[s.splat(0.0); NV]; 2];
-            for l in 0..2 {
-                for v in 0..NV {
-                    w[l][v] = s.load(k.wrapping_add((l * NV + v) * S::LANES));
-                }
-            }
             if r.clamps {
-                finish_in_turn::<S, MR, NV, true>(s, a, &acc, (x, stride, 1), &w, r);
+                finish_in_turn::<S, MR, NV, true>(s, a, &acc, (x, stride, 1), (k, NV * S::LANES), r);
             } else {
-                finish_in_turn::<S, MR, NV, false>(s, a, &acc, (x, stride, 1), &w, r);
+                finish_in_turn::<S, MR, NV, false>(s, a, &acc, (x, stride, 1), (k, NV * S::LANES), r);
             }
         } else {
             finish::<S, MR, NV>(s, a, &acc, 0..MR, r);
@@ -573,16 +578,10 @@ unsafe fn channels<S: Simd, const MR: usize, const NV: usize, const MORE: usize,
             x = x.wrapping_add(a.input_strides.c);
         }
         if in_turn {
-            let mut p = [[s.splat(0.0); NV]; 2];
-            for l in 0..2 {
-                for v in 0..NV {
-                    p[l][v] = s.load(x.wrapping_add(l * a.input_strides.c + v * S::LANES));
-                }
-            }
             if r.clamps {
-                finish_in_turn::<S, MR, NV, true>(s, a, &acc, (k, 1, MR), &p, r);
+                finish_in_turn::<S, MR, NV, true>(s, a, &acc, (k, 1, MR), (x, a.input_strides.c), r);
             } else {
-                finish_in_turn::<S, MR, NV, false>(s, a, &acc, (k, 1, MR), &p, r);
+                finish_in_turn::<S, MR, NV, false>(s, a, &acc, (k, 1, MR), (x, a.input_strides.c), r);
             }
             return;
         }
