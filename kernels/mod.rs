@@ -202,6 +202,15 @@ macro_rules! family {
             }
         }
 
+        const _: () = {
+            let heights: &[usize] = &[$($height),*];
+            let mut i = 0;
+            while i < heights.len() {
+                assert!(heights[i] == i + 1);
+                i += 1;
+            }
+        };
+
         impl $crate::kernels::pointwise::Columns for $token {
             const COLUMNS: &'static [$crate::kernels::pointwise::RunColumn] = &[$({
                 mod code {

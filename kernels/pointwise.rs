@@ -142,10 +142,11 @@ unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
 }
 
 /// Each row's last two multiply-adds, clamp, and store to whole vectors, before those of the next row. All rows' stores
-/// after all rows' multiply-adds would keep those of the next tile waiting: on Zen 4 a store takes the time of one and a half.
+/// after all rows' multiply-adds would keep those of the next tile waiting: on Zen 4 a store takes the time of one and a half of
+/// them.
 ///
 /// Row `i` has its factors at `factors.0 + i * factors.1` and `factors.2` further; the vectors, which all rows share, are at
-/// `vectors.0` and `vectors.1` further. Registers are just enough, so that nothing is loaded before it is needed.
+/// `vectors.0` and `vectors.1` further. Registers are just enough if nothing is loaded before it is needed.
 #[inline(always)]
 unsafe fn finish_in_turn<S: Simd, const MR: usize, const NV: usize, const CLAMPS: bool>(
     s: S,
@@ -215,6 +216,7 @@ unsafe fn finish_row<S: Simd, const NV: usize>(s: S, a: &PointwiseArgs, acc: [S:
                 s.store_masked(p, mask, clamp(s, y, min, max));
             }
         }, 0 1 2);
+        const { assert!(NV <= 3) };
     }
 }
 
@@ -298,7 +300,7 @@ pub(super) unsafe fn nhwc<S: Columns, const MR: usize>(_: S, a: &PointwiseArgs) 
                         }
                         column.tiles = count;
                         if brings_outputs && c == 0 {
-                            // The next tile's outputs, of all panels.
+                            // The next tile's outputs, of all panels: after the last, what lies behind.
                             column.step = height * a.output_strides.w;
                             column.ahead = away(column.results.output.wrapping_add(column.step));
                             column.brings = count;
@@ -308,12 +310,12 @@ pub(super) unsafe fn nhwc<S: Columns, const MR: usize>(_: S, a: &PointwiseArgs) 
                             column.ahead = away(a.next.wrapping_add(next).wrapping_sub(skipped * column.step));
                             column.brings =
                                 count.min(skipped.saturating_add((a.next_len - next).div_ceil(column.step.max(1))));
-                            next += (column.brings - skipped) * column.step;
+                            next = next.saturating_add((column.brings - skipped).saturating_mul(column.step));
                         } else {
                             column.brings = 0;
                         }
-                        // SAFETY: the pixels of so many tiles and channels `c + from .. c + to` lie in the part; the kernel's
-                        // instruction set is that of its columns.
+                        // SAFETY: the pixels of so many tiles and channels `c + from .. c + to` lie in the part; column
+                        // `i` has tiles of `i + 1` pixels, and the kernel's instruction set.
                         unsafe { S::COLUMNS[height - 1](&column, a) }
                         column.input = column.input.wrapping_add(count * height * a.input_strides.w);
                         column.results = column.results.below(count * height);
@@ -332,7 +334,8 @@ pub(super) trait Columns: Simd {
     const COLUMNS: &'static [RunColumn];
 }
 
-/// Computes a column's tiles.
+/// Computes a column's tiles, which are as high as its place in [`Columns::COLUMNS`] says: to be called only where the CPU has
+/// the instruction set.
 pub(super) type RunColumn = unsafe fn(&Column, &PointwiseArgs);
 
 /// Tiles of equally many pixels, one after another under one panel of weights.
@@ -344,7 +347,7 @@ pub(super) struct Column {
     tiles: usize,
     /// What the first tile prefetches, if not the same as the others, as [`pixels`] counts.
     first: Option<usize>,
-    /// What tile `t` prefetches, if it is less than `brings`: `ahead + t * step`.
+    /// What tile `t` prefetches if `t < brings`: `ahead + t * step`.
     ahead: usize,
     step: usize,
     brings: usize,

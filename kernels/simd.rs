@@ -5,8 +5,9 @@ use super::isa::Isa;
 /// One instruction set, as a zero-sized token that proves the CPU has it.
 ///
 /// Only the instruction set's own file can make a token, inside functions compiled with its target
-/// features, or from the token of one that implies it. Every method is inlined into such a function; a method that is not inlined there costs
-/// a factor of 60, so nothing in this folder stands between a kernel's entry and these.
+/// features, or from the token of one that implies it. Every method is inlined into such a function; a method that is not
+/// inlined there costs a factor of 60, so nothing in this folder stands between these and the function, of a kernel or a
+/// column, that has the features.
 ///
 /// Lanes are independent: a vector runs across outputs, never across a reduction.
 pub(crate) trait Simd: Copy {

@@ -1,8 +1,8 @@
 //! The machine code of every kernel of the table: in its inner loop as many multiply-adds as its tile asks for, no call
 //! and no spill. A kernel that fails to inline is some sixty times slower, and nothing else says so.
 //!
-//! How: `objdump` disassembles this very program; the table says where each kernel starts. Its code is cut into straight
-//! runs of instructions, between jumps and the targets of jumps. Runs with enough multiply-adds are inner loops: those of
+//! How: `objdump` disassembles this very program; the table says where each kernel's inner loops are. That code is cut into
+//! straight runs of instructions, between jumps and the targets of jumps. Runs with enough multiply-adds are inner loops: those of
 //! whole tiles, and those of tiles at borders and of tails, where LLVM trades registers for addresses and masks. The first
 //! are the ones that count: of all, the run that touches the stack least. `OBJDUMP` names another `objdump` than the one
 //! on the path, for a program that an emulator runs.
