@@ -7,9 +7,9 @@
 //!   at stride 1 as 2×7: 14 + 11 + 1; 7×7 as 2×7: 14 + 13 + 1. Of the 17 inputs of 5×5 at stride 2 LLVM loads some late.
 //! * depthwise channels first: four rows by two vectors: 8 + 2·K + weights as far as they fit. 5×5 and 7×7 at stride 1 roll
 //!   where two vectors fit the row, with K rows held: 2·K + 2·K + 1.
-//! * pointwise channels last 14×32: 28 + 2 + 1, at a tile's end 28 + 4 with factors from memory, and for the last eight channels 14 + 1 + 1 of AVX2's
-//!   vectors; channels first 8×32, since channels are multiples of eight in most networks, and 8×48 with a pixel: 24 + 3 + 1
-//!   and 1 + 1 + 1.
+//! * pointwise channels last 14×32: 28 + 2 + 1, at a tile's end 28 + 4 with factors from memory, and for the last eight
+//!   channels 14 + 1 + 1 of AVX2's vectors; channels first 8×32, since channels are multiples of eight in most networks, and
+//!   8×48 with a pixel: 24 + 3 + 1 and 1 + 1 + 1.
 
 use core::arch::x86_64::*;
 

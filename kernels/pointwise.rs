@@ -148,7 +148,26 @@ unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
 /// Row `i` has its factors at `factors.0 + i * factors.1` and `factors.2` further; the vectors, which all rows share, are at
 /// `vectors.0` and `vectors.1` further. Registers are just enough if nothing is loaded before it is needed.
 #[inline(always)]
-unsafe fn finish_in_turn<S: Simd, const MR: usize, const NV: usize, const CLAMPS: bool>(
+unsafe fn finish_in_turn<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    a: &PointwiseArgs,
+    acc: &[[S::V; NV]; MR],
+    factors: (*const f32, usize, usize),
+    vectors: (*const f32, usize),
+    r: &Results,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        if r.clamps {
+            rows_in_turn::<S, MR, NV, true>(s, a, acc, factors, vectors, r);
+        } else {
+            rows_in_turn::<S, MR, NV, false>(s, a, acc, factors, vectors, r);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn rows_in_turn<S: Simd, const MR: usize, const NV: usize, const CLAMPS: bool>(
     s: S,
     a: &PointwiseArgs,
     acc: &[[S::V; NV]; MR],
@@ -448,11 +467,7 @@ unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
             x = x.wrapping_add(1);
         }
         if in_turn {
-            if r.clamps {
-                finish_in_turn::<S, MR, NV, true>(s, a, &acc, (x, stride, 1), (k, NV * S::LANES), r);
-            } else {
-                finish_in_turn::<S, MR, NV, false>(s, a, &acc, (x, stride, 1), (k, NV * S::LANES), r);
-            }
+            finish_in_turn::<S, MR, NV>(s, a, &acc, (x, stride, 1), (k, NV * S::LANES), r);
         } else {
             finish::<S, MR, NV>(s, a, &acc, 0..MR, r);
         }
@@ -581,11 +596,7 @@ unsafe fn channels<S: Simd, const MR: usize, const NV: usize, const MORE: usize,
             x = x.wrapping_add(a.input_strides.c);
         }
         if in_turn {
-            if r.clamps {
-                finish_in_turn::<S, MR, NV, true>(s, a, &acc, (k, 1, MR), (x, a.input_strides.c), r);
-            } else {
-                finish_in_turn::<S, MR, NV, false>(s, a, &acc, (k, 1, MR), (x, a.input_strides.c), r);
-            }
+            finish_in_turn::<S, MR, NV>(s, a, &acc, (k, 1, MR), (x, a.input_strides.c), r);
             return;
         }
         for j in 0..MORE {
