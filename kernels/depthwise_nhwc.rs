@@ -5,8 +5,8 @@
 //! ```text
 //! acc[OH][OW] = bias
 //! for each input row of the tile:
-//!     r[IW] = the row                       each input vector is loaded once per tile,
 //!     for each tap of a kernel row:
+//!         r[IW] = inputs not met before     each input vector is loaded once per tile,
 //!         for each output row that it feeds:     each weight once per row that it meets
 //!             acc[oy][0..OW] += r[..] * weight
 //! ```
@@ -102,8 +102,8 @@ pub(super) unsafe fn finish<S: Simd, const FULL: bool>(
 
 /// `KH`×`KW` taps at an undilated stride of `SH`×`SW`, tiles of `OH`×`OW` outputs.
 ///
-/// `IW` follows: the columns of a tile's patch. `PRELOAD` loads a row of it before its first tap, so that loads are far
-/// ahead of their use; where the registers are too few for that, each input is loaded at the first tap that needs it.
+/// `IW` follows: the columns of a tile's patch. Each of its inputs is loaded at the first tap that needs it, which takes the
+/// fewest registers.
 ///
 /// # Safety
 /// `a` comes from a [`DepthwiseStage`](super::stage::DepthwiseStage) that was built for this kernel.
@@ -117,12 +117,11 @@ pub(super) unsafe fn fixed<
     const OH: usize,
     const OW: usize,
     const IW: usize,
-    const PRELOAD: bool,
 >(
     s: S,
     a: &DepthwiseArgs,
 ) {
-    const { assert!(IW == (OW - 1) * SW + KW && KW > 1) };
+    const { assert!(IW == (OW - 1) * SW + KW && KW > 1 && OH <= 2 && SH <= KH) };
     for n in 0..a.output_shape.n {
         for rows in Lattice::all(a, 0) {
             for columns in Lattice::all(a, 1) {
@@ -131,10 +130,10 @@ pub(super) unsafe fn fixed<
                 // SAFETY: the grid has these rows.
                 unsafe {
                     for y in (0..whole).step_by(OH) {
-                        tiles::<S, KH, KW, SH, SW, OH, OW, IW, PRELOAD>(s, a, &grid, y);
+                        tiles::<S, KH, KW, SH, SW, OH, OW, IW>(s, a, &grid, y);
                     }
                     for y in whole..rows.outputs {
-                        tiles::<S, KH, KW, SH, SW, 1, OW, IW, PRELOAD>(s, a, &grid, y);
+                        tiles::<S, KH, KW, SH, SW, 1, OW, IW>(s, a, &grid, y);
                     }
                 }
             }
@@ -153,7 +152,6 @@ unsafe fn tiles<
     const OH: usize,
     const OW: usize,
     const IW: usize,
-    const PRELOAD: bool,
 >(
     s: S,
     a: &DepthwiseArgs,
@@ -171,13 +169,13 @@ unsafe fn tiles<
                 for y in y..y + OH {
                     for x in x..outputs.min(x + OW) {
                         let tile = Tile::new::<1, 1, KH, KW, SH, SW>(grid, y, x);
-                        channels::<S, true, KH, KW, SH, SW, 1, 1, KW, PRELOAD>(s, a, grid, &tile);
+                        channels::<S, true, KH, KW, SH, SW, 1, 1, KW>(s, a, grid, &tile);
                     }
                 }
             } else if tile.inside {
-                channels::<S, false, KH, KW, SH, SW, OH, OW, IW, PRELOAD>(s, a, grid, &tile);
+                channels::<S, false, KH, KW, SH, SW, OH, OW, IW>(s, a, grid, &tile);
             } else {
-                channels::<S, true, KH, KW, SH, SW, OH, OW, IW, PRELOAD>(s, a, grid, &tile);
+                channels::<S, true, KH, KW, SH, SW, OH, OW, IW>(s, a, grid, &tile);
             }
         }
     }
@@ -228,7 +226,6 @@ unsafe fn channels<
     const OH: usize,
     const OW: usize,
     const IW: usize,
-    const PRELOAD: bool,
 >(
     s: S,
     a: &DepthwiseArgs,
@@ -242,16 +239,16 @@ unsafe fn channels<
     unsafe {
         if c < first {
             let mask = s.mask(first - c, S::LANES.min(end - c));
-            tile::<S, true, false, KH, KW, SH, SW, OH, OW, IW, PRELOAD>(s, a, grid, t, c, mask);
+            tile::<S, true, false, KH, KW, SH, SW, OH, OW, IW>(s, a, grid, t, c, mask);
             c += S::LANES;
         }
         while c + S::LANES <= end {
-            tile::<S, EDGE, true, KH, KW, SH, SW, OH, OW, IW, PRELOAD>(s, a, grid, t, c, all);
+            tile::<S, EDGE, true, KH, KW, SH, SW, OH, OW, IW>(s, a, grid, t, c, all);
             c += S::LANES;
         }
         if c < end {
             let mask = s.mask(0, end - c);
-            tile::<S, true, false, KH, KW, SH, SW, OH, OW, IW, PRELOAD>(s, a, grid, t, c, mask);
+            tile::<S, true, false, KH, KW, SH, SW, OH, OW, IW>(s, a, grid, t, c, mask);
         }
     }
 }
@@ -269,7 +266,6 @@ unsafe fn tile<
     const OH: usize,
     const OW: usize,
     const IW: usize,
-    const PRELOAD: bool,
 >(
     s: S,
     a: &DepthwiseArgs,
@@ -284,45 +280,51 @@ unsafe fn tile<
     // SAFETY: the caller vouches for the lanes; what is read are points of the input, zeros, and the packed weights.
     unsafe {
         let mut acc = [[s.load(weights); OW]; OH];
-        for iy in 0..(OH - 1) * SH + KH {
-            let (mut row, mut step) = (first.wrapping_add(iy.wrapping_mul(grid.input_row)), grid.input_column);
-            if EDGE && !t.rows.contains(&iy) {
-                (row, step) = (zeros, 0);
-            }
-            let (row, step) = opaque(row, step);
-            let point = |ix: usize| {
-                let p = row.wrapping_add(ix.wrapping_mul(step));
-                let (first, last) = (ix + 1 < KW, ix + KW > IW);
-                if EDGE && (first || last) {
-                    let padding = (first && ix < t.columns.start) || (last && ix >= t.columns.end);
-                    // Opaque, lest LLVM turn the choice of an address into a jump.
-                    opaque(if padding { zeros } else { p }, 0).0
-                } else {
-                    p
-                }
-            };
-            let mut inputs = [s.splat(0.0); IW];
-            if PRELOAD {
-                for ix in 0..IW {
-                    inputs[ix] = load::<S, FULL>(s, point(ix), mask);
-                }
-            }
-            for kx in 0..KW {
-                for ox in 0..OW {
-                    // The other inputs of this tap were loaded for an earlier one.
-                    if !PRELOAD && (kx < SW || ox + 1 == OW) {
-                        inputs[ox * SW + kx] = load::<S, FULL>(s, point(ox * SW + kx), mask);
+        // Adds what input rows give to output rows: loops of rows that feed the same ones, lest each tap ask. The end of a long one is
+        // opaque, lest LLVM write out all of its rows, with more weights and inputs at a time than there are registers.
+        macro_rules! feed {
+            ($first:expr, $end:expr => $from:literal..$to:expr) => {
+                for iy in $first..if KH > 3 && $end - $first > 2 { opaque(zeros, $end).1 } else { $end } {
+                    let (mut row, mut step) = (first.wrapping_add(iy.wrapping_mul(grid.input_row)), grid.input_column);
+                    if EDGE && !t.rows.contains(&iy) {
+                        (row, step) = (zeros, 0);
                     }
-                }
-                for oy in 0..OH {
-                    if iy >= oy * SH && iy - oy * SH < KH {
-                        let k = s.load(weights.wrapping_add((1 + (iy - oy * SH) * KW + kx) * S::LANES));
+                    let (row, step) = opaque(row, step);
+                    let point = |ix: usize| {
+                        let p = row.wrapping_add(ix.wrapping_mul(step));
+                        let (first, last) = (ix + 1 < KW, ix + KW > IW);
+                        if EDGE && (first || last) {
+                            let padding = (first && ix < t.columns.start) || (last && ix >= t.columns.end);
+                            // Opaque, lest LLVM turn the choice of an address into a jump.
+                            opaque(if padding { zeros } else { p }, 0).0
+                        } else {
+                            p
+                        }
+                    };
+                    let mut inputs = [s.splat(0.0); IW];
+                    for kx in 0..KW {
                         for ox in 0..OW {
-                            acc[oy][ox] = s.mul_add(inputs[ox * SW + kx], k, acc[oy][ox]);
+                            // The other inputs of this tap were loaded for an earlier one.
+                            if kx < SW || ox + 1 == OW {
+                                inputs[ox * SW + kx] = load::<S, FULL>(s, point(ox * SW + kx), mask);
+                            }
+                        }
+                        for oy in $from..$to {
+                            let k = s.load(weights.wrapping_add((1 + (iy - oy * SH) * KW + kx) * S::LANES));
+                            for ox in 0..OW {
+                                acc[oy][ox] = s.mul_add(inputs[ox * SW + kx], k, acc[oy][ox]);
+                            }
                         }
                     }
                 }
-            }
+            };
+        }
+        if OH == 1 {
+            feed!(0, KH => 0..1);
+        } else {
+            feed!(0, SH => 0..1);
+            feed!(SH, KH => 0..OH);
+            feed!(KH, KH + SH => 1..OH);
         }
         let (output, residual) = grid.result(t.y, t.x, c);
         for oy in 0..OH {

@@ -182,7 +182,7 @@ macro_rules! family {
         token: $token:ident, compiled: $features:meta, suffix: $suffix:literal, lanes: $lanes:literal,
         peak_chains: $chains:literal,
         nhwc: [$($kh:literal x $kw:literal stride $sh:literal x $sw:literal
-                 tile $oh:literal x $ow:literal preload $preload:literal,)*],
+                 tile $oh:literal x $ow:literal,)*],
         nhwc_rolling: [$($down:literal x $across:literal stride $step:literal x $step_w:literal
                          hold $held:literal x $wide:literal,)*],
         nhwc_any: $any_columns:literal,
@@ -260,7 +260,6 @@ macro_rules! family {
                         $crate::kernels::depthwise_nhwc::fixed::<
                             $token, $kh, $kw, $sh, $sw, $oh, $ow,
                             { ($ow - 1) * $sw + $kw },
-                            $preload,
                         >,
                         concat!("dw_f32_nhwc_", $kh, "x", $kw, "s", $sh, "_", $oh, "x", $ow, "_", $suffix),
                         Nhwc, Some([$kh, $kw]), Some([$sh, $sw]), [$oh, $ow]

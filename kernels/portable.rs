@@ -20,8 +20,8 @@ super::family! {
     lanes: 8,
     peak_chains: 5,
     nhwc: [
-        3 x 3 stride 1 x 1 tile 1 x 4 preload false,
-        3 x 3 stride 2 x 2 tile 1 x 4 preload false,
+        3 x 3 stride 1 x 1 tile 1 x 4,
+        3 x 3 stride 2 x 2 tile 1 x 4,
     ],
     nhwc_rolling: [],
     nhwc_any: 4,

@@ -2,10 +2,10 @@
 //! and no spill. A kernel that fails to inline is some sixty times slower, and nothing else says so.
 //!
 //! How: `objdump` disassembles this very program; the table says where each kernel's inner loops are. That code is cut into
-//! straight runs of instructions, between jumps and the targets of jumps. Runs with enough multiply-adds are inner loops: those of
-//! whole tiles, and those of tiles at borders and of tails, where LLVM trades registers for addresses and masks. The first
-//! are the ones that count: of all, the run that touches the stack least. `OBJDUMP` names another `objdump` than the one
-//! on the path, for a program that an emulator runs.
+//! straight runs of instructions, between jumps and the targets of jumps. Of those that repeat themselves, and of the others,
+//! the runs with the most multiply-adds count: whole tiles, or rows of them. Tiles at borders have as many, though there LLVM
+//! trades registers for addresses and masks; hence, of each kind, the run that touches the stack least. `OBJDUMP` names another
+//! `objdump` than the one on the path, for a program that an emulator runs.
 //!
 //! The limits: [`multiply_adds`] says how many are expected; [`SPILLS`] which kernels may touch the stack, and how often.
 
@@ -26,12 +26,20 @@ const SPILLS: &[(&str, usize)] = &[
     ("dw_f32_nhwc_any_1x4_portable", 100),
     ("dw_f32_nchw_3x3s1_2x2v_portable", 75),
     ("dw_f32_nchw_3x3s2_2x2v_portable", 120),
+    // Loops over rows do not spill here, but take 7 to 18 % longer (Zen 4).
+    ("dw_f32_nhwc_3x3s1_2x4_avx2", 35),
+    ("dw_f32_nhwc_3x3s2_2x2_avx2", 10),
+    ("dw_f32_nhwc_3x3s2_2x4_avx2", 50),
     ("dw_f32_nchw_3x3s1_4x2v_avx2", 15),
     ("dw_f32_nchw_3x3s2_4x2v_avx2", 100),
-    ("dw_f32_nchw_5x5s1_4x2v_avx2", 25),
-    ("dw_f32_nchw_7x7s1_4x2v_avx2", 35),
-    ("dw_f32_nchw_7x7s2_2x2v_avx2", 35),
-    // Thirty-two registers are enough here, but for 11 inputs with 5 weights and, at stride 2, for the pairs at the border.
+    ("dw_f32_nchw_5x5s1_4x2v_avx2", 80),
+    ("dw_f32_nchw_5x5s2_4x2v_avx2", 80),
+    ("dw_f32_nchw_7x7s1_4x2v_avx2", 120),
+    ("dw_f32_nchw_7x7s2_2x2v_avx2", 100),
+    // Thirty-two registers are enough here, but for 11 inputs with 5 weights and, at stride 2, for borders.
+    ("dw_f32_nhwc_3x3s2_1x7r_avx512", 30),
+    ("dw_f32_nchw_3x3s2_4x2v_avx512", 5),
+    ("dw_f32_nchw_5x5s2_4x2v_avx512", 60),
     ("dw_f32_nhwc_5x5s2_2x4_neon", 20),
     ("dw_f32_nchw_3x3s2_4x2v_neon", 90),
 ];
@@ -187,19 +195,24 @@ fn inner_loops() {
         // A portable vector is two registers of four lanes.
         let expected = multiply_adds(&kernel) * if kernel.isa == Isa::Portable { 2 } else { 1 };
         let multiplies = |run: &[Instruction]| run.iter().filter(|i| i.multiplies(kernel.isa)).count();
-        let runs = runs(function);
-        let found = runs.iter().map(|run| multiplies(run)).max().unwrap_or(0);
-        let inner = || runs.iter().filter(|run| multiplies(run) >= expected.max(found / 2));
-        let calls = function.iter().filter(|i| i.calls_own()).count()
-            + inner().flat_map(|run| run.iter()).filter(|i| i.calls()).count();
+        let repeats = |run: &[Instruction]| run.last().and_then(Instruction::target) == Some(run[0].address);
+        let (loops, straight): (Vec<_>, Vec<_>) = runs(function).into_iter().partition(|run| repeats(run));
+        let most = |runs: &[&[Instruction]]| runs.iter().map(|run| multiplies(run)).max().unwrap_or(0);
+        let found = most(&loops).max(most(&straight));
         let spills = |run: &[Instruction]| 100 * run.iter().filter(|i| i.spills()).count() / multiplies(run);
-        let spills = inner().map(|run| spills(run)).min().unwrap_or(0);
-        println!("{:<40} {found:>10} of {expected:>8} {calls:>8} {spills:>14} %", kernel.name);
+        let (mut calls, mut spilled) = (function.iter().filter(|i| i.calls_own()).count(), 0);
+        for runs in [loops, straight] {
+            let most = most(&runs).max(expected);
+            let inner = || runs.iter().filter(|run| multiplies(run) == most);
+            calls += inner().flat_map(|run| run.iter()).filter(|i| i.calls()).count();
+            spilled = spilled.max(inner().map(|run| spills(run)).min().unwrap_or(0));
+        }
+        println!("{:<40} {found:>10} of {expected:>8} {calls:>8} {spilled:>14} %", kernel.name);
 
         let allowed = SPILLS.iter().find(|(name, _)| *name == kernel.name).map_or(0, |&(_, spills)| spills);
-        if found < expected || calls > 0 || spills > allowed {
+        if found < expected || calls > 0 || spilled > allowed {
             problems.push(format!(
-                "{}: {found} multiply-adds in a row where {expected} are expected, {calls} calls where none may be, {spills} accesses \
+                "{}: {found} multiply-adds in a row where {expected} are expected, {calls} calls where none may be, {spilled} accesses \
                  to the stack in 100 multiply-adds where {allowed} are allowed",
                 kernel.name
             ));
