@@ -10,7 +10,7 @@ use crate::gather::gather;
 use crate::geometry::{Outputs, Window};
 use crate::kernels::isa::{Isa, has_distant_cache};
 use crate::kernels::stage::{DepthwiseStage, PointwiseStage};
-use crate::schedule::{self, FORK, Parallelism, Part, Price, Split};
+use crate::schedule::{self, FORK, Parallelism, Part, Price, Shares};
 use crate::tensor::{Axis, Layout, Shape, Strides, TensorView, TensorViewMut};
 use crate::workspace::Workspace;
 
@@ -191,7 +191,7 @@ impl Engine {
         let block = self.block(whole);
         let one_pass = |price: Price| {
             let tasks = schedule::worthwhile(threads, price.of(output));
-            Run { block, first: None, split: Split::new(output, price, tasks) }
+            Run { block, first: None, shares: Shares::new(output, price, tasks) }
         };
         match &self.stages {
             Stages::Depthwise(d) => one_pass(self.depthwise_price(d, whole.w)),
@@ -205,7 +205,7 @@ impl Engine {
                 let near = near && (self.out_channels < self.mid_channels || !has_distant_cache());
                 let blocks_fit = self.layout == Layout::Nhwc || self.mid_channels < MANY_CHANNELS || !near;
                 // Two passes move more: they pay only where fused parts are far from equal.
-                let near_even = fused.split.dearest() <= 1.05 * fused.split.even();
+                let near_even = fused.shares.dearest() <= 1.05 * fused.shares.even();
                 match self.fusion {
                     Fusion::Fused => return fused,
                     Fusion::Auto if blocks_fit && near_even => return fused,
@@ -213,10 +213,10 @@ impl Engine {
                 }
                 let second = self.pointwise_price(p, READ);
                 let tasks = schedule::worthwhile(threads, price.of(between) + second.of(output));
-                let (first, second) = (Split::new(between, price, tasks), Split::new(output, second, tasks));
-                let two_pass = !blocks_fit || first.dearest() + second.dearest() + FORK < fused.split.dearest();
+                let (first, second) = (Shares::new(between, price, tasks), Shares::new(output, second, tasks));
+                let two_pass = !blocks_fit || first.dearest() + second.dearest() + FORK < fused.shares.dearest();
                 if self.fusion == Fusion::TwoPass || two_pass {
-                    Run { block, first: Some(first), split: second }
+                    Run { block, first: Some(first), shares: second }
                 } else {
                     fused
                 }
@@ -229,7 +229,7 @@ impl Engine {
         let len = match &self.stages {
             Stages::Depthwise(_) | Stages::Pointwise(_) => Some(0),
             _ if run.first.is_some() => Shape { c: self.mid_channels, ..output }.len(),
-            _ => run.block.len(self).checked_mul(run.split.tasks),
+            _ => run.block.len(self).checked_mul(run.shares.tasks()),
         };
         len.filter(|&len| len <= isize::MAX as usize / 8).ok_or(Error::Overflow { what: "the workspace" })
     }
@@ -259,7 +259,7 @@ impl Engine {
     pub(crate) fn parts(&self, input: Shape, threads: usize) -> Result<Vec<Vec<OutputRange>>, Error> {
         let (_, output) = self.outputs(input)?;
         let run = self.layout_of_run(output, output, threads);
-        run.first.iter().chain([&run.split]).map(Split::parts).collect()
+        run.first.iter().chain([&run.shares]).map(Shares::parts).collect()
     }
 
     pub(crate) fn run(
@@ -325,12 +325,12 @@ impl Engine {
                 // What lies between holds the part's rows alone.
                 let origin = Shape { h: 0, ..origin };
                 let whole = Part { input, residual, output, origin, scratch: &mut [], per_task: 0 };
-                run.split.run(whole, parallelism, &|part: Part<'_>| pointwise_rows(pointwise, part))
+                run.shares.run(whole, parallelism, &|part: Part<'_>| pointwise_rows(pointwise, part))
             }
             _ => {
-                let per_task = scratch.len() / run.split.tasks;
+                let per_task = scratch.len() / run.shares.tasks();
                 let whole = Part { input, residual, output, origin, scratch, per_task };
-                run.split.run(whole, parallelism, &|part: Part<'_>| self.leaf(part, run.block, outputs.pad))
+                run.shares.run(whole, parallelism, &|part: Part<'_>| self.leaf(part, run.block, outputs.pad))
             }
         }
     }
@@ -440,9 +440,9 @@ fn pointwise_rows(stage: &PointwiseStage, part: Part<'_>) -> Result<(), Error> {
 struct Run {
     block: Block,
     /// Of two passes, the first.
-    first: Option<Split>,
+    first: Option<Shares>,
     /// Of the only pass, or of the second.
-    split: Split,
+    shares: Shares,
 }
 
 /// The pixels that go through both stages at a time.

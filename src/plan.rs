@@ -96,12 +96,13 @@ macro_rules! plan {
                 self.engine.run(input, residual, output, Some(&range), workspace, Parallelism::Serial)
             }
 
-            /// How a run with that many threads is split: a list of parts, about one for each thread. Each element of the
-            /// output is in exactly one of them. Small work is not split: one part.
+            /// How a run with that many threads is split: a list of parts, about one for each thread, and where rows are left
+            /// over of an even split, as many smaller ones behind these. Each element of the output is in exactly one of them.
+            /// Small work is not split: one part.
             ///
-            /// For engines with threads of their own: [`run_range`](Self::run_range) over each part, at the same time and each
-            /// with a workspace of its own, does what [`run`](Self::run) does with `rayon`. The workspaces need no more than the
-            /// [`workspace_len`](Self::workspace_len) of a serial run.
+            /// For engines with threads of their own: each thread that is free takes the next part of the list, and runs
+            /// [`run_range`](Self::run_range) over it with a workspace of its own. That does what [`run`](Self::run) does with
+            /// `rayon`. The workspaces need no more than the [`workspace_len`](Self::workspace_len) of a serial run.
             ///
             /// A separable convolution that is better run in two passes with that many threads (see [`Fusion`](crate::Fusion))
             /// has two lists: the parts of the values between the stages, then those of the output. All of the first list

@@ -68,7 +68,8 @@ pub(crate) struct Price {
 const ODD_ROWS: f64 = 0.4;
 /// The least price of a part that is worth a thread of its own: 4 µs at 4 GHz. Of a `rayon::join` on two cores, the halves
 /// wait for each other 0.7 µs if both threads are awake, but some 20 µs and more if one was asleep. Layers follow each other
-/// faster than threads fall asleep, so this asks for less than that. (Zen 4, depthwise layers of 19 to 26 µs: 13 to 17 µs.)
+/// faster than threads fall asleep, so this asks for less than that. (Zen 4, depthwise layers of 19 to 26 µs: 13 to 17 µs; with a
+/// least of 3 µs, of 9 to 16 µs 5 to 10 µs, but the model of Zen 5 in `benches/shapes/model.rs` has some layers lose.)
 const LEAST: f64 = (1 << 15) as f64;
 /// What it costs to hand out the tasks and to wait for the last: 1 µs.
 pub(crate) const FORK: f64 = (1 << 13) as f64;
@@ -106,8 +107,8 @@ impl Price {
 /// How an output is cut: along the outer axis into groups, and each group along the inner axis into its share of the
 /// tasks, about one for every thread.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Split {
-    pub(crate) tasks: usize,
+struct Split {
+    tasks: usize,
     shape: Shape,
     price: Price,
     outer: Axis,
@@ -122,7 +123,7 @@ fn share(grains: usize, shares: usize, of: usize) -> usize {
 
 impl Split {
     /// The split of an output of that shape that has the lowest price of its dearest part.
-    pub(crate) fn new(shape: Shape, price: Price, tasks: usize) -> Self {
+    fn new(shape: Shape, price: Price, tasks: usize) -> Self {
         let one = Split { tasks: 1, shape, price, outer: Axis::N, inner: Axis::H, groups: 1 };
         if tasks == 1 {
             return one;
@@ -146,7 +147,7 @@ impl Split {
     }
 
     /// The price of the dearest part, or a little more.
-    pub(crate) fn dearest(&self) -> f64 {
+    fn dearest(&self) -> f64 {
         // A group has one of two numbers of tasks. Positions are rounded: an extent is at most rounded up.
         let [few, many] = [self.tasks / self.groups, self.tasks.div_ceil(self.groups)];
         let of = |tasks: usize| {
@@ -162,7 +163,7 @@ impl Split {
     }
 
     /// What each part would cost if all were equal.
-    pub(crate) fn even(&self) -> f64 {
+    fn even(&self) -> f64 {
         self.price.of(self.shape) / self.tasks as f64
     }
 
@@ -178,7 +179,7 @@ impl Split {
     }
 
     /// Runs `leaf` over the parts of `whole`, which has the split's shape.
-    pub(crate) fn run<P: Piece>(
+    fn run<P: Piece>(
         &self,
         whole: P,
         parallelism: Parallelism,
@@ -196,7 +197,7 @@ impl Split {
     }
 
     /// The parts of an output of the split's shape.
-    pub(crate) fn parts(&self) -> Result<Vec<OutputRange>, Error> {
+    fn parts(&self) -> Result<Vec<OutputRange>, Error> {
         let mut parts = alloc::vec![None; self.tasks];
         let whole = Slots { range: OutputRange::all(self.shape), slots: &mut parts };
         self.run(whole, Parallelism::Serial, &|part: Slots<'_>| {
@@ -204,6 +205,76 @@ impl Split {
             Ok(())
         })?;
         Ok(parts.into_iter().flatten().collect())
+    }
+}
+
+/// How the work of a pass is shared: one split, and where rows are left over of an even one, another of these, after it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shares {
+    most: Split,
+    rest: Option<Split>,
+}
+
+impl Shares {
+    /// Of an output of that shape, the shares that are done first.
+    pub(crate) fn new(shape: Shape, price: Price, tasks: usize) -> Self {
+        let mut best = Shares { most: Split::new(shape, price, tasks), rest: None };
+        for even in [tasks, tasks * price.tile] {
+            let left = shape.h % even;
+            if left > 0 && left < shape.h {
+                let [most, rest] = [shape.h - left, left].map(|h| Split::new(Shape { h, ..shape }, price, tasks));
+                let two = Shares { most, rest: Some(rest) };
+                if two.dearest() < best.dearest() {
+                    best = two;
+                }
+            }
+        }
+        best
+    }
+
+    /// The splits, each with its first row.
+    fn splits(&self) -> impl Iterator<Item = (usize, &Split)> {
+        [0].into_iter().zip([&self.most]).chain(self.rest.iter().map(|rest| (self.most.shape.h, rest)))
+    }
+
+    /// The most tasks at a time.
+    pub(crate) fn tasks(&self) -> usize {
+        self.splits().map(|(_, split)| split.tasks).fold(1, usize::max)
+    }
+
+    /// The price of what is done one after the other at the most.
+    pub(crate) fn dearest(&self) -> f64 {
+        self.most.dearest() + self.rest.map_or(0.0, |rest| rest.dearest() + FORK)
+    }
+
+    /// What each task would cost if all were equal.
+    pub(crate) fn even(&self) -> f64 {
+        self.splits().map(|(_, split)| split.even()).sum()
+    }
+
+    /// Runs `leaf` over the parts of `whole`.
+    pub(crate) fn run(
+        &self,
+        mut whole: Part<'_>,
+        parallelism: Parallelism,
+        leaf: &(impl Fn(Part<'_>) -> Result<(), Error> + Sync),
+    ) -> Result<(), Error> {
+        self.splits().try_for_each(|(first, split)| {
+            let rows = whole.rows(first..first + split.shape.h)?;
+            split.run(rows, parallelism, leaf)
+        })
+    }
+
+    /// The parts of an output, those that are done first before the others.
+    pub(crate) fn parts(&self) -> Result<Vec<OutputRange>, Error> {
+        let mut parts = Vec::new();
+        for (first, split) in self.splits() {
+            parts.extend(split.parts()?.into_iter().map(|part| {
+                let h = part.h.start + first..part.h.end + first;
+                OutputRange { h, ..part }
+            }));
+        }
+        Ok(parts)
     }
 }
 
@@ -252,6 +323,22 @@ pub(crate) struct Part<'a> {
     /// Scratch of its own, `per_task` of it for each of its tasks.
     pub(crate) scratch: &'a mut [f32],
     pub(crate) per_task: usize,
+}
+
+impl Part<'_> {
+    /// Some of its rows.
+    fn rows(&mut self, rows: Range<usize>) -> Result<Part<'_>, Error> {
+        let residual = self.residual.map(|residual| residual.narrow(Axis::H, rows.clone())).transpose()?;
+        let origin = Shape { h: self.origin.h + rows.start, ..self.origin };
+        Ok(Part {
+            input: self.input,
+            residual,
+            output: self.output.reborrow().narrow(Axis::H, rows)?,
+            origin,
+            scratch: &mut *self.scratch,
+            per_task: self.per_task,
+        })
+    }
 }
 
 impl<'a> Piece for Part<'a> {

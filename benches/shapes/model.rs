@@ -74,12 +74,19 @@ impl Machine {
         };
         let (mut slowest, mut all, mut serial) = (0.0, 0.0, 0.0);
         for (parts, &pass) in lists.iter().zip(passes) {
-            let bandwidth = self.bandwidth(layer, parts.len());
-            let seconds = |part| self.seconds(layer, pass, part, bandwidth);
-            slowest += parts.iter().map(seconds).fold(0.0, f64::max);
-            all += parts.iter().map(seconds).sum::<f64>();
-            // A tree of joins.
-            serial += self.join * f64::from(parts.len().next_power_of_two().ilog2());
+            let bandwidth = self.bandwidth(layer, parts.len().min(threads));
+            // Rows that are left over are shared after the others, each by the thread that is free first.
+            let mut busy = vec![0.0; threads];
+            for part in parts {
+                let seconds = self.seconds(layer, pass, part, bandwidth);
+                let free = (0..threads).min_by(|&a, &b| f64::total_cmp(&busy[a], &busy[b])).expect("there are threads");
+                busy[free] += seconds;
+            }
+            slowest += busy.iter().copied().fold(0.0, f64::max);
+            all += busy.iter().sum::<f64>();
+            // A tree of joins, and another for what is left over.
+            let joins = parts.len().min(threads).next_power_of_two().ilog2();
+            serial += self.join * f64::from(joins) * parts.len().div_ceil(threads) as f64;
         }
         let imbalance = slowest * threads as f64 / all;
         Ok(Prediction { passes: lists.len(), imbalance, serial, seconds: slowest + serial })
