@@ -41,6 +41,8 @@ pub(super) struct Grid {
     residual: Option<*const f32>,
     residual_row: usize,
     pub(super) residual_column: usize,
+    /// Sums are results: nothing is added to them, and no clamp changes them.
+    pub(super) plain: bool,
 }
 
 impl Grid {
@@ -62,6 +64,7 @@ impl Grid {
             residual: a.residual.map(|r| r.wrapping_add(part(rs))),
             residual_row: rows.out_step.wrapping_mul(rs.h),
             residual_column: columns.out_step.wrapping_mul(rs.w),
+            plain: a.residual.is_none() && a.min == f32::NEG_INFINITY && a.max == f32::INFINITY,
             rows,
             columns,
         }

@@ -219,6 +219,7 @@ macro_rules! family {
 
                     #[$features]
                     pub(super) unsafe fn run(c: &Column, args: &PointwiseArgs) {
+                        $crate::kernels::memory::align_frame();
                         // SAFETY: the caller's.
                         unsafe { column::<$token, $height>($token::assume(), c, args) }
                     }
@@ -319,6 +320,7 @@ macro_rules! kernel {
 
             #[$features]
             pub(super) unsafe fn entry(args: &$args) {
+                $crate::kernels::memory::align_frame();
                 // SAFETY: the caller's.
                 unsafe { $algorithm($token::assume(), args) }
             }

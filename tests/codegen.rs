@@ -28,7 +28,7 @@ const SPILLS: &[(&str, usize)] = &[
     ("dw_f32_nchw_3x3s2_2x2v_portable", 120),
     // Loops over rows do not spill here, but take 7 to 18 % longer (Zen 4).
     ("dw_f32_nhwc_3x3s1_2x4_avx2", 35),
-    ("dw_f32_nhwc_3x3s2_2x2_avx2", 10),
+    ("dw_f32_nhwc_3x3s2_2x2_avx2", 30),
     ("dw_f32_nhwc_3x3s2_2x4_avx2", 50),
     ("dw_f32_nchw_3x3s1_4x2v_avx2", 15),
     ("dw_f32_nchw_3x3s2_4x2v_avx2", 100),
@@ -37,6 +37,7 @@ const SPILLS: &[(&str, usize)] = &[
     ("dw_f32_nchw_7x7s1_4x2v_avx2", 120),
     ("dw_f32_nchw_7x7s2_2x2v_avx2", 100),
     // Thirty-two registers are enough here, but for 11 inputs with 5 weights and, at stride 2, for borders.
+    ("dw_f32_nhwc_5x5s2_2x7_avx512", 5),
     ("dw_f32_nhwc_3x3s2_1x7r_avx512", 30),
     ("dw_f32_nchw_3x3s2_4x2v_avx512", 5),
     ("dw_f32_nchw_5x5s2_4x2v_avx512", 60),
@@ -108,6 +109,11 @@ impl Instruction {
     /// Whether control goes elsewhere behind it.
     fn ends_run(&self) -> bool {
         self.target().is_some() || self.mnemonic.starts_with("jmp") || ["ret", "br", "ud2"].contains(&&*self.mnemonic)
+    }
+
+    /// Whether it has the stack frame start on a cache line.
+    fn aligns_frame(&self) -> bool {
+        self.mnemonic == "and" && self.operands == "$0xffffffffffffffc0,%rsp"
     }
 
     /// Whether it moves a vector to or from the stack, or computes with one there.
@@ -209,6 +215,11 @@ fn inner_loops() {
         }
         println!("{:<40} {found:>10} of {expected:>8} {calls:>8} {spilled:>14} %", kernel.name);
 
+        // Vectors of sixteen bytes do not straddle cache lines in any frame.
+        let wide = [Isa::Avx2, Isa::Avx512].contains(&kernel.isa) && function.iter().any(Instruction::spills);
+        if wide && !function.iter().any(Instruction::aligns_frame) {
+            problems.push(format!("{}: vectors in a stack frame that does not start on a cache line", kernel.name));
+        }
         let allowed = SPILLS.iter().find(|(name, _)| *name == kernel.name).map_or(0, |&(_, spills)| spills);
         if found < expected || calls > 0 || spilled > allowed {
             problems.push(format!(
