@@ -84,6 +84,12 @@ impl Curve {
     }
 }
 
+/// Whether a clamp changes anything.
+#[inline(always)]
+pub(crate) fn clamps(min: f32, max: f32) -> bool {
+    min > f32::NEG_INFINITY || max < f32::INFINITY
+}
+
 /// `x` within `min ..= max`; NaN stays NaN, and −0 stays −0 at a bound of +0.
 #[inline(always)]
 pub(crate) fn clamp<S: Simd>(s: S, x: S::V, min: S::V, max: S::V) -> S::V {

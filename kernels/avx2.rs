@@ -4,8 +4,8 @@
 //!
 //! * depthwise channels last: 2×4, eight accumulators, which just hide the latency of two pipes of four
 //!   cycles, and of the inputs those that the next taps need: 8 + 4 + 1 at stride 1, 8 + 4 + 4 at most at
-//!   stride 2.
-//! * depthwise channels first: four rows by two vectors, weights broadcast from memory.
+//!   stride 2. Of 3×3, which it writes out, LLVM loads more ahead, and spills.
+//! * depthwise channels first: four rows by two vectors, weights broadcast from memory, inputs spilled.
 //! * pointwise 6×16: 12 + 2 + 1.
 
 use core::arch::x86_64::*;

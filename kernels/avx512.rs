@@ -3,8 +3,8 @@
 //! Register budgets (accumulators + inputs + weight), thirty at most or LLVM spills:
 //!
 //! * depthwise channels last: tiles are seven wide, which divides the maps of the usual networks
-//!   (112, 56, 28, 14, 7). 3×3 rolls, at stride 1 with three rows held: 21 + 7 + 1; at stride 2 with two: 14 + 14 + 1. Wider
-//!   windows as 2×7, of whose inputs a stride's columns are held: 14 + 7 or, at stride 2, 14 + 14, + 1 + 1.
+//!   (112, 56, 28, 14, 7). 3×3 rolls, at stride 1 with three rows held: 21 + 7 + 1; at stride 2 with two: 14 + 14 + 1, of which
+//!   LLVM spills some. Wider windows as 2×7, of whose inputs a stride's columns are held: 14 + 7 or, at stride 2, 14 + 14, + 1 + 1.
 //! * depthwise channels first: four rows by two vectors: 8 + 2·K + weights as far as they fit. 5×5 and 7×7 at stride 1 roll
 //!   where two vectors fit the row, with K rows held: 2·K + 2·K + 1.
 //! * pointwise channels last 14×32: 28 + 2 + 1, at a tile's end 28 + 4 with factors from memory, and for the last eight

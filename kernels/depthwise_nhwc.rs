@@ -20,7 +20,7 @@
 
 use core::ops::Range;
 
-use super::activation::clamp;
+use super::activation::{clamp, clamps};
 use super::depthwise::{DepthwiseArgs, Lattice, undilated_stride};
 use super::simd::{Simd, opaque};
 use crate::tensor::Strides;
@@ -41,8 +41,8 @@ pub(super) struct Grid {
     residual: Option<*const f32>,
     residual_row: usize,
     pub(super) residual_column: usize,
-    /// Sums are results: nothing is added to them, and no clamp changes them.
-    pub(super) plain: bool,
+    /// Results are stored as they were summed: nothing is added to them, and no clamp changes them.
+    pub(super) as_summed: bool,
 }
 
 impl Grid {
@@ -64,7 +64,7 @@ impl Grid {
             residual: a.residual.map(|r| r.wrapping_add(part(rs))),
             residual_row: rows.out_step.wrapping_mul(rs.h),
             residual_column: columns.out_step.wrapping_mul(rs.w),
-            plain: a.residual.is_none() && a.min == f32::NEG_INFINITY && a.max == f32::INFINITY,
+            as_summed: a.residual.is_none() && !clamps(a.min, a.max),
             rows,
             columns,
         }
@@ -99,7 +99,7 @@ pub(super) unsafe fn finish<S: Simd, const FULL: bool>(
             v = s.add(v, load::<S, FULL>(s, residual, mask));
         }
         v = clamp(s, v, s.splat(a.min), s.splat(a.max));
-        if FULL { s.store(output, v) } else { s.store_masked(output, mask, v) }
+        store::<S, FULL>(s, output, mask, v);
     }
 }
 
@@ -283,11 +283,11 @@ unsafe fn tile<
     // SAFETY: the caller vouches for the lanes; what is read are points of the input, zeros, and the packed weights.
     unsafe {
         let mut acc = [[s.load(weights); OW]; OH];
-        // Adds what input rows give to output rows: loops of rows that feed the same ones, lest each tap ask. The end of a long one is
-        // opaque, lest LLVM write out all of its rows, with more weights and inputs at a time than there are registers.
+        // Adds what input rows give to output rows: a loop over those that feed the same ones, lest each tap ask. The end of a
+        // long one is opaque, lest LLVM write out all of its rows, with more weights and inputs at a time than registers.
         macro_rules! feed {
-            ($first:expr, $end:expr => $from:literal..$to:expr) => {
-                for iy in $first..if KH > 3 && $end - $first > 2 { opaque(zeros, $end).1 } else { $end } {
+            ($top:expr, $end:expr => $from:literal..$to:expr) => {
+                for iy in $top..if KH > 3 && $end - $top > 1 { opaque(zeros, $end).1 } else { $end } {
                     let (mut row, mut step) = (first.wrapping_add(iy.wrapping_mul(grid.input_row)), grid.input_column);
                     if EDGE && !t.rows.contains(&iy) {
                         (row, step) = (zeros, 0);
@@ -344,6 +344,12 @@ unsafe fn tile<
 pub(super) unsafe fn load<S: Simd, const FULL: bool>(s: S, p: *const f32, mask: S::Mask) -> S::V {
     // SAFETY: the caller vouches for the lanes.
     unsafe { if FULL { s.load(p) } else { s.load_masked(p, mask) } }
+}
+
+#[inline(always)]
+pub(super) unsafe fn store<S: Simd, const FULL: bool>(s: S, p: *mut f32, mask: S::Mask, v: S::V) {
+    // SAFETY: the caller vouches for the lanes.
+    unsafe { if FULL { s.store(p, v) } else { s.store_masked(p, mask, v) } }
 }
 
 /// Any taps, stride, dilation and multiplier: one row of `OW` outputs at a time, inputs from memory.

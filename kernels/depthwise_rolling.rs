@@ -16,7 +16,7 @@
 use core::ops::Range;
 
 use super::depthwise::{DepthwiseArgs, Lattice};
-use super::depthwise_nhwc::{Grid, finish, load};
+use super::depthwise_nhwc::{Grid, finish, load, store};
 use super::isa::has_distant_cache;
 use super::pointwise::balanced;
 use super::simd::{Simd, opaque};
@@ -183,12 +183,8 @@ unsafe fn strip<
                 for ox in 0..OW {
                     let output = output.wrapping_add(ox * grid.output_column);
                     // At stride 2 this gains nothing (Zen 4; at stride 1 2 to 4 %).
-                    if R == 3 && grid.plain {
-                        if FULL {
-                            s.store(output, acc[0][ox])
-                        } else {
-                            s.store_masked(output, mask, acc[0][ox])
-                        }
+                    if R == 3 && grid.as_summed {
+                        store::<S, FULL>(s, output, mask, acc[0][ox]);
                         continue;
                     }
                     let residual = residual.map(|r| r.wrapping_add(ox * grid.residual_column));

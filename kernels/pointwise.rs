@@ -12,7 +12,7 @@
 //! Accumulators start at the bias and never leave their registers: every output is one chain of
 //! multiply-adds over ascending channels.
 
-use super::activation::clamp;
+use super::activation::{clamp, clamps};
 use super::isa::has_distant_cache;
 use super::simd::{Simd, opaque};
 use crate::tensor::{Shape, Strides};
@@ -49,12 +49,6 @@ pub(crate) struct PointwiseArgs {
 /// Activations that a block of pixels may take while the panels of weights pass over it: half of a
 /// common second-level cache.
 const BLOCK_BYTES: usize = 256 * 1024;
-
-/// Whether the activation changes anything.
-#[inline(always)]
-fn clamps(a: &PointwiseArgs) -> bool {
-    a.min > f32::NEG_INFINITY || a.max < f32::INFINITY
-}
 
 /// The pixels of `part` as runs along which one stride leads from each to the next.
 struct Runs {
@@ -308,7 +302,7 @@ pub(super) unsafe fn nhwc<S: Columns, const MR: usize>(_: S, a: &PointwiseArgs) 
                             from: a.channel.saturating_sub(c),
                             to: width.min(end - c),
                             plain: c >= a.channel && c + width <= end && residual.is_none(),
-                            clamps: clamps(a),
+                            clamps: clamps(a.min, a.max),
                         },
                     };
                     // The first tiles are a pixel taller.
@@ -514,7 +508,7 @@ pub(super) unsafe fn nchw<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
                         from: 0,
                         to: pixels - more,
                         plain: c >= a.channel && c + MR <= end && residual.is_none(),
-                        clamps: clamps(a),
+                        clamps: clamps(a.min, a.max),
                     };
                     let rows = a.channel.saturating_sub(c)..MR.min(end - c);
                     let p = input.wrapping_add(x);

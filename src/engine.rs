@@ -256,10 +256,11 @@ impl Engine {
         self.scratch_len(&self.layout_of_run(output, output, parallelism.threads()), output)
     }
 
-    pub(crate) fn parts(&self, input: Shape, threads: usize) -> Result<Vec<Vec<OutputRange>>, Error> {
+    /// The parts of each step of each pass.
+    pub(crate) fn steps(&self, input: Shape, threads: usize) -> Result<Vec<Vec<Vec<OutputRange>>>, Error> {
         let (_, output) = self.outputs(input)?;
         let run = self.layout_of_run(output, output, threads);
-        run.first.iter().chain([&run.shares]).map(Shares::parts).collect()
+        run.first.iter().chain([&run.shares]).map(Shares::steps).collect()
     }
 
     pub(crate) fn run(

@@ -96,13 +96,14 @@ macro_rules! plan {
                 self.engine.run(input, residual, output, Some(&range), workspace, Parallelism::Serial)
             }
 
-            /// How a run with that many threads is split: a list of parts, about one for each thread, and where rows are left
-            /// over of an even split, as many smaller ones behind these. Each element of the output is in exactly one of them.
-            /// Small work is not split: one part.
+            /// How a run with that many threads is split: a list of parts, about one for each thread. Where rows are left over
+            /// of an even split, smaller ones of these follow, at most one for each thread. Each element of the output is in
+            /// exactly one part. Small work is not split: one part.
             ///
-            /// For engines with threads of their own: each thread that is free takes the next part of the list, and runs
-            /// [`run_range`](Self::run_range) over it with a workspace of its own. That does what [`run`](Self::run) does with
-            /// `rayon`. The workspaces need no more than the [`workspace_len`](Self::workspace_len) of a serial run.
+            /// For engines with threads of their own: that many threads, each of which takes the next part of the list when it
+            /// is free, and runs [`run_range`](Self::run_range) over it with a workspace of its own, do what
+            /// [`run`](Self::run) does with `rayon`. The workspaces need no more than the
+            /// [`workspace_len`](Self::workspace_len) of a serial run.
             ///
             /// A separable convolution that is better run in two passes with that many threads (see [`Fusion`](crate::Fusion))
             /// has two lists: the parts of the values between the stages, then those of the output. All of the first list
@@ -112,7 +113,13 @@ macro_rules! plan {
             /// # Errors
             /// As [`output_shape`](Self::output_shape).
             pub fn parts(&self, input: Shape, threads: usize) -> Result<Vec<Vec<OutputRange>>, Error> {
-                self.engine.parts(input, threads)
+                Ok(self.engine.steps(input, threads)?.iter().map(|steps| steps.concat()).collect())
+            }
+
+            /// The parts of each pass by steps, each of which `rayon` finishes before the next: for benchmarks and tests.
+            #[doc(hidden)]
+            pub fn steps(&self, input: Shape, threads: usize) -> Result<Vec<Vec<Vec<OutputRange>>>, Error> {
+                self.engine.steps(input, threads)
             }
 
             /// The instruction set and kernels that were chosen.

@@ -216,25 +216,21 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    /// Of an output of that shape, the shares that are done first.
+    /// Of an output of that shape, the shares that finish soonest.
     pub(crate) fn new(shape: Shape, price: Price, tasks: usize) -> Self {
-        let mut best = Shares { most: Split::new(shape, price, tasks), rest: None };
-        for even in [tasks, tasks * price.tile] {
-            let left = shape.h % even;
-            if left > 0 && left < shape.h {
-                let [most, rest] = [shape.h - left, left].map(|h| Split::new(Shape { h, ..shape }, price, tasks));
-                let two = Shares { most, rest: Some(rest) };
-                if two.dearest() < best.dearest() {
-                    best = two;
-                }
-            }
+        let of_rows = |h: usize| Split::new(Shape { h, ..shape }, price, tasks);
+        let one = Shares { most: of_rows(shape.h), rest: None };
+        let left = shape.h % tasks;
+        if left == 0 || left == shape.h {
+            return one;
         }
-        best
+        let two = Shares { most: of_rows(shape.h - left), rest: Some(of_rows(left)) };
+        if two.dearest() < one.dearest() { two } else { one }
     }
 
     /// The splits, each with its first row.
     fn splits(&self) -> impl Iterator<Item = (usize, &Split)> {
-        [0].into_iter().zip([&self.most]).chain(self.rest.iter().map(|rest| (self.most.shape.h, rest)))
+        core::iter::once((0, &self.most)).chain(self.rest.iter().map(|rest| (self.most.shape.h, rest)))
     }
 
     /// The most tasks at a time.
@@ -265,16 +261,13 @@ impl Shares {
         })
     }
 
-    /// The parts of an output, those that are done first before the others.
-    pub(crate) fn parts(&self) -> Result<Vec<OutputRange>, Error> {
-        let mut parts = Vec::new();
-        for (first, split) in self.splits() {
-            parts.extend(split.parts()?.into_iter().map(|part| {
-                let h = part.h.start + first..part.h.end + first;
-                OutputRange { h, ..part }
-            }));
-        }
-        Ok(parts)
+    /// The parts of an output, in one step or two.
+    pub(crate) fn steps(&self) -> Result<Vec<Vec<OutputRange>>, Error> {
+        let step = |(first, split): (usize, &Split)| {
+            let lower = |part: OutputRange| OutputRange { h: part.h.start + first..part.h.end + first, ..part };
+            Ok(split.parts()?.into_iter().map(lower).collect())
+        };
+        self.splits().map(step).collect()
     }
 }
 

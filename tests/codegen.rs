@@ -2,16 +2,16 @@
 //! and no spill. A kernel that fails to inline is some sixty times slower, and nothing else says so.
 //!
 //! How: `objdump` disassembles this very program; the table says where each kernel's inner loops are. That code is cut into
-//! straight runs of instructions, between jumps and the targets of jumps. Of those that repeat themselves, and of the others,
-//! the runs with the most multiply-adds count: whole tiles, or rows of them. Tiles at borders have as many, though there LLVM
-//! trades registers for addresses and masks; hence, of each kind, the run that touches the stack least. `OBJDUMP` names another
-//! `objdump` than the one on the path, for a program that an emulator runs.
+//! straight runs of instructions, between jumps and the targets of jumps. Those with enough multiply-adds are inner loops: whole
+//! tiles, rows or ends of them, and the same at borders and in tails, where LLVM trades registers for addresses and masks. So of
+//! the runs with as many multiply-adds, and as loops or not, the one that touches the stack least counts; of these, the worst.
+//! `OBJDUMP` names another `objdump` than the one on the path, for a program that an emulator runs.
 //!
 //! The limits: [`multiply_adds`] says how many are expected; [`SPILLS`] which kernels may touch the stack, and how often.
 
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use depthwise::{Isa, KernelInfo, Layout, Operation};
@@ -26,19 +26,18 @@ const SPILLS: &[(&str, usize)] = &[
     ("dw_f32_nhwc_any_1x4_portable", 100),
     ("dw_f32_nchw_3x3s1_2x2v_portable", 75),
     ("dw_f32_nchw_3x3s2_2x2v_portable", 120),
-    // Loops over rows do not spill here, but take 7 to 18 % longer (Zen 4).
+    // Loops over rows do not spill here, but take 4 to 18 % longer (Zen 4).
     ("dw_f32_nhwc_3x3s1_2x4_avx2", 35),
     ("dw_f32_nhwc_3x3s2_2x2_avx2", 30),
     ("dw_f32_nhwc_3x3s2_2x4_avx2", 50),
-    ("dw_f32_nchw_3x3s1_4x2v_avx2", 15),
-    ("dw_f32_nchw_3x3s2_4x2v_avx2", 100),
+    ("dw_f32_nchw_3x3s1_4x2v_avx2", 60),
+    ("dw_f32_nchw_3x3s2_4x2v_avx2", 130),
     ("dw_f32_nchw_5x5s1_4x2v_avx2", 80),
     ("dw_f32_nchw_5x5s2_4x2v_avx2", 80),
     ("dw_f32_nchw_7x7s1_4x2v_avx2", 120),
     ("dw_f32_nchw_7x7s2_2x2v_avx2", 100),
-    // Thirty-two registers are enough here but for, at stride 2, borders.
-    ("dw_f32_nhwc_5x5s2_2x7_avx512", 5),
-    ("dw_f32_nhwc_3x3s2_1x7r_avx512", 30),
+    // At stride 2, thirty-two registers are too few for what LLVM loads ahead.
+    ("dw_f32_nhwc_3x3s2_1x7r_avx512", 35),
     ("dw_f32_nchw_3x3s2_4x2v_avx512", 5),
     ("dw_f32_nchw_5x5s2_4x2v_avx512", 60),
     ("dw_f32_nchw_3x3s2_4x2v_neon", 90),
@@ -200,18 +199,18 @@ fn inner_loops() {
         // A portable vector is two registers of four lanes.
         let expected = multiply_adds(&kernel) * if kernel.isa == Isa::Portable { 2 } else { 1 };
         let multiplies = |run: &[Instruction]| run.iter().filter(|i| i.multiplies(kernel.isa)).count();
-        let repeats = |run: &[Instruction]| run.last().and_then(Instruction::target) == Some(run[0].address);
-        let (loops, straight): (Vec<_>, Vec<_>) = runs(function).into_iter().partition(|run| repeats(run));
-        let most = |runs: &[&[Instruction]]| runs.iter().map(|run| multiplies(run)).max().unwrap_or(0);
-        let found = most(&loops).max(most(&straight));
-        let spills = |run: &[Instruction]| 100 * run.iter().filter(|i| i.spills()).count() / multiplies(run);
-        let (mut calls, mut spilled) = (function.iter().filter(|i| i.calls_own()).count(), 0);
-        for runs in [loops, straight] {
-            let most = most(&runs).max(expected);
-            let inner = || runs.iter().filter(|run| multiplies(run) == most);
-            calls += inner().flat_map(|run| run.iter()).filter(|i| i.calls()).count();
-            spilled = spilled.max(inner().map(|run| spills(run)).min().unwrap_or(0));
+        let inner: Vec<_> = runs(function).into_iter().filter(|run| multiplies(run) >= expected).collect();
+        let found = inner.iter().map(|run| multiplies(run)).max().unwrap_or(0);
+        let calls = function.iter().filter(|i| i.calls_own()).count()
+            + inner.iter().flat_map(|run| run.iter()).filter(|i| i.calls()).count();
+        // By what tells runs of the same part of a tile from others.
+        let mut least: BTreeMap<(bool, usize), usize> = BTreeMap::new();
+        for run in inner {
+            let repeats = run.last().and_then(Instruction::target) == Some(run[0].address);
+            let spills = 100 * run.iter().filter(|i| i.spills()).count() / multiplies(run);
+            least.entry((repeats, multiplies(run))).and_modify(|least| *least = spills.min(*least)).or_insert(spills);
         }
+        let spilled = least.into_values().max().unwrap_or(0);
         println!("{:<40} {found:>10} of {expected:>8} {calls:>8} {spilled:>14} %", kernel.name);
 
         // Vectors of sixteen bytes do not straddle cache lines in any frame.

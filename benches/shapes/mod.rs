@@ -91,7 +91,7 @@ impl Aligned {
     }
 }
 
-type Parts = dyn Fn(usize) -> Result<Vec<Vec<OutputRange>>, depthwise::Error>;
+type Steps = dyn Fn(usize) -> Result<Vec<Vec<Vec<OutputRange>>>, depthwise::Error>;
 
 /// A part of a block with random weights, ready to run on a random input, which the first run makes.
 pub struct Prepared {
@@ -103,8 +103,8 @@ pub struct Prepared {
     /// Of the first stage, per axis; 1 of a pointwise part.
     pub kernel_size: usize,
     pub stride: usize,
-    /// How a run with that many threads is split: the parts of one pass or of two.
-    pub parts: Box<Parts>,
+    /// How a run with that many threads is split: one pass or two, of one step or two, of parts.
+    pub steps: Box<Steps>,
     /// The bytes that lie between two stages.
     pub between: u64,
     /// Runs it once.
@@ -191,7 +191,7 @@ fn try_prepare(block: &Block, part: Part, layout: Layout, isa: Isa) -> Result<Pr
                 output: to,
                 kernel_size,
                 stride,
-                parts: Box::new(move |threads| planned.parts(shape, threads)),
+                steps: Box::new(move |threads| planned.steps(shape, threads)),
                 between: $between,
                 run: Box::new(run),
             })

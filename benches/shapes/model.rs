@@ -1,7 +1,7 @@
 //! What a split should bring: a model of the time of a run with any number of threads.
 //!
 //! A part takes the time of its multiply-adds, those that kernels compute for nothing included, and then that of its
-//! bytes. A run takes the time of its slowest part, and that of handing the parts to the threads.
+//! bytes. A run takes the time of each step's slowest part, and that of handing the parts to the threads.
 
 use depthwise::{KernelInfo, Layout, OutputRange, Shape};
 
@@ -43,14 +43,14 @@ pub const ZEN_5: Machine = Machine {
 #[derive(Clone, Copy, Debug)]
 pub struct Prediction {
     pub passes: usize,
-    /// The seconds in which parts are computed, the slowest of each pass, over the mean of all threads.
+    /// The seconds in which parts are computed, the slowest of each step, over the mean of all threads.
     pub imbalance: f64,
     /// The seconds in which none is.
     pub serial: f64,
     pub seconds: f64,
 }
 
-/// What is computed between two barriers.
+/// What a pass computes.
 #[derive(Clone, Copy)]
 enum Pass {
     Depthwise,
@@ -65,31 +65,26 @@ fn kernel(name: Option<&str>) -> KernelInfo {
 impl Machine {
     /// How long a run with that many threads takes.
     pub fn predict(&self, layer: &Prepared, threads: usize) -> Result<Prediction, depthwise::Error> {
-        let lists = (layer.parts)(threads)?;
-        let passes: &[Pass] = match (layer.description.depthwise, layer.description.pointwise) {
+        let passes = (layer.steps)(threads)?;
+        let kinds: &[Pass] = match (layer.description.depthwise, layer.description.pointwise) {
             (_, None) => &[Pass::Depthwise],
             (None, _) => &[Pass::Pointwise],
-            _ if lists.len() == 2 => &[Pass::Depthwise, Pass::Pointwise],
+            _ if passes.len() == 2 => &[Pass::Depthwise, Pass::Pointwise],
             _ => &[Pass::Fused],
         };
         let (mut slowest, mut all, mut serial) = (0.0, 0.0, 0.0);
-        for (parts, &pass) in lists.iter().zip(passes) {
-            let bandwidth = self.bandwidth(layer, parts.len().min(threads));
-            // Rows that are left over are shared after the others, each by the thread that is free first.
-            let mut busy = vec![0.0; threads];
-            for part in parts {
-                let seconds = self.seconds(layer, pass, part, bandwidth);
-                let free = (0..threads).min_by(|&a, &b| f64::total_cmp(&busy[a], &busy[b])).expect("there are threads");
-                busy[free] += seconds;
+        for (steps, &pass) in passes.iter().zip(kinds) {
+            for parts in steps {
+                let bandwidth = self.bandwidth(layer, parts.len());
+                let seconds = |part| self.seconds(layer, pass, part, bandwidth);
+                slowest += parts.iter().map(seconds).fold(0.0, f64::max);
+                all += parts.iter().map(seconds).sum::<f64>();
+                // A tree of joins.
+                serial += self.join * f64::from(parts.len().next_power_of_two().ilog2());
             }
-            slowest += busy.iter().copied().fold(0.0, f64::max);
-            all += busy.iter().sum::<f64>();
-            // A tree of joins, and another for what is left over.
-            let joins = parts.len().min(threads).next_power_of_two().ilog2();
-            serial += self.join * f64::from(joins) * parts.len().div_ceil(threads) as f64;
         }
         let imbalance = slowest * threads as f64 / all;
-        Ok(Prediction { passes: lists.len(), imbalance, serial, seconds: slowest + serial })
+        Ok(Prediction { passes: passes.len(), imbalance, serial, seconds: slowest + serial })
     }
 
     /// How long a part of a pass takes at that many bytes in a second.
