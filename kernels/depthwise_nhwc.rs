@@ -31,14 +31,14 @@ pub(super) struct Grid {
     pub(super) columns: Lattice,
     /// Channel 0 of point (0, 0), which may lie in the padding.
     input: *const f32,
-    input_row: usize,
+    pub(super) input_row: usize,
     pub(super) input_column: usize,
     /// Channel 0 of the whole output at output (0, 0) of the grid.
     output: *mut f32,
-    output_row: usize,
+    pub(super) output_row: usize,
     pub(super) output_column: usize,
     /// The residual, likewise.
-    residual: Option<*const f32>,
+    pub(super) residual: Option<*const f32>,
     residual_row: usize,
     pub(super) residual_column: usize,
     /// Results are stored as they were summed: nothing is added to them, and no clamp changes them.

@@ -1,4 +1,4 @@
-//! Depthwise convolution, channels last, rolling down the columns: for few taps and many registers.
+//! Depthwise convolution, channels last, rolling down the columns: where the rows that an input row feeds fit the registers.
 //!
 //! A strip of up to `OW` columns by one vector of channels, with all of its rows:
 //!
@@ -12,9 +12,12 @@
 //! So each input is loaded once, but for those between two strips, and few lines of a pixel's cache sets are in use at a
 //! time: 9 of the input and 7 of the output for 3×3, where a tile of 2×7 takes 36 and 14. Strips are cut as evenly as the
 //! map allows. At the border, each load takes one of two addresses, as those of tiles do.
+//!
+//! With few registers, an input is loaded again for each tap.
 
 use core::ops::Range;
 
+use super::activation::clamp;
 use super::depthwise::{DepthwiseArgs, Lattice};
 use super::depthwise_nhwc::{Grid, finish, load, store};
 use super::isa::has_distant_cache;
@@ -53,7 +56,7 @@ pub(super) unsafe fn rolling<
     s: S,
     a: &DepthwiseArgs,
 ) {
-    const { assert!(R == KH.div_ceil(SH) && (R == 2 || R == 3) && OW <= 7 && (OW - 1) * SW + KW <= PATCH) };
+    const { assert!(R == KH.div_ceil(SH) && R >= 2 && R <= 5 && OW <= 7 && (OW - 1) * SW + KW <= PATCH) };
     for n in 0..a.output_shape.n {
         for rows in Lattice::all(a, 0) {
             for columns in Lattice::all(a, 1) {
@@ -109,6 +112,12 @@ impl Strip {
         let edge = columns != (0..width);
         Self { y, x, height, rows: grid.rows.inside(y * SH, (height - 1) * SH + KH), columns, edge }
     }
+
+    /// Whether only columns may be padding that do not lie under all taps: the others are not looked at.
+    #[inline(always)]
+    fn padding_at_edges<const KW: usize, const SW: usize, const OW: usize>(&self) -> bool {
+        self.columns.start < KW && self.columns.end > (OW - 1) * SW
+    }
 }
 
 /// One strip, all channels of the part.
@@ -134,7 +143,8 @@ unsafe fn strip_channels<
         let mask = s.mask(from, to);
         // SAFETY: channels `c + from .. c + to` lie in the part.
         unsafe {
-            if to - from < S::LANES {
+            // Of many taps, what adds a residual is seldom needed, and costs the other code registers.
+            if to - from < S::LANES || (KH > 3 && grid.residual.is_some()) {
                 strip::<S, true, false, KH, KW, SH, SW, R, OW>(s, a, grid, t, c, mask);
             } else if t.edge {
                 strip::<S, true, true, KH, KW, SH, SW, R, OW>(s, a, grid, t, c, mask);
@@ -201,45 +211,115 @@ unsafe fn strip<
                 acc[R - 1] = [s.load(opaque(weights, 0).0); OW];
             };
         }
+        macro_rules! each {
+            ($i:ident < $end:expr => $body:expr) => { each!($i < $end => $body, 0 1 2 3) };
+            ($i:ident < $end:expr => $body:expr, $($row:literal)*) => {$(if $row < $end { let $i = $row; $body })*};
+        }
         let height = t.height;
-        match (R, height) {
-            (3, 1) => {
-                feed!(0, 2, 3);
-                roll!();
-                feed!(1, 1, 2);
-                roll!();
-                feed!(2, 0, 1);
-                store!(0);
-            }
-            (3, _) => {
-                feed!(0, 2, 3);
-                roll!();
-                feed!(1, 1, 3);
-                roll!();
-                for i in 2..height {
-                    feed!(i, 0, 3);
-                    store!(i - 2);
-                    roll!();
+        if height < R - 1 {
+            // Known where it can only be 1.
+            let height = if R == 3 { 1 } else { height };
+            for i in 0..height + R - 1 {
+                feed!(i, (R - 1).saturating_sub(i), R.min(height + R - 1 - i));
+                if i >= R - 1 {
+                    store!(i - (R - 1));
                 }
-                feed!(height, 0, 2);
-                store!(height - 2);
                 roll!();
-                feed!(height + 1, 0, 1);
-                store!(height - 1);
             }
-            _ => {
-                feed!(0, 1, 2);
+            return;
+        }
+        each!(i < R - 1 => {
+            feed!(i, R - 1 - i, R);
+            roll!();
+        });
+        let inside = t.rows.start <= (R - 1) * SH && height * SH <= t.rows.end;
+        if KH > 3 && FULL && inside && t.padding_at_edges::<KW, SW, OW>() {
+            acc = middle::<S, EDGE, KH, KW, SH, SW, R, OW>(s, a, grid, t, c, acc);
+        } else {
+            for i in R - 1..height {
+                feed!(i, 0, R);
+                store!(i - (R - 1));
                 roll!();
-                for i in 1..height {
-                    feed!(i, 0, 2);
-                    store!(i - 1);
-                    roll!();
-                }
-                feed!(height, 0, 1);
-                store!(height - 1);
             }
         }
+        each!(i < R - 1 => {
+            if i > 0 {
+                roll!();
+            }
+            feed!(height + i, 0, R - 1 - i);
+            store!(height + i - (R - 1));
+        });
     }
+}
+
+/// The input rows of a strip that feed all rows held, none of which is padding. Where taps are many and registers few, what
+/// this loop can do without costs it as much as a multiply-add.
+#[inline(always)]
+unsafe fn middle<
+    S: Simd,
+    const EDGE: bool,
+    const KH: usize,
+    const KW: usize,
+    const SH: usize,
+    const SW: usize,
+    const R: usize,
+    const OW: usize,
+>(
+    s: S,
+    a: &DepthwiseArgs,
+    grid: &Grid,
+    t: &Strip,
+    c: usize,
+    mut acc: [[S::V; OW]; R],
+) -> [[S::V; OW]; R] {
+    let (weights, zeros) = (a.weights.wrapping_add(c * (1 + KH * KW)), a.zeros.wrapping_add(c));
+    let mut row = grid.point((t.y + R - 1) * SH, t.x * SW).wrapping_add(c);
+    let (mut output, _) = grid.result(t.y, t.x, c);
+    for _ in R - 1..t.height {
+        for dy in 0..SH {
+            let (weights, _) = opaque(weights.wrapping_add(S::LANES), 0);
+            for kx in 0..KW {
+                let mut k = [s.splat(0.0); R];
+                for r in 0..R {
+                    let ky = dy + (R - 1 - r) * SH;
+                    if ky < KH {
+                        // SAFETY: packed weights.
+                        k[r] = unsafe { s.load(weights.wrapping_add((ky * KW + kx) * S::LANES)) };
+                    }
+                }
+                for ox in 0..OW {
+                    let ix = ox * SW + kx;
+                    let mut p = row.wrapping_add(ix.wrapping_mul(grid.input_column));
+                    if EDGE && (ix + 1 < KW || ix > (OW - 1) * SW) {
+                        // Opaque, lest LLVM turn the choice of an address into a jump.
+                        p = opaque(if t.columns.contains(&ix) { p } else { zeros }, 0).0;
+                    }
+                    // SAFETY: the caller vouches for the rows, and that `padding_at_edges`.
+                    let input = unsafe { s.load(p) };
+                    for r in 0..R {
+                        if dy + (R - 1 - r) * SH < KH {
+                            acc[r][ox] = s.mul_add(input, k[r], acc[r][ox]);
+                        }
+                    }
+                }
+            }
+            row = row.wrapping_add(grid.input_row);
+        }
+        // Opaque, and of this row: else LLVM would keep them in registers that are not there.
+        // SAFETY: references still.
+        let [min, max] = [&a.min, &a.max].map(|bound| s.splat(unsafe { *opaque(bound, output.addr()).0 }));
+        for ox in 0..OW {
+            // SAFETY: the grid has the output.
+            unsafe { s.store(output.wrapping_add(ox * grid.output_column), clamp(s, acc[0][ox], min, max)) }
+        }
+        output = output.wrapping_add(grid.output_row);
+        for r in 1..R {
+            acc[r - 1] = acc[r];
+        }
+        // SAFETY: packed weights, behind the biases.
+        acc[R - 1] = [unsafe { s.load(opaque(weights, 0).0) }; OW];
+    }
+    acc
 }
 
 /// Adds what `SH` input rows, the `i`-th of a strip, give to the held output rows `from..to`.
@@ -295,9 +375,9 @@ unsafe fn feed<
                     inputs[ix] = unsafe { load::<S, FULL>(s, p, mask) };
                 }
             }
-            for r in from..to {
+            for r in 0..R {
                 let ky = dy + (R - 1 - r) * SH;
-                if ky < KH {
+                if from <= r && r < to && ky < KH {
                     // SAFETY: packed weights.
                     let k = unsafe { s.load(weights.wrapping_add((ky * KW + kx) * S::LANES)) };
                     for ox in 0..OW {

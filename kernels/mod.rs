@@ -17,7 +17,7 @@ pub(crate) mod activation;
 mod depthwise;
 mod depthwise_nchw;
 mod depthwise_nhwc;
-#[cfg(isa = "avx512")]
+#[cfg(isa = "avx2")]
 mod depthwise_rolling;
 pub(crate) mod isa;
 pub(crate) mod memory;

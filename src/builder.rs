@@ -90,13 +90,14 @@ impl<'a> Common<'a> {
             );
             return Err(Error::KernelDoesNotFit { name: info.name, why });
         }
-        // The table lists the kernels of one shape, the larger tile behind the smaller, before the one for any.
+        // The table lists the kernels of one shape, the larger tile behind the smaller and the strip behind the tile, before the one for any.
         let mut fitting =
             self.kernels_of(isa, Operation::Depthwise).filter(|kernel| fits(kernel.info(), taps, multiplier));
         let first = fitting.next().ok_or(Error::UnavailableIsa { isa })?;
         let larger = fitting.find(|kernel| kernel.info().kernel_size.is_some());
-        let small = self.layout == Layout::Nhwc && isa.prefers_small_tile(channels, taps.stride[1]);
-        Ok(larger.filter(|_| isa.prefers_large_tiles() && !small).unwrap_or(first))
+        let first_is_faster =
+            self.layout == Layout::Nhwc && isa.prefers_first(channels, taps.kernel_size[1], taps.stride[1]);
+        Ok(larger.filter(|_| isa.prefers_large_tiles() && !first_is_faster).unwrap_or(first))
     }
 
     fn pointwise_kernel(&self, isa: Isa, out_channels: usize) -> Result<Available, Error> {

@@ -294,6 +294,12 @@ pub fn by_hand() -> Vec<Case> {
             own("wide rows", Case { input: Shape::new(1, 3, 5, 561), padding: pad, outputs: 2, ..base() }),
             own("no padding, images", Case { input: Shape::new(2, 17, 15, 16), padding: Padding::valid(), ..base() }),
             own("one-sided padding", Case { input: wide, padding: Padding::explicit(0, 4, 5, 0), ..base() }),
+            own(
+                "columns of padding alone",
+                Case { input: wide, padding: Padding::symmetric(kernel[0] / 2, 9), ..base() },
+            ),
+            own("a row", Case { input: Shape::new(1, 17, 1, 12), padding: pad, ..base() }),
+            own("three rows", Case { input: Shape::new(1, 17, 3, 12), padding: pad, ..base() }),
             own("multiplier", Case { input: Shape::new(1, 6, 9, 19), multiplier: 3, padding: pad, ..base() }),
             own("dilation", Case { input: wide, dilation: [3, 2], padding: Padding::symmetric(6, 5), ..base() }),
             own("residual", Case { input: wide, padding: pad, residual: true, ..base() }).with_values(Values::Special),
