@@ -113,7 +113,7 @@ impl Strip {
         Self { y, x, height, rows: grid.rows.inside(y * SH, (height - 1) * SH + KH), columns, edge }
     }
 
-    /// Whether only columns may be padding that do not lie under all taps: the others are not looked at.
+    /// Whether no column of `KW - 1 ..= (OW - 1) * SW` is padding: these are not looked at.
     #[inline(always)]
     fn padding_at_edges<const KW: usize, const SW: usize, const OW: usize>(&self) -> bool {
         self.columns.start < KW && self.columns.end > (OW - 1) * SW
@@ -252,8 +252,8 @@ unsafe fn strip<
     }
 }
 
-/// The input rows of a strip that feed all rows held, none of which is padding. Where taps are many and registers few, what
-/// this loop can do without costs it as much as a multiply-add.
+/// The input rows of a strip that feed all rows held, none of which is padding, for a whole vector of channels and no residual.
+/// Where taps are many and registers few, what this loop can do without costs it as much as a multiply-add.
 #[inline(always)]
 unsafe fn middle<
     S: Simd,
@@ -294,7 +294,7 @@ unsafe fn middle<
                         // Opaque, lest LLVM turn the choice of an address into a jump.
                         p = opaque(if t.columns.contains(&ix) { p } else { zeros }, 0).0;
                     }
-                    // SAFETY: the caller vouches for the rows, and that `padding_at_edges`.
+                    // SAFETY: the caller vouches for the rows, the lanes, and that `padding_at_edges`; it says if `EDGE`.
                     let input = unsafe { s.load(p) };
                     for r in 0..R {
                         if dy + (R - 1 - r) * SH < KH {
@@ -316,7 +316,7 @@ unsafe fn middle<
         for r in 1..R {
             acc[r - 1] = acc[r];
         }
-        // SAFETY: packed weights, behind the biases.
+        // SAFETY: packed weights, which begin with the biases.
         acc[R - 1] = [unsafe { s.load(opaque(weights, 0).0) }; OW];
     }
     acc
