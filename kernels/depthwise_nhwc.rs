@@ -20,7 +20,7 @@
 
 use core::ops::Range;
 
-use super::activation::{clamp, clamps};
+use super::activation::clamp;
 use super::depthwise::{DepthwiseArgs, Lattice, undilated_stride};
 use super::simd::{Simd, opaque};
 use crate::tensor::Strides;
@@ -41,8 +41,6 @@ pub(super) struct Grid {
     pub(super) residual: Option<*const f32>,
     residual_row: usize,
     pub(super) residual_column: usize,
-    /// Results are stored as they were summed: nothing is added to them, and no clamp changes them.
-    pub(super) as_summed: bool,
 }
 
 impl Grid {
@@ -64,7 +62,6 @@ impl Grid {
             residual: a.residual.map(|r| r.wrapping_add(part(rs))),
             residual_row: rows.out_step.wrapping_mul(rs.h),
             residual_column: columns.out_step.wrapping_mul(rs.w),
-            as_summed: a.residual.is_none() && !clamps(a.min, a.max),
             rows,
             columns,
         }

@@ -17,7 +17,7 @@
 
 use core::ops::Range;
 
-use super::activation::clamp;
+use super::activation::{clamp, clamps};
 use super::depthwise::{DepthwiseArgs, Lattice};
 use super::depthwise_nhwc::{Grid, finish, load, store};
 use super::isa::has_distant_cache;
@@ -71,7 +71,7 @@ pub(super) unsafe fn rolling<
                             ($($count:literal)*) => {
                                 match right - x {
                                     $($count if $count <= OW => {
-                                        let strip = Strip::new::<KH, KW, SH, SW, $count>(&grid, y, x, end - y);
+                                        let strip = Strip::new::<KH, KW, SH, SW, $count>(a, &grid, y, x, end - y);
                                         // SAFETY: the grid has these outputs; `Strip` says where the padding is.
                                         unsafe { strip_channels::<S, KH, KW, SH, SW, R, $count>(s, a, &grid, &strip) }
                                     })*
@@ -97,11 +97,14 @@ struct Strip {
     columns: Range<usize>,
     /// Not all of its columns do.
     edge: bool,
+    /// Results are stored as they were summed: nothing is added to them, and no clamp changes them.
+    as_summed: bool,
 }
 
 impl Strip {
     #[inline(always)]
     fn new<const KH: usize, const KW: usize, const SH: usize, const SW: usize, const OW: usize>(
+        a: &DepthwiseArgs,
         grid: &Grid,
         y: usize,
         x: usize,
@@ -110,7 +113,9 @@ impl Strip {
         let width = (OW - 1) * SW + KW;
         let columns = grid.columns.inside(x * SW, width);
         let edge = columns != (0..width);
-        Self { y, x, height, rows: grid.rows.inside(y * SH, (height - 1) * SH + KH), columns, edge }
+        let rows = grid.rows.inside(y * SH, (height - 1) * SH + KH);
+        let as_summed = grid.residual.is_none() && !clamps(a.min, a.max);
+        Self { y, x, height, rows, columns, edge, as_summed }
     }
 
     /// Whether no column of `KW - 1 ..= (OW - 1) * SW` is padding: these are not looked at.
@@ -193,7 +198,7 @@ unsafe fn strip<
                 for ox in 0..OW {
                     let output = output.wrapping_add(ox * grid.output_column);
                     // At stride 2 this gains nothing (Zen 4; at stride 1 2 to 4 %).
-                    if R == 3 && grid.as_summed {
+                    if R == 3 && t.as_summed {
                         store::<S, FULL>(s, output, mask, acc[0][ox]);
                         continue;
                     }
