@@ -70,12 +70,11 @@ impl Isa {
 
     /// Whether the first of two depthwise kernels is the faster, channels last.
     ///
-    /// AVX2: a large tile's patch of pixels a multiple of 4 KB apart evicts itself from the first-level cache (Zen 5), and so
-    /// does a strip where rows are, as usual maps have them of these channels (Zen 3: 5×5 at 56×56×128 394 µs instead of 281 µs,
-    /// but at 28×28×240 119 µs instead of 135 µs). AVX-512
-    /// at stride 2: with few channels maps are large, and their rows come from afar; there a small tile's few streams of
-    /// addresses are what hardware prefetches best (Zen 4: 54 µs instead of 60 µs for 112×112×64, but from 192 channels on
-    /// slower, twice as slow for 14×14×384).
+    /// AVX2: a large tile's patch of pixels a multiple of 4 KB apart evicts itself from the first-level cache (Zen 5), and so does a
+    /// strip of rows a multiple of 2 KB apart, as those of large maps are with such numbers of channels (Zen 3: 5×5 at 56×56×128
+    /// 394 µs instead of 281 µs, but at 28×28×240 119 µs instead of 135 µs). AVX-512 at stride 2: with few channels maps are large,
+    /// and their rows come from afar; there a small tile's few streams of addresses are what hardware prefetches best (Zen 4: 54 µs
+    /// instead of 60 µs for 112×112×64, but from 192 channels on slower, twice as slow for 14×14×384).
     pub(crate) fn prefers_first(self, channels: usize, kernel_size: usize, stride: usize) -> bool {
         match self {
             Isa::Avx2 if kernel_size == 5 => channels.is_multiple_of(32) && channels < 256,

@@ -90,7 +90,8 @@ impl<'a> Common<'a> {
             );
             return Err(Error::KernelDoesNotFit { name: info.name, why });
         }
-        // The table lists the kernels of one shape, the larger tile behind the smaller and the strip behind the tile, before the one for any.
+        // The table lists the kernels of one shape, the larger tile behind the smaller and the strip behind the tile, before the
+        // one for any.
         let mut fitting =
             self.kernels_of(isa, Operation::Depthwise).filter(|kernel| fits(kernel.info(), taps, multiplier));
         let first = fitting.next().ok_or(Error::UnavailableIsa { isa })?;

@@ -30,7 +30,7 @@ const SPILLS: &[(&str, usize)] = &[
     ("dw_f32_nhwc_3x3s1_2x4_avx2", 35),
     ("dw_f32_nhwc_3x3s2_2x2_avx2", 30),
     ("dw_f32_nhwc_3x3s2_2x4_avx2", 50),
-    // Strips' first and last rows. Of the loops between, one access to the stack in 100 multiply-adds, at borders 5.
+    // Strips' first and last rows. The loops between have up to 6 accesses to the stack in 100 multiply-adds.
     ("dw_f32_nhwc_5x5s1_1x2r_avx2", 90),
     ("dw_f32_nhwc_5x5s2_1x3r_avx2", 45),
     ("dw_f32_nchw_3x3s1_4x2v_avx2", 60),
