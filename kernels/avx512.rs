@@ -4,7 +4,8 @@
 //!
 //! * depthwise channels last: tiles are seven wide, which divides the maps of the usual networks
 //!   (112, 56, 28, 14, 7). 3×3 rolls, at stride 1 with three rows held: 21 + 7 + 1; at stride 2 with two: 14 + 14 + 1, of which
-//!   LLVM spills some. Wider windows as 2×7, of whose inputs a stride's columns are held: 14 + 7 or, at stride 2, 14 + 14, + 1 + 1.
+//!   LLVM spills some. Where pixels share cache sets, tiles of 2×7 and, at stride 2, 2×2. Wider windows as 2×7, of whose inputs
+//!   a stride's columns are held: 14 + 7 or, at stride 2, 14 + 14, + 1 + 1.
 //! * depthwise channels first: four rows by two vectors: 8 + 2·K + weights as far as they fit. 5×5 and 7×7 at stride 1 roll
 //!   where two vectors fit the row, with K rows held: 2·K + 2·K + 1.
 //! * pointwise channels last 14×32: 28 + 2 + 1, at a tile's end 28 + 4 with factors from memory, and for the last eight
@@ -35,6 +36,7 @@ super::family! {
     lanes: 16,
     peak_chains: 12,
     nhwc: [
+        3 x 3 stride 1 x 1 tile 2 x 7,
         3 x 3 stride 2 x 2 tile 2 x 2,
         5 x 5 stride 1 x 1 tile 2 x 7,
         5 x 5 stride 2 x 2 tile 2 x 7,

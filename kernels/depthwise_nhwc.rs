@@ -284,7 +284,7 @@ unsafe fn tile<
         // long one is opaque, lest LLVM write out all of its rows, with more weights and inputs at a time than registers.
         macro_rules! feed {
             ($top:expr, $end:expr => $from:literal..$to:expr) => {
-                for iy in $top..if KH > 3 && $end - $top > 1 { opaque(zeros, $end).1 } else { $end } {
+                for iy in $top..if (KH > 3 || OW > 6) && $end - $top > 1 { opaque(zeros, $end).1 } else { $end } {
                     let (mut row, mut step) = (first.wrapping_add(iy.wrapping_mul(grid.input_row)), grid.input_column);
                     if EDGE && !t.rows.contains(&iy) {
                         (row, step) = (zeros, 0);
