@@ -10,6 +10,7 @@ use crate::gather::gather;
 use crate::geometry::{Outputs, Window};
 use crate::kernels::isa::{Isa, has_distant_cache};
 use crate::kernels::stage::{DepthwiseStage, PointwiseStage};
+use crate::kernels::undilated_stride;
 use crate::schedule::{self, FORK, Parallelism, Part, Price, Shares};
 use crate::tensor::{Axis, Layout, Shape, Strides, TensorView, TensorViewMut};
 use crate::workspace::Workspace;
@@ -237,11 +238,21 @@ impl Engine {
     /// How many pixels go through both stages at a time.
     fn block(&self, output: Shape) -> Block {
         let pixels = (BLOCK_LEN / self.mid_channels.max(1)).max(LEAST_PIXELS);
+        let rows = (pixels / output.w.max(1)).max(1);
         let grain = match &self.stages {
-            Stages::Separable(d, _) => d.info().tile[0],
+            Stages::Separable(d, _) => {
+                let (tile, stride, dilation) =
+                    (d.info().tile[0], self.window.taps.stride[0], self.window.taps.dilation[0]);
+                // How far apart rows are that share inputs. If that is more than one, a block has two of them at least, if they
+                // fit: a row alone reads almost as many inputs as two.
+                let step = dilation / (stride / undilated_stride(stride, dilation));
+                let pairs = step * tile.max(2);
+                let fit = rows.next_multiple_of(pairs).saturating_mul(output.w) <= 2 * pixels;
+                if step > 1 && fit { pairs } else { tile }
+            }
             _ => 1,
         };
-        let rows = (pixels / output.w.max(1)).max(1).next_multiple_of(grain).min(output.h.max(1));
+        let rows = rows.next_multiple_of(grain).min(output.h.max(1));
         let columns = if rows * output.w <= 2 * pixels {
             output.w
         } else {
@@ -451,7 +462,7 @@ struct Run {
 struct Block {
     /// The most rows.
     rows: usize,
-    /// The rows of a depthwise tile.
+    /// Rows that the depthwise stage best computes together: a tile's, or with dilation those of so many interleaved ones.
     grain: usize,
     columns: usize,
 }
