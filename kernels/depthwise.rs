@@ -45,6 +45,11 @@ pub(crate) fn undilated_stride(stride: usize, dilation: usize) -> usize {
     stride / gcd(stride, dilation)
 }
 
+/// Into how many sub-grids a dilation splits a convolution along one axis: its outputs that share inputs are so far apart.
+pub(crate) fn sub_grids(stride: usize, dilation: usize) -> usize {
+    dilation / gcd(stride, dilation)
+}
+
 fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
@@ -80,7 +85,7 @@ impl Lattice {
             _ => (a.origin.w, a.output_shape.w, a.input_shape.w),
         };
         let (stride, in_step, pad) = (a.stride[axis], a.dilation[axis], a.pad[axis]);
-        let out_step = in_step / gcd(stride, in_step);
+        let out_step = sub_grids(stride, in_step);
         (0..out_step.min(extent)).map(move |first| {
             // The plan bounds all of these far below `isize::MAX`.
             let start = ((origin + first) * stride) as isize - pad as isize;

@@ -281,7 +281,8 @@ unsafe fn tile<
     unsafe {
         let mut acc = [[s.load(weights); OW]; OH];
         // Adds what input rows give to output rows: a loop over those that feed the same ones, lest each tap ask. The end of a
-        // long one is opaque, lest LLVM write out all of its rows, with more weights and inputs at a time than registers.
+        // long one, or of a wide tile's, is opaque, lest LLVM write out all of its rows, with more weights and inputs at a time
+        // than registers.
         macro_rules! feed {
             ($top:expr, $end:expr => $from:literal..$to:expr) => {
                 for iy in $top..if (KH > 3 || OW > 6) && $end - $top > 1 { opaque(zeros, $end).1 } else { $end } {

@@ -44,7 +44,7 @@ use self::isa::Isa;
 use self::pointwise::{PointwiseArgs, RunColumn};
 use crate::tensor::Layout;
 
-pub(crate) use self::depthwise::undilated_stride;
+pub(crate) use self::depthwise::{sub_grids, undilated_stride};
 
 /// The largest stride of a depthwise convolution: the lanes of a gather are numbered in 32 bits.
 pub(crate) const MAX_STRIDE: usize = i32::MAX as usize / 16;

@@ -10,7 +10,7 @@ use crate::gather::gather;
 use crate::geometry::{Outputs, Window};
 use crate::kernels::isa::{Isa, has_distant_cache};
 use crate::kernels::stage::{DepthwiseStage, PointwiseStage};
-use crate::kernels::undilated_stride;
+use crate::kernels::sub_grids;
 use crate::schedule::{self, FORK, Parallelism, Part, Price, Shares};
 use crate::tensor::{Axis, Layout, Shape, Strides, TensorView, TensorViewMut};
 use crate::workspace::Workspace;
@@ -241,14 +241,12 @@ impl Engine {
         let rows = (pixels / output.w.max(1)).max(1);
         let grain = match &self.stages {
             Stages::Separable(d, _) => {
-                let (tile, stride, dilation) =
-                    (d.info().tile[0], self.window.taps.stride[0], self.window.taps.dilation[0]);
-                // How far apart rows are that share inputs. If that is more than one, a block has two of them at least, if they
-                // fit: a row alone reads almost as many inputs as two.
-                let step = dilation / (stride / undilated_stride(stride, dilation));
-                let pairs = step * tile.max(2);
+                let tile = d.info().tile[0];
+                let grids = sub_grids(self.window.taps.stride[0], self.window.taps.dilation[0]);
+                // Of each sub-grid two rows at least, if they fit: one alone reads almost as many inputs.
+                let pairs = grids * tile.max(2);
                 let fit = rows.next_multiple_of(pairs).saturating_mul(output.w) <= 2 * pixels;
-                if step > 1 && fit { pairs } else { tile }
+                if grids > 1 && fit { pairs } else { tile }
             }
             _ => 1,
         };
@@ -462,7 +460,7 @@ struct Run {
 struct Block {
     /// The most rows.
     rows: usize,
-    /// Rows that the depthwise stage best computes together: a tile's, or with dilation those of so many interleaved ones.
+    /// Rows that the depthwise stage best computes together: a tile's, or with dilation some of each sub-grid.
     grain: usize,
     columns: usize,
 }
