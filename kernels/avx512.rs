@@ -71,6 +71,7 @@ impl Simd for Avx512 {
     const LANES: usize = 16;
     const ISA: Isa = Isa::Avx512;
     const SHIFTS: bool = true;
+    const PICKS: bool = true;
     const SPLATS_MEMORY: bool = true;
 
     #[inline(always)]
@@ -153,6 +154,16 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn shift<const N: i32>(self, a: __m512, b: __m512) -> __m512 {
         unsafe { _mm512_castsi512_ps(_mm512_alignr_epi32::<N>(_mm512_castps_si512(b), _mm512_castps_si512(a))) }
+    }
+    #[inline(always)]
+    fn picks(self, first: usize, step: usize) -> __m512i {
+        // Of numbers beyond the last lane the instruction takes what is left when they wrap.
+        let index: [i32; 16] = core::array::from_fn(|i| (16 * (i / 8) + first + i % 8 * step) as i32);
+        unsafe { _mm512_loadu_si512(index.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    fn pick(self, a: __m512, b: __m512, index: __m512i) -> __m512 {
+        unsafe { _mm512_permutex2var_ps(a, index, b) }
     }
     #[inline(always)]
     fn shifts_cheaply(self) -> bool {

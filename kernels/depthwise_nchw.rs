@@ -11,6 +11,8 @@
 //!
 //! At stride 1, where registers are many, 5×5 and 7×7 roll down the rows instead, holding those that an input row feeds.
 //!
+//! Where a vector takes two rows (7×7 maps, sixteen lanes), each tap is picked from two rows of the input, at any stride.
+//!
 //! Stride 2 splits pairs of vectors into even and odd columns; loads across the left or right border are
 //! masked, so no byte outside of a row is read.
 
@@ -37,7 +39,8 @@ impl Plane {
     fn new(a: &DepthwiseArgs, n: usize, c: usize, rows: Lattice) -> Self {
         let (is, os, rs) = (a.input_strides, a.output_strides, a.residual_strides);
         let channel = a.origin.c + c;
-        let image = a.input.wrapping_add(n * is.n + channel / a.multiplier * is.c);
+        let from = if a.multiplier == 1 { channel } else { channel / a.multiplier };
+        let image = a.input.wrapping_add(n * is.n + from * is.c);
         Self {
             input: image.wrapping_offset(rows.start.wrapping_mul(is.h as isize)),
             // Steps over rows that do not exist may wrap; the rows that do are reached exactly.
@@ -77,11 +80,11 @@ impl Plane {
         // SAFETY: the caller vouches for the outputs; the residual has the same shape.
         unsafe {
             if let Some(residual) = self.residual {
-                let p = residual.wrapping_add(y * self.residual_row + x);
+                let p = residual.wrapping_add((y * self.residual_row).wrapping_add(x));
                 v = s.add(v, if whole { s.load(p) } else { s.load_masked(p, mask) });
             }
             v = clamp(s, v, s.splat(a.min), s.splat(a.max));
-            let p = self.output.wrapping_add(y * self.output_row + x);
+            let p = self.output.wrapping_add((y * self.output_row).wrapping_add(x));
             if whole { s.store(p, v) } else { s.store_masked(p, mask, v) }
         }
     }
@@ -177,6 +180,9 @@ pub(super) unsafe fn fixed<S: Simd, const K: usize, const SH: usize, const SW: u
     const { assert!(SW == 1 || SW == 2) };
     // SAFETY: the caller's.
     unsafe {
+        if S::PICKS && Pairs::<S, K>::fit(a, SW) {
+            return pairs::<S, K, SH, SW>(s, a);
+        }
         // What rolls, always shifts.
         if S::SHIFTS && SW == 1 && a.dilation[1] == 1 && (K > 3 || s.shifts_cheaply()) {
             planes::<S, K, SH, SW, OH, true>(s, a)
@@ -193,7 +199,7 @@ unsafe fn planes<S: Simd, const K: usize, const SH: usize, const SW: usize, cons
     a: &DepthwiseArgs,
 ) {
     const { assert!(!DENSE || !S::SHIFTS || K <= S::LANES) };
-    let width = a.output_shape.w;
+    let (width, grids) = (a.output_shape.w, Lattice::all(a, 0));
     for x in (0..width).step_by(TILES * 2 * S::LANES) {
         let mut tiles = [Columns::<_, K>::new::<S, SW, DENSE>(s, a, x); TILES];
         for t in 1..TILES {
@@ -204,7 +210,7 @@ unsafe fn planes<S: Simd, const K: usize, const SH: usize, const SW: usize, cons
         let tiles = &tiles[..TILES.min((width - x).div_ceil(2 * S::LANES))];
         for n in 0..a.output_shape.n {
             for c in 0..a.output_shape.c {
-                for rows in Lattice::all(a, 0) {
+                for rows in grids.clone() {
                     let plane = Plane::new(a, n, c, rows);
                     let narrow = SW == 1 || S::LANES < 16;
                     if let ([columns @ Columns { vectors: 1, .. }], NARROW.., true) = (tiles, rows.outputs, narrow) {
@@ -391,6 +397,111 @@ unsafe fn roll<S: Simd, const K: usize>(s: S, a: &DepthwiseArgs, plane: &Plane, 
     }
 }
 
+/// The columns of rows so short that a vector takes two of them, where taps are reached by [`Simd::pick`].
+struct Pairs<S: Simd, const K: usize> {
+    /// The input column under the first tap, negative in the padding.
+    start: isize,
+    /// Of a vector from `start` on, the lanes that lie in the input.
+    row: S::Mask,
+    /// Of two such vectors, the lanes under each kernel column.
+    taps: [S::Index; K],
+    /// The outputs of each row.
+    outputs: [S::Mask; 2],
+}
+
+impl<S: Simd, const K: usize> Pairs<S, K> {
+    /// Whether rows are so short: all of their taps lie in one vector.
+    #[inline(always)]
+    fn fit(a: &DepthwiseArgs, step: usize) -> bool {
+        let width = a.output_shape.w;
+        width <= S::LANES / 2 && (width - 1) * step + (K - 1) * a.dilation[1] < S::LANES
+    }
+
+    #[inline(always)]
+    fn new(s: S, a: &DepthwiseArgs, step: usize) -> Self {
+        let start = (a.origin.w * step) as isize - a.pad[1] as isize;
+        Self {
+            start,
+            row: in_row(s, start, 1, a.input_shape.w, S::LANES),
+            taps: core::array::from_fn(|kx| s.picks(kx * a.dilation[1], step)),
+            outputs: [0, S::LANES / 2].map(|from| s.mask(from, from + a.output_shape.w)),
+        }
+    }
+}
+
+/// All planes, whose rows are short: in tiles of eight rows, of four or two where that is all.
+#[inline(always)]
+unsafe fn pairs<S: Simd, const K: usize, const SH: usize, const SW: usize>(s: S, a: &DepthwiseArgs) {
+    let (columns, grids) = (Pairs::<S, K>::new(s, a, SW), Lattice::all(a, 0));
+    for n in 0..a.output_shape.n {
+        for c in 0..a.output_shape.c {
+            for rows in grids.clone() {
+                let plane = Plane::new(a, n, c, rows);
+                // SAFETY: the columns fit.
+                unsafe {
+                    match rows.outputs {
+                        ..=2 => pairs_of_rows::<S, K, SH, 1>(s, a, &plane, &columns, 0),
+                        ..=4 => pairs_of_rows::<S, K, SH, 2>(s, a, &plane, &columns, 0),
+                        outputs => {
+                            for y in (0..outputs).step_by(8) {
+                                pairs_of_rows::<S, K, SH, 4>(s, a, &plane, &columns, y);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Twice `N` rows, of which some may not exist, two in each vector.
+#[inline(always)]
+unsafe fn pairs_of_rows<S: Simd, const K: usize, const SH: usize, const N: usize>(
+    s: S,
+    a: &DepthwiseArgs,
+    plane: &Plane,
+    columns: &Pairs<S, K>,
+    y: usize,
+) {
+    const { assert!(SH == 1 || SH == 2) };
+    // SAFETY: loads are masked to the lanes that lie in the input, rows outside of it to none.
+    unsafe {
+        let load = |i: usize| {
+            let i = y * SH + i;
+            let row = plane.input.wrapping_add(i.wrapping_mul(plane.input_row)).wrapping_offset(columns.start);
+            s.load_masked(row, s.mask_if(plane.rows.has(i), columns.row))
+        };
+        let mut acc = [s.splat(*plane.weights); N];
+        let mut upper = [load(0), load(SH - 1)];
+        for i in 0..(2 * N - 2) * SH + K {
+            // The row of the second output is a stride below that of the first.
+            let lower = load(i + SH);
+            let mut inputs = [lower; K];
+            for kx in 0..K {
+                inputs[kx] = s.pick(upper[i % SH], lower, columns.taps[kx]);
+            }
+            upper[i % SH] = lower;
+            for p in 0..N {
+                if i >= 2 * p * SH && i - 2 * p * SH < K {
+                    for kx in 0..K {
+                        let k = s.splat(*plane.weights.wrapping_add(1 + (i - 2 * p * SH) * K + kx));
+                        acc[p] = s.mul_add(inputs[kx], k, acc[p]);
+                    }
+                }
+            }
+        }
+        for p in 0..N {
+            for half in 0..2 {
+                let y = y + 2 * p + half;
+                if y < plane.rows.outputs {
+                    let x = 0usize.wrapping_sub(half * S::LANES / 2);
+                    plane.finish::<S>(s, a, y, x, columns.outputs[half], false, acc[p]);
+                }
+            }
+        }
+    }
+}
+
 /// `n` lanes further: as [`Simd::shift`], whose constant this becomes in a loop that is written out.
 #[inline(always)]
 fn shift<S: Simd>(s: S, a: S::V, b: S::V, n: usize) -> S::V {
@@ -416,12 +527,12 @@ unsafe fn load<S: Simd, const INSIDE: bool>(s: S, p: *const f32, mask: S::Mask) 
 /// `a` comes from a [`DepthwiseStage`](super::stage::DepthwiseStage) that was built for this kernel.
 #[inline(always)]
 pub(super) unsafe fn any<S: Simd, const OH: usize>(s: S, a: &DepthwiseArgs) {
-    let width = a.output_shape.w;
+    let (width, grids) = (a.output_shape.w, Lattice::all(a, 0));
     let sw = a.stride[1];
     let reach = (S::LANES - 1) * sw + (a.kernel_size[1] - 1) * a.dilation[1];
     for n in 0..a.output_shape.n {
         for c in 0..a.output_shape.c {
-            for rows in Lattice::all(a, 0) {
+            for rows in grids.clone() {
                 let plane = Plane::new(a, n, c, rows);
                 for y in (0..rows.outputs).step_by(OH) {
                     for x in (0..width).step_by(S::LANES) {

@@ -79,6 +79,18 @@ pub(crate) trait Simd: Copy {
     fn shift<const N: i32>(self, _a: Self::V, _b: Self::V) -> Self::V {
         unreachable!("only where SHIFTS")
     }
+    /// Whether [`pick`](Self::pick) exists, as one instruction.
+    const PICKS: bool = false;
+    /// Lane numbers of two vectors one after the other: in the lower half of the lanes `first + i * step`, in the upper half
+    /// as many of the second.
+    fn picks(self, _first: usize, _step: usize) -> Self::Index {
+        unreachable!("only where PICKS")
+    }
+    /// Those lanes of two vectors one after the other, where [`PICKS`](Self::PICKS).
+    #[inline(always)]
+    fn pick(self, _a: Self::V, _b: Self::V, _index: Self::Index) -> Self::V {
+        unreachable!("only where PICKS")
+    }
     /// Whether a shift costs less than an unaligned load, where [`SHIFTS`](Self::SHIFTS).
     #[inline(always)]
     fn shifts_cheaply(self) -> bool {
