@@ -70,7 +70,6 @@ impl Simd for Avx512 {
     type Half = Avx2;
     const LANES: usize = 16;
     const ISA: Isa = Isa::Avx512;
-    const SHIFTS: bool = true;
     const PICKS: bool = true;
     const SPLATS_MEMORY: bool = true;
 
@@ -152,13 +151,9 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    fn shift<const N: i32>(self, a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_castsi512_ps(_mm512_alignr_epi32::<N>(_mm512_castps_si512(b), _mm512_castps_si512(a))) }
-    }
-    #[inline(always)]
-    fn picks(self, first: usize, step: usize) -> __m512i {
+    fn index(self, lane: impl Fn(usize) -> usize) -> __m512i {
         // Of numbers beyond the last lane the instruction takes what is left when they wrap.
-        let index: [i32; 16] = core::array::from_fn(|i| (16 * (i / 8) + first + i % 8 * step) as i32);
+        let index: [i32; 16] = core::array::from_fn(|i| lane(i) as i32);
         unsafe { _mm512_loadu_si512(index.as_ptr().cast()) }
     }
     #[inline(always)]
@@ -166,7 +161,7 @@ impl Simd for Avx512 {
         unsafe { _mm512_permutex2var_ps(a, index, b) }
     }
     #[inline(always)]
-    fn shifts_cheaply(self) -> bool {
+    fn picks_cheaply(self) -> bool {
         !has_halved_vectors()
     }
     #[inline(always)]
@@ -179,8 +174,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn repeated(self, first: usize, times: usize) -> __m512i {
-        let index: [i32; 16] = core::array::from_fn(|i| ((first + i) / times - first / times) as i32);
-        unsafe { _mm512_loadu_si512(index.as_ptr().cast()) }
+        self.index(|i| (first + i) / times - first / times)
     }
     #[inline(always)]
     unsafe fn load_repeated(self, p: *const f32, n: usize, index: __m512i) -> __m512 {

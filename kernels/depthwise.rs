@@ -77,32 +77,49 @@ pub(crate) struct Lattice {
 }
 
 impl Lattice {
-    /// The sub-grids along the rows (`axis` 0) or columns (`axis` 1). The first, often the only one, is worked out here: an
-    /// iterator made once and cloned for each plane costs none of its divisions again.
+    /// The sub-grids along the rows (`axis` 0) or columns (`axis` 1).
     #[inline(always)]
-    pub(crate) fn all(a: &DepthwiseArgs, axis: usize) -> impl Iterator<Item = Lattice> + Clone {
-        let (origin, extent, len) = match axis {
-            0 => (a.origin.h, a.output_shape.h, a.input_shape.h),
-            _ => (a.origin.w, a.output_shape.w, a.input_shape.w),
-        };
-        let (stride, in_step, pad) = (a.stride[axis], a.dilation[axis], a.pad[axis]);
-        let out_step = sub_grids(stride, in_step);
-        let nth = move |first: usize| {
-            // The plan bounds all of these far below `isize::MAX`.
-            let start = ((origin + first) * stride) as isize - pad as isize;
-            let valid_from = start.min(0).unsigned_abs().div_ceil(in_step);
-            Lattice {
-                first,
-                out_step,
-                outputs: (extent - first).div_ceil(out_step),
-                start,
-                in_step,
-                valid_from,
-                valid_to: (len as isize - start).max(0).unsigned_abs().div_ceil(in_step).max(valid_from),
-            }
-        };
+    pub(crate) fn all(a: &DepthwiseArgs, axis: usize) -> impl Iterator<Item = Lattice> {
+        let (extent, out_step) = Self::steps(a, axis);
+        (0..out_step.min(extent)).map(move |first| Self::nth(a, axis, extent, out_step, first))
+    }
+
+    /// As [`all`](Self::all), to be cloned for each plane: the first, often the only one, is worked out here, so that its
+    /// divisions are done once.
+    #[inline(always)]
+    pub(crate) fn all_again(a: &DepthwiseArgs, axis: usize) -> impl Iterator<Item = Lattice> + Clone {
+        let (extent, out_step) = Self::steps(a, axis);
+        let nth = move |first| Self::nth(a, axis, extent, out_step, first);
         let zeroth = nth(0);
         (0..out_step.min(extent)).map(move |first| if first == 0 { zeroth } else { nth(first) })
+    }
+
+    /// Outputs of the part along an axis, and the distance between those of a sub-grid.
+    #[inline(always)]
+    fn steps(a: &DepthwiseArgs, axis: usize) -> (usize, usize) {
+        let extent = if axis == 0 { a.output_shape.h } else { a.output_shape.w };
+        (extent, sub_grids(a.stride[axis], a.dilation[axis]))
+    }
+
+    #[inline(always)]
+    fn nth(a: &DepthwiseArgs, axis: usize, extent: usize, out_step: usize, first: usize) -> Self {
+        let (origin, len) = match axis {
+            0 => (a.origin.h, a.input_shape.h),
+            _ => (a.origin.w, a.input_shape.w),
+        };
+        let in_step = a.dilation[axis];
+        // The plan bounds all of these far below `isize::MAX`.
+        let start = ((origin + first) * a.stride[axis]) as isize - a.pad[axis] as isize;
+        let valid_from = start.min(0).unsigned_abs().div_ceil(in_step);
+        Lattice {
+            first,
+            out_step,
+            outputs: (extent - first).div_ceil(out_step),
+            start,
+            in_step,
+            valid_from,
+            valid_to: (len as isize - start).max(0).unsigned_abs().div_ceil(in_step).max(valid_from),
+        }
     }
 
     /// Whether all of `points` lie in the input.

@@ -13,8 +13,9 @@
 //!
 //! Where a vector takes two rows (7×7 maps, sixteen lanes), each tap is picked from two rows of the input, at any stride.
 //!
-//! Stride 2 splits pairs of vectors into even and odd columns; loads across the left or right border are
-//! masked, so no byte outside of a row is read.
+//! Stride 2 splits pairs of vectors into even and odd columns. Where an instruction picks lanes from two vectors, neighbouring
+//! columns of taps are picked rather than loaded. Loads across the left or right border are masked, so no byte outside of a row is
+//! read.
 
 use super::activation::clamp;
 use super::depthwise::{DepthwiseArgs, Lattice, undilated_stride};
@@ -52,6 +53,14 @@ impl Plane {
             weights: a.weights.wrapping_add(channel * (1 + a.kernel_size[0] * a.kernel_size[1])),
             rows,
         }
+    }
+
+    /// Column `start` of the row of points `y`, or, in the padding, zeros in its place and in that of the vector before, as
+    /// many as tiles that pick their taps load.
+    #[inline(always)]
+    fn row_or_zeros<S: Simd>(&self, y: usize, start: isize) -> *const f32 {
+        let row = self.input.wrapping_add(y.wrapping_mul(self.input_row)).wrapping_offset(start);
+        if self.rows.has(y) { row } else { ZEROS.as_ptr().wrapping_add(S::LANES) }
     }
 
     /// Column 0 of the row of points `y`, or `None` in the padding.
@@ -105,7 +114,7 @@ struct Columns<M, const K: usize> {
     x: usize,
     /// How many of the two vectors hold outputs.
     vectors: usize,
-    /// The input column under the first tap, negative in the padding.
+    /// The input column under tap 0, or, where taps are picked, under the tap that loads start at; negative in the padding.
     start: isize,
     /// All loads of both vectors lie in the input, and all outputs exist.
     inside: bool,
@@ -114,37 +123,40 @@ struct Columns<M, const K: usize> {
     lanes: [[M; K]; 2],
     /// … and of the second.
     more: [[M; K]; 2],
-    /// Where taps are reached by shifting lanes instead: of three vectors from `start` on, the lanes that lie in the input
-    /// and that a tap reads.
-    row: [M; 3],
+    /// Where taps are picked instead: of vectors from the one before `start` on, the lanes that lie in the input.
+    row: [M; 6],
     outputs: [M; 2],
 }
 
 impl<M: Copy, const K: usize> Columns<M, K> {
     /// The tile at output column `x` of the part: empty at its end.
     #[inline(always)]
-    fn new<S: Simd<Mask = M>, const SW: usize, const DENSE: bool>(s: S, a: &DepthwiseArgs, x: usize) -> Self {
+    fn new<S: Simd<Mask = M>, const SW: usize, const TAPS: usize>(s: S, a: &DepthwiseArgs, x: usize) -> Self {
         let (width, dilation) = (a.input_shape.w, a.dilation[1]);
         let start = ((a.origin.w + x) * SW) as isize - a.pad[1] as isize;
-        // At stride 2, vectors are read up to the odd column after the last that is needed.
-        let reach = (2 * S::LANES - 1) * SW + (K - 1) * dilation + SW;
+        let start = if TAPS == LOADED { start } else { start + lead(K, TAPS) as isize };
+        let (before, reach) = if TAPS == LOADED {
+            // At stride 2, vectors are read up to the odd column after the last that is needed.
+            (0, (2 * S::LANES - 1) * SW + (K - 1) * dilation + SW)
+        } else {
+            (if lead(K, TAPS) > 0 { S::LANES } else { 0 }, (2 * SW + 1) * S::LANES)
+        };
         let rest = a.output_shape.w.saturating_sub(x);
         let mut columns = Self {
             x,
             vectors: rest.div_ceil(S::LANES).min(2),
             start,
-            inside: start >= 0 && start as usize + reach <= width && rest >= 2 * S::LANES,
+            inside: start >= before as isize && start as usize + reach <= width && rest >= 2 * S::LANES,
             lanes: [[s.mask(0, 0); K]; 2],
             more: [[s.mask(0, 0); K]; 2],
-            row: [s.mask(0, 0); 3],
+            row: [s.mask(0, 0); 6],
             outputs: [s.mask(0, rest.min(S::LANES)), s.mask(0, rest.saturating_sub(S::LANES).min(S::LANES))],
         };
         // Of these, the masks that the tiles use.
         let in_row = |first: isize, lanes: usize| in_row(s, first, 1, width, lanes);
-        if DENSE {
-            for v in 0..3 {
-                let lanes = if v < 2 { S::LANES } else { K - 1 };
-                columns.row[v] = in_row(start + (v * S::LANES) as isize, lanes);
+        if TAPS != LOADED {
+            for v in 0..2 * SW + 2 {
+                columns.row[v] = in_row(start + (v * S::LANES) as isize - S::LANES as isize, S::LANES);
             }
         } else {
             for v in 0..2 {
@@ -158,6 +170,28 @@ impl<M: Copy, const K: usize> Columns<M, K> {
             }
         }
         columns
+    }
+}
+
+/// A row of padding: the vectors of [`Columns::row`], of up to sixteen lanes.
+static ZEROS: [f32; 6 * 16] = [0.0; 6 * 16];
+
+/// How a tile reaches its taps: by a load for each, at stride 2 for every other, …
+const LOADED: usize = 0;
+/// … or by picking lanes of loads that start under the first tap …
+const FIRST: usize = 1;
+/// … or under the middle one …
+const MIDDLE: usize = 2;
+/// … or under the one before that.
+const BEFORE: usize = 3;
+
+/// The tap, of `k` in a row, that loads start under where taps are picked.
+#[inline(always)]
+fn lead(k: usize, taps: usize) -> usize {
+    match taps {
+        FIRST => 0,
+        MIDDLE => k / 2,
+        _ => k / 2 - 1,
     }
 }
 
@@ -183,28 +217,36 @@ pub(super) unsafe fn fixed<S: Simd, const K: usize, const SH: usize, const SW: u
         if S::PICKS && Pairs::<S, K>::fit(a, SW) {
             return pairs::<S, K, SH, SW>(s, a);
         }
-        // What rolls, always shifts.
-        if S::SHIFTS && SW == 1 && a.dilation[1] == 1 && (K > 3 || s.shifts_cheaply()) {
-            planes::<S, K, SH, SW, OH, true>(s, a)
+        // What rolls, always picks.
+        if S::PICKS && a.dilation[1] == 1 && (SW == 2 || K > 3 || s.picks_cheaply()) {
+            // At stride 2, pairs of columns start in step with the row, so that loads of many rows are whole cache lines. At
+            // stride 1 a vector less is loaded instead.
+            if SW == 1 {
+                planes::<S, K, SH, SW, OH, FIRST>(s, a)
+            } else if a.pad[1] % 2 == K / 2 % 2 {
+                planes::<S, K, SH, SW, OH, MIDDLE>(s, a)
+            } else {
+                planes::<S, K, SH, SW, OH, BEFORE>(s, a)
+            }
         } else {
-            planes::<S, K, SH, SW, OH, false>(s, a)
+            planes::<S, K, SH, SW, OH, LOADED>(s, a)
         }
     }
 }
 
-/// `DENSE`: the taps of a row are neighbours, and reached by shifting lanes.
+/// `TAPS`: how they are reached.
 #[inline(always)]
-unsafe fn planes<S: Simd, const K: usize, const SH: usize, const SW: usize, const OH: usize, const DENSE: bool>(
+unsafe fn planes<S: Simd, const K: usize, const SH: usize, const SW: usize, const OH: usize, const TAPS: usize>(
     s: S,
     a: &DepthwiseArgs,
 ) {
-    const { assert!(!DENSE || !S::SHIFTS || K <= S::LANES) };
-    let (width, grids) = (a.output_shape.w, Lattice::all(a, 0));
+    const { assert!(TAPS == LOADED || !S::PICKS || K <= S::LANES) };
+    let (width, grids) = (a.output_shape.w, Lattice::all_again(a, 0));
     for x in (0..width).step_by(TILES * 2 * S::LANES) {
-        let mut tiles = [Columns::<_, K>::new::<S, SW, DENSE>(s, a, x); TILES];
+        let mut tiles = [Columns::<_, K>::new::<S, SW, TAPS>(s, a, x); TILES];
         for t in 1..TILES {
             if x + t * 2 * S::LANES < width {
-                tiles[t] = Columns::new::<S, SW, DENSE>(s, a, x + t * 2 * S::LANES);
+                tiles[t] = Columns::new::<S, SW, TAPS>(s, a, x + t * 2 * S::LANES);
             }
         }
         let tiles = &tiles[..TILES.min((width - x).div_ceil(2 * S::LANES))];
@@ -217,17 +259,17 @@ unsafe fn planes<S: Simd, const K: usize, const SH: usize, const SW: usize, cons
                         for y in (0..rows.outputs).step_by(NARROW) {
                             let y = y.min(rows.outputs - NARROW);
                             // SAFETY: all of the tile's rows exist.
-                            unsafe { tile::<S, K, SH, SW, NARROW, 1, false, false, DENSE>(s, a, &plane, columns, y) }
+                            unsafe { tile::<S, K, SH, SW, NARROW, 1, false, false, TAPS>(s, a, &plane, columns, y) }
                         }
                         continue;
                     }
                     let mut tiles = tiles;
-                    if DENSE && SH == 1 && K > 3 {
+                    if TAPS != LOADED && SH == 1 && SW == 1 && K > 3 {
                         // Only the last may be a single vector.
                         let (two, one) = tiles.split_at(tiles.partition_point(|columns| columns.vectors == 2));
                         for columns in two {
                             // SAFETY: all of its rows and columns exist.
-                            unsafe { roll::<S, K>(s, a, &plane, columns) }
+                            unsafe { roll::<S, K, TAPS>(s, a, &plane, columns) }
                         }
                         tiles = one;
                     }
@@ -242,25 +284,25 @@ unsafe fn planes<S: Simd, const K: usize, const SH: usize, const SW: usize, cons
                             unsafe {
                                 match (whole, inside, columns.inside, columns.vectors) {
                                     (true, true, true, _) => {
-                                        tile::<S, K, SH, SW, OH, 2, true, true, DENSE>(s, a, &plane, columns, y)
+                                        tile::<S, K, SH, SW, OH, 2, true, true, TAPS>(s, a, &plane, columns, y)
                                     }
                                     (true, true, false, 2) => {
-                                        tile::<S, K, SH, SW, OH, 2, true, false, DENSE>(s, a, &plane, columns, y)
+                                        tile::<S, K, SH, SW, OH, 2, true, false, TAPS>(s, a, &plane, columns, y)
                                     }
                                     (true, true, false, _) => {
-                                        tile::<S, K, SH, SW, OH, 1, true, false, DENSE>(s, a, &plane, columns, y)
+                                        tile::<S, K, SH, SW, OH, 1, true, false, TAPS>(s, a, &plane, columns, y)
                                     }
                                     (true, false, _, 2) => {
-                                        tile::<S, K, SH, SW, OH, 2, false, false, DENSE>(s, a, &plane, columns, y)
+                                        tile::<S, K, SH, SW, OH, 2, false, false, TAPS>(s, a, &plane, columns, y)
                                     }
                                     (true, false, _, _) => {
-                                        tile::<S, K, SH, SW, OH, 1, false, false, DENSE>(s, a, &plane, columns, y)
+                                        tile::<S, K, SH, SW, OH, 1, false, false, TAPS>(s, a, &plane, columns, y)
                                     }
                                     (false, _, _, 2) => {
-                                        tile::<S, K, SH, SW, 1, 2, false, false, DENSE>(s, a, &plane, columns, y)
+                                        tile::<S, K, SH, SW, 1, 2, false, false, TAPS>(s, a, &plane, columns, y)
                                     }
                                     (false, _, _, _) => {
-                                        tile::<S, K, SH, SW, 1, 1, false, false, DENSE>(s, a, &plane, columns, y)
+                                        tile::<S, K, SH, SW, 1, 1, false, false, TAPS>(s, a, &plane, columns, y)
                                     }
                                 }
                             }
@@ -283,7 +325,7 @@ unsafe fn tile<
     const NV: usize,
     const ROWS: bool,
     const COLUMNS: bool,
-    const DENSE: bool,
+    const TAPS: usize,
 >(
     s: S,
     a: &DepthwiseArgs,
@@ -300,17 +342,9 @@ unsafe fn tile<
             let valid = ROWS || plane.rows.has(y * SH + iy);
             // A vector for each kernel column.
             let mut inputs = [[s.splat(0.0); NV]; K];
-            if DENSE {
-                let mut next = s.load_masked(row.wrapping_add(NV * S::LANES), s.mask_if(valid, columns.row[NV]));
-                for v in (0..NV).rev() {
-                    let p = row.wrapping_add(v * S::LANES);
-                    let first = load::<S, COLUMNS>(s, p, s.mask_if(valid, columns.row[v]));
-                    inputs[0][v] = first;
-                    for kx in 1..K {
-                        inputs[kx][v] = shift(s, first, next, kx);
-                    }
-                    next = first;
-                }
+            if TAPS != LOADED {
+                let row = if ROWS { row } else { plane.row_or_zeros::<S>(y * SH + iy, columns.start) };
+                inputs = picked::<S, K, SW, NV, TAPS, COLUMNS>(s, row, columns);
             } else {
                 for v in 0..NV {
                     for kx in (0..K).step_by(SW) {
@@ -352,26 +386,23 @@ unsafe fn tile<
 }
 
 /// All rows by two vectors at stride 1: holds the `K` output rows that an input row feeds, which completes the first of them.
-/// So each input is loaded and shifted once. With fewer than five rows the latency of multiply-adds would show.
+/// So each input is loaded and picked once. With fewer than five rows the latency of multiply-adds would show.
 #[inline(always)]
-unsafe fn roll<S: Simd, const K: usize>(s: S, a: &DepthwiseArgs, plane: &Plane, columns: &Columns<S::Mask, K>) {
+unsafe fn roll<S: Simd, const K: usize, const TAPS: usize>(
+    s: S,
+    a: &DepthwiseArgs,
+    plane: &Plane,
+    columns: &Columns<S::Mask, K>,
+) {
     let height = plane.rows.outputs;
-    // SAFETY: loads are masked to the lanes that lie in the input, rows outside of it to none.
+    // SAFETY: loads are masked to the lanes that lie in the input; rows outside of it are zeros, and as long.
     unsafe {
         let mut acc = [[s.splat(*plane.weights); 2]; K];
         for i in 0..height + K - 1 {
-            let row = plane.input.wrapping_add(i.wrapping_mul(plane.input_row)).wrapping_offset(columns.start);
-            let valid = plane.rows.has(i);
+            let row = plane.row_or_zeros::<S>(i, columns.start);
             // Opaque, lest LLVM keep all weights in registers, which are too few.
             let (weights, _) = opaque(plane.weights, 0);
-            let load = |v: usize| s.load_masked(row.wrapping_add(v * S::LANES), s.mask_if(valid, columns.row[v]));
-            let vectors = [load(0), load(1), load(2)];
-            let mut inputs = [[vectors[0], vectors[1]]; K];
-            for kx in 1..K {
-                for v in 0..2 {
-                    inputs[kx][v] = shift(s, vectors[v], vectors[v + 1], kx);
-                }
-            }
+            let inputs = picked::<S, K, 1, 2, TAPS, false>(s, row, columns);
             for r in 0..K {
                 // Held row `r` is output `i + r + 1 - K`.
                 if i + r + 1 >= K && i + r + 1 < height + K {
@@ -423,7 +454,11 @@ impl<S: Simd, const K: usize> Pairs<S, K> {
         Self {
             start,
             row: in_row(s, start, 1, a.input_shape.w, S::LANES),
-            taps: core::array::from_fn(|kx| s.picks(kx * a.dilation[1], step)),
+            taps: core::array::from_fn(|kx| {
+                // The upper half of the lanes picks from the second row.
+                let half = S::LANES / 2;
+                s.index(|i| i / half * S::LANES + kx * a.dilation[1] + i % half * step)
+            }),
             outputs: [0, S::LANES / 2].map(|from| s.mask(from, from + a.output_shape.w)),
         }
     }
@@ -432,7 +467,7 @@ impl<S: Simd, const K: usize> Pairs<S, K> {
 /// All planes, whose rows are short: in tiles of eight rows, of four or two where that is all.
 #[inline(always)]
 unsafe fn pairs<S: Simd, const K: usize, const SH: usize, const SW: usize>(s: S, a: &DepthwiseArgs) {
-    let (columns, grids) = (Pairs::<S, K>::new(s, a, SW), Lattice::all(a, 0));
+    let (columns, grids) = (Pairs::<S, K>::new(s, a, SW), Lattice::all_again(a, 0));
     for n in 0..a.output_shape.n {
         for c in 0..a.output_shape.c {
             for rows in grids.clone() {
@@ -441,7 +476,7 @@ unsafe fn pairs<S: Simd, const K: usize, const SH: usize, const SW: usize>(s: S,
                 unsafe {
                     match rows.outputs {
                         ..=2 => pairs_of_rows::<S, K, SH, 1>(s, a, &plane, &columns, 0),
-                        ..=4 => pairs_of_rows::<S, K, SH, 2>(s, a, &plane, &columns, 0),
+                        3..=4 => pairs_of_rows::<S, K, SH, 2>(s, a, &plane, &columns, 0),
                         outputs => {
                             for y in (0..outputs).step_by(8) {
                                 pairs_of_rows::<S, K, SH, 4>(s, a, &plane, &columns, y);
@@ -464,13 +499,9 @@ unsafe fn pairs_of_rows<S: Simd, const K: usize, const SH: usize, const N: usize
     y: usize,
 ) {
     const { assert!(SH == 1 || SH == 2) };
-    // SAFETY: loads are masked to the lanes that lie in the input, rows outside of it to none.
+    // SAFETY: loads are masked to the lanes that lie in the input; rows outside of it are zeros, and as long.
     unsafe {
-        let load = |i: usize| {
-            let i = y * SH + i;
-            let row = plane.input.wrapping_add(i.wrapping_mul(plane.input_row)).wrapping_offset(columns.start);
-            s.load_masked(row, s.mask_if(plane.rows.has(i), columns.row))
-        };
+        let load = |i: usize| s.load_masked(plane.row_or_zeros::<S>(y * SH + i, columns.start), columns.row);
         let mut acc = [s.splat(*plane.weights); N];
         let mut upper = [load(0), load(SH - 1)];
         for i in 0..(2 * N - 2) * SH + K {
@@ -502,17 +533,48 @@ unsafe fn pairs_of_rows<S: Simd, const K: usize, const SH: usize, const N: usize
     }
 }
 
-/// `n` lanes further: as [`Simd::shift`], whose constant this becomes in a loop that is written out.
+/// The inputs under each kernel column of `NV` vectors of outputs, from loads that start at `row`.
 #[inline(always)]
-fn shift<S: Simd>(s: S, a: S::V, b: S::V, n: usize) -> S::V {
-    match n {
-        1 => s.shift::<1>(a, b),
-        2 => s.shift::<2>(a, b),
-        3 => s.shift::<3>(a, b),
-        4 => s.shift::<4>(a, b),
-        5 => s.shift::<5>(a, b),
-        _ => s.shift::<6>(a, b),
+unsafe fn picked<S: Simd, const K: usize, const SW: usize, const NV: usize, const TAPS: usize, const INSIDE: bool>(
+    s: S,
+    row: *const f32,
+    columns: &Columns<S::Mask, K>,
+) -> [[S::V; NV]; K] {
+    let lead = lead(K, TAPS);
+    // From the vector before on; the first and the last only where a tap reaches there.
+    let (first, end) = (if lead > 0 { 0 } else { 1 }, NV * SW + if K > lead + SW { 2 } else { 1 });
+    let mut vectors = [s.splat(0.0); 6];
+    for i in first..end {
+        let p = row.wrapping_add(i * S::LANES).wrapping_sub(S::LANES);
+        // SAFETY: the caller vouches for the lanes.
+        vectors[i] = unsafe { load::<S, INSIDE>(s, p, columns.row[i]) };
     }
+    let mut inputs = [[s.splat(0.0); NV]; K];
+    for v in 0..NV {
+        let (before, after) = (vectors[v * SW], vectors[v * SW + SW + 1]);
+        let mut here = [vectors[v * SW + 1]; 2];
+        if SW == 2 {
+            let (even, odd) = s.unzip(vectors[v * SW + 1], vectors[v * SW + 2]);
+            here = [even, odd];
+        }
+        for kx in 0..K {
+            let distance = kx as isize - lead as isize;
+            let (phase, by) = (distance.rem_euclid(SW as isize) as usize, distance.div_euclid(SW as isize));
+            let far = by.unsigned_abs();
+            inputs[kx][v] = if by == 0 {
+                here[phase]
+            } else if by < 0 {
+                // The last lanes of this phase before, then those here.
+                let index = s.index(|i| if i < far { S::LANES - (far - i) * SW + phase } else { S::LANES + i - far });
+                s.pick(before, here[phase], index)
+            } else {
+                let left = S::LANES - far;
+                let index = s.index(|i| if i < left { i + far } else { S::LANES + (i - left) * SW + phase });
+                s.pick(here[phase], after, index)
+            };
+        }
+    }
+    inputs
 }
 
 #[inline(always)]
@@ -527,7 +589,7 @@ unsafe fn load<S: Simd, const INSIDE: bool>(s: S, p: *const f32, mask: S::Mask) 
 /// `a` comes from a [`DepthwiseStage`](super::stage::DepthwiseStage) that was built for this kernel.
 #[inline(always)]
 pub(super) unsafe fn any<S: Simd, const OH: usize>(s: S, a: &DepthwiseArgs) {
-    let (width, grids) = (a.output_shape.w, Lattice::all(a, 0));
+    let (width, grids) = (a.output_shape.w, Lattice::all_again(a, 0));
     let sw = a.stride[1];
     let reach = (S::LANES - 1) * sw + (a.kernel_size[1] - 1) * a.dilation[1];
     for n in 0..a.output_shape.n {

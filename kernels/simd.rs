@@ -15,14 +15,14 @@ pub(crate) trait Simd: Copy {
     type V: Copy;
     /// A selection of lanes.
     type Mask: Copy;
-    /// [`LANES`](Self::LANES) lane numbers, for [`load_repeated`](Self::load_repeated).
+    /// [`LANES`](Self::LANES) lane numbers, for [`load_repeated`](Self::load_repeated) and [`pick`](Self::pick).
     type Index: Copy;
     /// Vectors of half as many lanes, or the same ones where there are none.
     type Half: Simd;
     /// `f32` per vector.
     const LANES: usize;
-    /// Whether [`shift`](Self::shift) exists, as one instruction.
-    const SHIFTS: bool = false;
+    /// Whether [`pick`](Self::pick) exists, as one instruction.
+    const PICKS: bool = false;
     /// Whether an operation takes an element in memory for all lanes of an operand, which then needs no register.
     const SPLATS_MEMORY: bool = false;
     /// The public name of this instruction set.
@@ -74,26 +74,19 @@ pub(crate) trait Simd: Copy {
     /// The selected elements can be read, and `step` is at most [`MAX_STRIDE`](super::MAX_STRIDE). `p` itself
     /// may lie outside of its slice.
     unsafe fn load_strided(self, p: *const f32, step: usize, mask: Self::Mask) -> Self::V;
-    /// Lanes `N ..` of `a`, then the first `N` of `b`, where [`SHIFTS`](Self::SHIFTS).
+    /// The lane numbers that a function gives for each lane, where [`PICKS`](Self::PICKS).
     #[inline(always)]
-    fn shift<const N: i32>(self, _a: Self::V, _b: Self::V) -> Self::V {
-        unreachable!("only where SHIFTS")
-    }
-    /// Whether [`pick`](Self::pick) exists, as one instruction.
-    const PICKS: bool = false;
-    /// Lane numbers of two vectors one after the other: in the lower half of the lanes `first + i * step`, in the upper half
-    /// as many of the second.
-    fn picks(self, _first: usize, _step: usize) -> Self::Index {
+    fn index(self, _lane: impl Fn(usize) -> usize) -> Self::Index {
         unreachable!("only where PICKS")
     }
-    /// Those lanes of two vectors one after the other, where [`PICKS`](Self::PICKS).
+    /// The lanes of those numbers of two vectors one after the other, where [`PICKS`](Self::PICKS).
     #[inline(always)]
     fn pick(self, _a: Self::V, _b: Self::V, _index: Self::Index) -> Self::V {
         unreachable!("only where PICKS")
     }
-    /// Whether a shift costs less than an unaligned load, where [`SHIFTS`](Self::SHIFTS).
+    /// Whether a pick costs less than an unaligned load, where [`PICKS`](Self::PICKS).
     #[inline(always)]
-    fn shifts_cheaply(self) -> bool {
+    fn picks_cheaply(self) -> bool {
         true
     }
     /// The even and the odd elements of two vectors one after the other.
