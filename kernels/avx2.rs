@@ -63,6 +63,7 @@ super::family! {
     ],
     nchw_any: 4,
     pointwise_nhwc: [6 x 2,],
+    pointwise_nhwc_joined: [],
     pointwise_columns: [1 2 3 4 5 6],
     pointwise_nchw: [4 x 2, 6 x 2,],
 }

@@ -7,9 +7,9 @@
 //!   LLVM spills some. Where pixels share cache sets, tiles of 2×7 and, at stride 2, 2×2. Wider windows as 2×7, of whose inputs
 //!   a stride's columns are held: 14 + 7 or, at stride 2, 14 + 14, + 1 + 1.
 //! * depthwise channels first: four rows by two vectors: 8 + 2·K + weights as far as they fit. 5×5 and 7×7 at stride 1 roll
-//!   where two vectors fit the row, with K rows held: 2·K + 2·K + 1.
+//!   where two vectors fit the row, with K rows held: 2·K + 2·K + 1. Rows of up to eight columns, two to a vector: 4 + 2·K.
 //! * pointwise channels last 14×32: 28 + 2 + 1, at a tile's end 28 + 4 with factors from memory, and for the last eight
-//!   channels 14 + 1 + 1 of AVX2's vectors; channels first 8×32, since channels are multiples of eight in most networks, and
+//!   channels 14 + 1 + 1 of AVX2's vectors, or joined with them 10×40: 25 + 3 + 3, and 14×24: 21 + 2 + 3; channels first 8×32, since channels are multiples of eight in most networks, and
 //!   8×48 with a pixel: 24 + 3 + 1 and 1 + 1 + 1.
 
 use core::arch::x86_64::*;
@@ -57,6 +57,7 @@ super::family! {
     ],
     nchw_any: 4,
     pointwise_nhwc: [14 x 2,],
+    pointwise_nhwc_joined: [14 and 10 x 2.5,],
     pointwise_columns: [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
     pointwise_nchw: [8 x 2, 14 x 2,],
 }

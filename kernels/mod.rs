@@ -82,6 +82,13 @@ pub struct KernelInfo {
     pub lanes: usize,
 }
 
+impl KernelInfo {
+    /// Whether it is a pointwise kernel, channels last, that computes the last half vector of channels for two pixels at a time.
+    pub(crate) fn joins(&self) -> bool {
+        self.operation == Operation::Pointwise && self.layout == Layout::Nhwc && self.tile[1] > 2 * self.lanes
+    }
+}
+
 /// A row of the table: what is known of a kernel, and its code.
 pub(crate) struct Kernel {
     pub(crate) info: KernelInfo,
@@ -189,6 +196,7 @@ macro_rules! family {
         nchw: [$($k:literal stride $rsh:literal x $rsw:literal rows $rows:literal,)*],
         nchw_any: $any_rows:literal,
         pointwise_nhwc: [$($pixels:literal x 2,)*],
+        pointwise_nhwc_joined: [$($most:literal and $joined:literal x 2.5,)*],
         pointwise_columns: [$($height:literal)*],
         pointwise_nchw: [$($channels:literal x 2,)*],
     ) => {
@@ -291,9 +299,15 @@ macro_rules! family {
                     },
                     $($crate::kernels::kernel! {
                         $token, $features, Pointwise($crate::kernels::pointwise::PointwiseArgs),
-                        $crate::kernels::pointwise::nhwc::<$token, $pixels>,
+                        $crate::kernels::pointwise::nhwc::<$token, $pixels, 0>,
                         concat!("pw_f32_nhwc_", $pixels, "x2v_", $suffix),
                         Nhwc, None, None, [$pixels, 2 * $lanes]
+                    },)*
+                    $($crate::kernels::kernel! {
+                        $token, $features, Pointwise($crate::kernels::pointwise::PointwiseArgs),
+                        $crate::kernels::pointwise::nhwc::<$token, $most, $joined>,
+                        concat!("pw_f32_nhwc_", $joined, "x2.5v_", $suffix),
+                        Nhwc, None, None, [$joined, 2 * $lanes + $lanes / 2]
                     },)*
                     $($crate::kernels::kernel! {
                         $token, $features, Pointwise($crate::kernels::pointwise::PointwiseArgs),

@@ -60,6 +60,7 @@ super::family! {
     ],
     nchw_any: 4,
     pointwise_nhwc: [6 x 2, 8 x 2,],
+    pointwise_nhwc_joined: [],
     pointwise_columns: [1 2 3 4 5 6 7 8],
     pointwise_nchw: [6 x 2, 8 x 2,],
 }

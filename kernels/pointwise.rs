@@ -7,6 +7,9 @@
 //!   packed panel;
 //! * channels first: weights are broadcast, from a packed panel, pixels are the vector.
 //!
+//! Channels last, the last output channels may be half a vector. Where that costs what a whole one does, two pixels share one:
+//! a joined panel's last vector holds the weights of those channels twice, and its factors are two pixels', half and half.
+//!
 //! Channels first, the last few pixels may swap roles with the weights, which are half a vector then.
 //!
 //! Accumulators start at the bias and never leave their registers: every output is one chain of
@@ -234,25 +237,38 @@ unsafe fn finish_row<S: Simd, const NV: usize>(s: S, a: &PointwiseArgs, acc: [S:
 }
 
 /// Channels last, how many output channels the next panel holds if so many are left: two vectors, or of the last ones a
-/// single vector, or half of one if there are vectors of so many lanes.
+/// single vector, or half of one if there are vectors of so many lanes, which one or two whole ones before it take in if
+/// panels are `joined`.
 #[inline(always)]
-pub(super) fn panel_width(left: usize, lanes: usize, half: usize) -> usize {
+pub(super) fn panel_width(left: usize, lanes: usize, half: usize, joined: bool) -> usize {
+    let halves = half % lanes;
     if left <= half {
         half
-    } else if left <= lanes + half % lanes {
+    } else if left <= lanes {
         lanes
+    } else if left <= lanes + halves {
+        lanes + if joined { halves } else { 0 }
+    } else if joined && left > 2 * lanes && left <= 2 * lanes + halves {
+        2 * lanes + halves
     } else {
         2 * lanes
     }
 }
 
-/// Channels last: tiles of up to `MR` pixels by two vectors of output channels, fewer at the last ones.
+/// The weights of an input channel in a panel of that width: a half vector that whole ones take in is there twice.
+#[inline(always)]
+pub(super) fn packed_width(width: usize, lanes: usize) -> usize {
+    if width > lanes { width.next_multiple_of(lanes) } else { width }
+}
+
+/// Channels last: tiles of up to `MR` pixels by two vectors of output channels, fewer at the last ones; in joined panels of two
+/// and a half vectors of up to `JOINED` pixels, which is 0 if panels are not joined.
 ///
 /// # Safety
 /// `a` comes from a [`PointwiseStage`](super::stage::PointwiseStage) that was built for this kernel.
 #[inline(always)]
-pub(super) unsafe fn nhwc<S: Columns, const MR: usize>(_: S, a: &PointwiseArgs) {
-    const { assert!(MR <= S::COLUMNS.len()) };
+pub(super) unsafe fn nhwc<S: Columns, const MR: usize, const JOINED: usize>(_: S, a: &PointwiseArgs) {
+    const { assert!(MR <= S::COLUMNS.len() && JOINED <= MR && (JOINED == 0 || 2 * S::Half::LANES == S::LANES)) };
     let runs = Runs::of(a, false);
     let end = a.channel + a.shape.c;
     // Rows a multiple of 4 KB apart share their L1 sets: taller tiles would evict themselves.
@@ -271,17 +287,19 @@ pub(super) unsafe fn nhwc<S: Columns, const MR: usize>(_: S, a: &PointwiseArgs) 
             let blocks = runs.len.div_ceil(block);
             for b in 0..blocks {
                 let (start, stop) = (balanced(runs.len, blocks, b), balanced(runs.len, blocks, b + 1));
-                let tiles = (stop - start).div_ceil(rows);
-                let mut c = a.channel / (2 * S::LANES) * (2 * S::LANES);
+                let mut c = 0;
                 while c < end {
-                    let width = panel_width(a.channels - c, S::LANES, S::Half::LANES);
+                    let width = panel_width(a.channels - c, S::LANES, S::Half::LANES, JOINED > 0);
                     if c + width <= a.channel {
                         c += width;
                         continue;
                     }
+                    let rows = if width > 2 * S::LANES { rows.min(JOINED) } else { rows };
+                    let tiles = (stop - start).div_ceil(rows);
                     let weights = a.weights.wrapping_add(c * (1 + a.depth));
+                    let packed = packed_width(width, S::LANES);
                     // From the weights of the first input channel, behind the biases.
-                    let k = weights.wrapping_add(width).addr() as isize;
+                    let k = weights.wrapping_add(packed).addr() as isize;
                     let away = |p: *const f32| ((p.addr() as isize).wrapping_sub(k) / 4) as usize;
                     let back = |p: usize| (start * p).wrapping_add(c).wrapping_sub(a.channel);
                     let mut column = Column {
@@ -290,7 +308,7 @@ pub(super) unsafe fn nhwc<S: Columns, const MR: usize>(_: S, a: &PointwiseArgs) 
                         width,
                         tiles: 0,
                         // Weights of the next panel: they stream past, and are seldom near.
-                        first: (c + width < end).then_some(width * (1 + a.depth)),
+                        first: (c + width < end).then_some(packed * (1 + a.depth)),
                         ahead: 0,
                         step: 0,
                         brings: 0,
@@ -319,7 +337,7 @@ pub(super) unsafe fn nhwc<S: Columns, const MR: usize>(_: S, a: &PointwiseArgs) 
                             column.brings = count;
                         } else if next < a.next_len {
                             let skipped = usize::from(column.first.is_some());
-                            column.step = width * a.depth;
+                            column.step = packed * a.depth;
                             column.ahead = away(a.next.wrapping_add(next).wrapping_sub(skipped * column.step));
                             column.brings =
                                 count.min(skipped.saturating_add((a.next_len - next).div_ceil(column.step.max(1))));
@@ -377,25 +395,35 @@ pub(super) unsafe fn column<S: Simd, const MR: usize>(s: S, column: &Column, a: 
     // SAFETY: the caller's.
     unsafe {
         if S::Half::LANES < S::LANES && column.width < S::LANES {
-            column.run::<S::Half, MR, 1>(s.half(), a);
+            column.run::<S::Half, MR, 1, false>(s.half(), a);
         } else if column.width == S::LANES {
-            column.run::<S, MR, 1>(s, a);
-        } else {
-            column.run::<S, MR, 2>(s, a);
+            column.run::<S, MR, 1, false>(s, a);
+        } else if column.width == 2 * S::LANES {
+            column.run::<S, MR, 2, false>(s, a);
+        } else if S::PICKS && column.width < 2 * S::LANES {
+            column.run::<S, MR, 1, true>(s, a);
+        } else if S::PICKS && MR <= MOST_JOINED {
+            column.run::<S, MR, 2, true>(s, a);
         }
     }
 }
 
 impl Column {
-    /// Computes the tiles, of `MR` pixels by `NV` vectors of output channels each.
+    /// Computes the tiles, of `MR` pixels by `NV` vectors of output channels each, and half of one if `JOINED`.
     #[inline(always)]
-    unsafe fn run<S: Simd, const MR: usize, const NV: usize>(&self, s: S, a: &PointwiseArgs) {
+    unsafe fn run<S: Simd, const MR: usize, const NV: usize, const JOINED: bool>(&self, s: S, a: &PointwiseArgs) {
         let (mut input, mut r) = (self.input, self.results);
         for t in 0..self.tiles {
             let ahead = if t < self.brings { self.ahead.wrapping_add(t.wrapping_mul(self.step)) } else { 0 };
             let ahead = if t == 0 { self.first.unwrap_or(ahead) } else { ahead };
             // SAFETY: the caller vouches for the tile.
-            unsafe { pixels::<S, MR, NV>(s, a, input, self.weights, ahead, &r) }
+            unsafe {
+                if JOINED {
+                    joined::<S, MR, NV>(s, a, input, self.weights, ahead, &r);
+                } else {
+                    pixels::<S, MR, NV>(s, a, input, self.weights, ahead, &r);
+                }
+            }
             input = input.wrapping_add(MR * a.input_strides.w);
             r = r.below(MR);
         }
@@ -465,6 +493,79 @@ unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
         } else {
             finish::<S, MR, NV>(s, a, &acc, 0..MR, r);
         }
+    }
+}
+
+/// The most pixels of a tile of two and a half vectors of channels for which registers are enough: 25 accumulators, 3 of weights
+/// and 3 of factors.
+const MOST_JOINED: usize = 10;
+
+/// As [`pixels`], and half a vector more of output channels, each pair of pixels in one vector.
+#[inline(always)]
+unsafe fn joined<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    a: &PointwiseArgs,
+    input: *const f32,
+    weights: *const f32,
+    ahead: usize,
+    r: &Results,
+) {
+    const { assert!(MR <= 14) };
+    let (stride, half) = (a.input_strides.w, S::LANES / 2);
+    // The lower half of one vector, and the upper of another.
+    let halves = s.index(|i| if i < half { i } else { S::LANES + i });
+    // SAFETY: the caller vouches for the pixels; the panel holds 1 + depth rows of NV + 1 vectors.
+    unsafe {
+        let mut bias = [s.splat(0.0); NV];
+        for v in 0..NV {
+            bias[v] = s.load(weights.wrapping_add(v * S::LANES));
+        }
+        let mut acc = [bias; MR];
+        // Of pairs, `MR / 2` rounded up.
+        let mut pairs = [s.load(weights.wrapping_add(NV * S::LANES)); 7];
+        let mut k = weights.wrapping_add((NV + 1) * S::LANES);
+        let mut x = input;
+        for _ in 0..a.depth {
+            let mut w = [s.splat(0.0); NV];
+            for v in 0..NV {
+                w[v] = s.load(k.wrapping_add(v * S::LANES));
+            }
+            let twice = s.load(k.wrapping_add(NV * S::LANES));
+            for i in (0..MR).step_by(2) {
+                let first = s.splat(*x.wrapping_add(i * stride));
+                let second = if i + 1 < MR { s.splat(*x.wrapping_add((i + 1) * stride)) } else { first };
+                for v in 0..NV {
+                    acc[i][v] = s.mul_add(first, w[v], acc[i][v]);
+                    if i + 1 < MR {
+                        acc[i + 1][v] = s.mul_add(second, w[v], acc[i + 1][v]);
+                    }
+                }
+                let both = if i + 1 < MR { s.pick(first, second, halves) } else { first };
+                pairs[i / 2] = s.mul_add(both, twice, pairs[i / 2]);
+            }
+            for v in 0..=NV {
+                s.prefetch(k.wrapping_add(ahead.wrapping_add(v * S::LANES)));
+            }
+            k = k.wrapping_add((NV + 1) * S::LANES);
+            x = x.wrapping_add(1);
+        }
+        let at = NV * S::LANES;
+        let whole = Results { to: r.to.min(at), ..*r };
+        finish::<S, MR, NV>(s, a, &acc, 0..MR, &whole);
+        each_row!(MR, i => {
+            // The second pixel's outputs are in the upper half: as if its row began so much earlier.
+            let lower = i % 2 * half;
+            let row = r.below(i);
+            let back = |p: *mut f32| p.wrapping_add(at).wrapping_sub(lower);
+            let last = Results {
+                output: back(row.output),
+                residual: row.residual.map(|p| back(p.cast_mut()).cast_const()),
+                from: r.from.saturating_sub(at) + lower,
+                to: r.to.saturating_sub(at) + lower,
+                ..*r
+            };
+            finish_row::<S, 1>(s, a, [pairs[i / 2]], 0, &last);
+        });
     }
 }
 

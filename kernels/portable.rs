@@ -31,6 +31,7 @@ super::family! {
     ],
     nchw_any: 2,
     pointwise_nhwc: [2 x 2,],
+    pointwise_nhwc_joined: [],
     pointwise_columns: [1 2],
     pointwise_nchw: [2 x 2,],
 }

@@ -4,7 +4,7 @@
 use super::activation::Epilogue;
 use super::depthwise::DepthwiseArgs;
 use super::memory::AlignedBuf;
-use super::pointwise::{PointwiseArgs, panel_width};
+use super::pointwise::{PointwiseArgs, packed_width, panel_width};
 use super::view::{TensorView, TensorViewMut};
 use super::{Available, Entry, KernelInfo};
 use crate::activation::Activation;
@@ -199,17 +199,24 @@ impl PointwiseStage {
         activation: Activation,
     ) -> Result<Self, Error> {
         assert_eq!((weights.len(), bias.len()), (in_channels * out_channels, out_channels));
+        let row = |width: usize| match kernel.info().layout {
+            Layout::Nhwc => packed_width(width, kernel.info().lanes),
+            Layout::Nchw => width,
+        };
         let mut packed =
-            AlignedBuf::zeroed(panels(kernel, out_channels).map(|(_, width)| width * (1 + in_channels)).sum())?;
+            AlignedBuf::zeroed(panels(kernel, out_channels).map(|(_, width)| row(width) * (1 + in_channels)).sum())?;
         // Per panel of output channels: the bias, then a row of weights for each input channel.
         let mut rest = packed.as_mut_slice();
         for (first, width) in panels(kernel, out_channels) {
-            let panel;
-            (panel, rest) = rest.split_at_mut(width * (1 + in_channels));
+            let (panel, row) = (rest.split_off_mut(..row(width) * (1 + in_channels)).unwrap_or_default(), row(width));
             for i in 0..width.min(out_channels - first) {
-                panel[i] = bias[first + i];
-                for k in 0..in_channels {
-                    panel[(1 + k) * width + i] = weights[(first + i) * in_channels + k];
+                // The last of a joined panel are there twice.
+                let again = if i + row >= 2 * width { i + row - width } else { i };
+                for i_again in [i, again] {
+                    panel[i_again] = bias[first + i];
+                    for k in 0..in_channels {
+                        panel[(1 + k) * row + i_again] = weights[(first + i) * in_channels + k];
+                    }
                 }
             }
         }
@@ -272,7 +279,7 @@ impl PointwiseStage {
 fn panels(kernel: Available, out_channels: usize) -> impl Iterator<Item = (usize, usize)> {
     let (info, half) = (kernel.info(), kernel.family.half_lanes);
     let width = move |first: usize| match info.layout {
-        Layout::Nhwc => panel_width(out_channels - first, info.lanes, half),
+        Layout::Nhwc => panel_width(out_channels - first, info.lanes, half, info.joins()),
         Layout::Nchw => info.tile[1],
     };
     let next = move |&(first, width): &(usize, usize)| Some(first + width).filter(|&first| first < out_channels);

@@ -105,12 +105,13 @@ impl<'a> Common<'a> {
         if let Some(kernel) = self.asked(isa, Operation::Pointwise)? {
             return Ok(kernel);
         }
-        // The fewest channels computed for nothing; of those, the tile that the cores prefer.
+        // Of those that join panels, or of the others, the fewest channels computed for nothing; then the tile that the cores prefer.
+        let joins = self.layout == Layout::Nhwc && isa.joins(out_channels);
         let cost = |kernel: &Available| {
             let [rows, columns] = kernel.info().tile;
             let tile = rows * columns;
             let unwanted = if isa.prefers_large_tiles() { usize::MAX - tile } else { tile };
-            (out_channels.next_multiple_of(kernel.info().tile[1]), unwanted)
+            (kernel.info().joins() != joins, out_channels.next_multiple_of(columns), unwanted)
         };
         self.kernels_of(isa, Operation::Pointwise).min_by_key(cost).ok_or(Error::UnavailableIsa { isa })
     }

@@ -182,12 +182,12 @@ impl Engine {
     /// What a part of a pointwise stage costs if each of its inputs costs that.
     fn pointwise_price(&self, stage: &PointwiseStage, input: f64) -> Price {
         let (info, mid) = (stage.info(), self.mid_channels as f64);
-        let pixels = match self.layout {
-            Layout::Nhwc => 1,
-            Layout::Nchw => info.lanes,
+        let (channels, pixels) = match self.layout {
+            Layout::Nhwc => (2 * info.lanes, 1),
+            Layout::Nchw => (info.tile[1], info.lanes),
         };
         let value = mid / info.lanes as f64 + WRITE;
-        Price { pixel: mid * input, value, channel: mid * READ, tile: 1, channels: info.tile[1], pixels }
+        Price { pixel: mid * input, value, channel: mid * READ, tile: 1, channels, pixels }
     }
 
     /// How `output`, all or a part of `whole`, is computed: a part never takes more scratch than the whole.
@@ -219,7 +219,8 @@ impl Engine {
                 let tasks = schedule::worthwhile(threads, price.of(between) + second.of(output));
                 let (first, second) = (Shares::new(between, price, tasks), Shares::new(output, second, tasks));
                 let least = if near_even { LEAST_GAIN } else { 1.0 };
-                let two_pass = !blocks_fit || first.dearest() + second.dearest() + FORK < least * fused.shares.dearest();
+                let two_pass =
+                    !blocks_fit || first.dearest() + second.dearest() + FORK < least * fused.shares.dearest();
                 if self.fusion == Fusion::TwoPass || two_pass {
                     Run { block, first: Some(first), shares: second }
                 } else {

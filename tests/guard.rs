@@ -252,7 +252,11 @@ fn packed_len(kernel: &KernelInfo, case: &Case) -> usize {
         (Layout::Nchw, depthwise::Operation::Depthwise) => 1,
         (Layout::Nchw, _) => kernel.tile[1],
     };
-    outputs.next_multiple_of(at_a_time) * rows
+    // A kernel that joins packs half a vector twice, behind one or two whole ones.
+    let joins = (kernel.layout, kernel.operation) == (Layout::Nhwc, depthwise::Operation::Pointwise)
+        && kernel.tile[1] > 2 * kernel.lanes;
+    let again = joins && outputs > at_a_time && outputs.next_multiple_of(at_a_time) % kernel.lanes != 0;
+    (outputs.next_multiple_of(at_a_time) + if again { at_a_time } else { 0 }) * rows
 }
 
 /// What a kernel might do to so many bytes, and the side on which the page must notice.

@@ -109,11 +109,11 @@ impl Machine {
         }
         if let Pass::Pointwise | Pass::Fused = pass {
             let info = kernel(layer.description.pointwise);
-            let panels = c.next_multiple_of(info.tile[1]);
             let computed = match layer.layout {
-                // The last panel may be a single vector wide.
-                Layout::Nhwc => rows * width * if panels - c < info.lanes { panels } else { panels - info.lanes },
-                Layout::Nchw => (rows * width).next_multiple_of(info.lanes) * panels,
+                // The last panel may be a single vector wide, or a half more.
+                Layout::Nhwc if info.tile[1] > 2 * info.lanes => rows * width * c.next_multiple_of(info.lanes / 2),
+                Layout::Nhwc => rows * width * c.next_multiple_of(info.lanes),
+                Layout::Nchw => (rows * width).next_multiple_of(info.lanes) * c.next_multiple_of(info.tile[1]),
             };
             seconds += time(n * computed * mid, &info);
             values += c * mid + if let Pass::Pointwise = pass { n * rows * width * mid } else { 0 };
