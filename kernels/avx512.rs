@@ -1,16 +1,17 @@
 //! AVX-512F: thirty-two registers of sixteen lanes, masked loads and stores.
 //!
-//! Register budgets (accumulators + inputs + weight), thirty at most or LLVM spills:
+//! Register budgets (accumulators + inputs + weight), thirty or little more, or LLVM spills:
 //!
 //! * depthwise channels last: tiles are seven wide, which divides the maps of the usual networks
 //!   (112, 56, 28, 14, 7). 3×3 rolls, at stride 1 with three rows held: 21 + 7 + 1; at stride 2 with two: 14 + 14 + 1, of which
 //!   LLVM spills some. Where pixels share cache sets, tiles of 2×7 and, at stride 2, 2×2. Wider windows as 2×7, of whose inputs
 //!   a stride's columns are held: 14 + 7 or, at stride 2, 14 + 14, + 1 + 1.
-//! * depthwise channels first: four rows by two vectors: 8 + 2·K + weights as far as they fit. 5×5 and 7×7 at stride 1 roll
-//!   where two vectors fit the row, with K rows held: 2·K + 2·K + 1. Rows of up to eight columns, two to a vector: 4 + 2·K.
-//! * pointwise channels last 14×32: 28 + 2 + 1, at a tile's end 28 + 4 with factors from memory, and for the last eight
-//!   channels 14 + 1 + 1 of AVX2's vectors, or joined with them 10×40: 25 + 3 + 3, and 14×24: 21 + 2 + 3; channels first 8×32, since channels are multiples of eight in most networks, and
-//!   8×48 with a pixel: 24 + 3 + 1 and 1 + 1 + 1.
+//! * depthwise channels first: four rows by two vectors: 8 + 2·K + weights as far as they fit. 5×5, 7×7 and all at stride 2
+//!   roll, with K rows held, or half as many: at stride 1 2·K + 2·K + 1. Rows of up to eight columns, two to a vector: 4 + 2·K.
+//! * pointwise channels last 14×32: 28 + 2 + 1, at a tile's end 28 + 4 with factors from memory. The last eight channels
+//!   as 14×8 of AVX2's vectors, 14 + 1 + 1, or joined with whole vectors as 10×40, 25 + 3 + 3, and 14×24, 21 + 2 + 3.
+//! * pointwise channels first 8×32, since channels are multiples of eight in most networks, and 8×48 with a pixel: 24 + 3 + 1
+//!   and 1 + 1 + 1.
 
 use core::arch::x86_64::*;
 
@@ -153,7 +154,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn index(self, lane: impl Fn(usize) -> usize) -> __m512i {
-        // Of numbers beyond the last lane the instruction takes what is left when they wrap.
+        // Numbers beyond the last lane wrap, all of which the instruction sees being five bits.
         let index: [i32; 16] = core::array::from_fn(|i| lane(i) as i32);
         unsafe { _mm512_loadu_si512(index.as_ptr().cast()) }
     }

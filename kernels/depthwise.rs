@@ -118,7 +118,7 @@ impl Lattice {
             start,
             in_step,
             valid_from,
-            valid_to: (len as isize - start).max(0).unsigned_abs().div_ceil(in_step).max(valid_from),
+            valid_to: (len as isize - start).max(0).unsigned_abs().div_ceil(in_step),
         }
     }
 

@@ -9,13 +9,12 @@
 //!         for each output row that it feeds:  acc[oy] += load * weight[ky][kx]
 //! ```
 //!
-//! At stride 1, where registers are many, 5×5 and 7×7 roll down the rows instead, holding those that an input row feeds.
+//! Stride 2 splits pairs of vectors into even and odd columns; loads across the left or right border are
+//! masked, so no byte outside of a row is read.
 //!
-//! Where a vector takes two rows (7×7 maps, sixteen lanes), each tap is picked from two rows of the input, at any stride.
-//!
-//! Stride 2 splits pairs of vectors into even and odd columns. Where an instruction picks lanes from two vectors, neighbouring
-//! columns of taps are picked rather than loaded. Loads across the left or right border are masked, so no byte outside of a row is
-//! read.
+//! With sixteen lanes, and an instruction that picks lanes from two vectors, taps are picked from few loads. 5×5 and 7×7, and
+//! all at stride 2, then roll down the rows instead, holding those that an input row feeds; and where a vector takes two rows
+//! (7×7 maps) it does.
 
 use super::activation::clamp;
 use super::depthwise::{DepthwiseArgs, Lattice, undilated_stride};
@@ -40,8 +39,8 @@ impl Plane {
     fn new(a: &DepthwiseArgs, n: usize, c: usize, rows: Lattice) -> Self {
         let (is, os, rs) = (a.input_strides, a.output_strides, a.residual_strides);
         let channel = a.origin.c + c;
-        let from = if a.multiplier == 1 { channel } else { channel / a.multiplier };
-        let image = a.input.wrapping_add(n * is.n + from * is.c);
+        let input_channel = if a.multiplier == 1 { channel } else { channel / a.multiplier };
+        let image = a.input.wrapping_add(n * is.n + input_channel * is.c);
         Self {
             input: image.wrapping_offset(rows.start.wrapping_mul(is.h as isize)),
             // Steps over rows that do not exist may wrap; the rows that do are reached exactly.
@@ -191,14 +190,15 @@ fn lead(k: usize, taps: usize) -> usize {
     match taps {
         FIRST => 0,
         MIDDLE => k / 2,
-        _ => k / 2 - 1,
+        BEFORE => k / 2 - 1,
+        _ => unreachable!("taps that are loaded need no lead"),
     }
 }
 
 /// Tiles of a row whose columns are worked out before the rows are: enough for 256 columns of sixteen lanes.
 const TILES: usize = 8;
 /// Rows of a tile where a row is a single vector: with one vector each, fewer would not hide the latency of multiply-adds.
-/// Seven divides the maps of the usual networks. At stride 2 sixteen lanes are mostly empty, and gain nothing by it.
+/// Seven divides the maps of the usual networks.
 const NARROW: usize = 7;
 
 /// `K`×`K` taps, an undilated row stride of `SH`, a column stride of `SW` (1, or 2 without dilation), tiles of `OH` rows
@@ -217,8 +217,8 @@ pub(super) unsafe fn fixed<S: Simd, const K: usize, const SH: usize, const SW: u
         if S::PICKS && Pairs::<S, K>::fit(a, SW) {
             return pairs::<S, K, SH, SW>(s, a);
         }
-        // What rolls, always picks.
-        if S::PICKS && a.dilation[1] == 1 && (SW == 2 || K > 3 || s.picks_cheaply()) {
+        // What rolls, always picks. At stride 2, where columns are not dilated, what loads its taps would pick columns as well.
+        if S::PICKS && (SW == 2 || (a.dilation[1] == 1 && (K > 3 || s.picks_cheaply()))) {
             // At stride 2, pairs of columns start in step with the row, so that loads of many rows are whole cache lines. At
             // stride 1 a vector less is loaded instead.
             if SW == 1 {
@@ -254,6 +254,18 @@ unsafe fn planes<S: Simd, const K: usize, const SH: usize, const SW: usize, cons
             for c in 0..a.output_shape.c {
                 for rows in grids.clone() {
                     let plane = Plane::new(a, n, c, rows);
+                    if TAPS != LOADED && (SH == 2 || K > 3) {
+                        for columns in tiles {
+                            // SAFETY: all of its rows and columns exist.
+                            unsafe {
+                                match columns.vectors {
+                                    2 => roll::<S, K, SH, SW, 2, TAPS>(s, a, &plane, columns),
+                                    _ => roll::<S, K, SH, SW, 1, TAPS>(s, a, &plane, columns),
+                                }
+                            }
+                        }
+                        continue;
+                    }
                     let narrow = SW == 1 || S::LANES < 16;
                     if let ([columns @ Columns { vectors: 1, .. }], NARROW.., true) = (tiles, rows.outputs, narrow) {
                         for y in (0..rows.outputs).step_by(NARROW) {
@@ -262,16 +274,6 @@ unsafe fn planes<S: Simd, const K: usize, const SH: usize, const SW: usize, cons
                             unsafe { tile::<S, K, SH, SW, NARROW, 1, false, false, TAPS>(s, a, &plane, columns, y) }
                         }
                         continue;
-                    }
-                    let mut tiles = tiles;
-                    if TAPS != LOADED && SH == 1 && SW == 1 && K > 3 {
-                        // Only the last may be a single vector.
-                        let (two, one) = tiles.split_at(tiles.partition_point(|columns| columns.vectors == 2));
-                        for columns in two {
-                            // SAFETY: all of its rows and columns exist.
-                            unsafe { roll::<S, K, TAPS>(s, a, &plane, columns) }
-                        }
-                        tiles = one;
                     }
                     let whole = rows.outputs >= OH;
                     for y in (0..rows.outputs).step_by(if whole { OH } else { 1 }) {
@@ -333,7 +335,8 @@ unsafe fn tile<
     columns: &Columns<S::Mask, K>,
     y: usize,
 ) {
-    // SAFETY: loads lie in the input by the caller's word, or are masked to the lanes that do.
+    // SAFETY: loads lie in the input by the caller's word, or are masked to the lanes that do; rows outside of it that taps are
+    // picked from are zeros, and as long.
     unsafe {
         let mut acc = [[s.splat(*plane.weights); NV]; OH];
         for iy in 0..(OH - 1) * SH + K {
@@ -385,45 +388,48 @@ unsafe fn tile<
     }
 }
 
-/// All rows by two vectors at stride 1: holds the `K` output rows that an input row feeds, which completes the first of them.
-/// So each input is loaded and picked once. With fewer than five rows the latency of multiply-adds would show.
+/// All rows by `NV` vectors: holds the output rows that an input row feeds, `K` of them, or at stride 2 half as many, so that each
+/// input is loaded and picked once. With the last input row that it needs, the oldest of them is complete.
 #[inline(always)]
-unsafe fn roll<S: Simd, const K: usize, const TAPS: usize>(
+unsafe fn roll<S: Simd, const K: usize, const SH: usize, const SW: usize, const NV: usize, const TAPS: usize>(
     s: S,
     a: &DepthwiseArgs,
     plane: &Plane,
     columns: &Columns<S::Mask, K>,
 ) {
-    let height = plane.rows.outputs;
+    let (height, held) = (plane.rows.outputs, K.div_ceil(SH));
     // SAFETY: loads are masked to the lanes that lie in the input; rows outside of it are zeros, and as long.
     unsafe {
-        let mut acc = [[s.splat(*plane.weights); 2]; K];
-        for i in 0..height + K - 1 {
-            let row = plane.row_or_zeros::<S>(i, columns.start);
+        // Held row `r` is output `y - r`. Before the first output and behind the last, there are some that nobody asked for.
+        let mut acc = [[s.splat(0.0); NV]; K];
+        for y in 0..height + held - 1 {
             // Opaque, lest LLVM keep all weights in registers, which are too few.
             let (weights, _) = opaque(plane.weights, 0);
-            let inputs = picked::<S, K, 1, 2, TAPS, false>(s, row, columns);
-            for r in 0..K {
-                // Held row `r` is output `i + r + 1 - K`.
-                if i + r + 1 >= K && i + r + 1 < height + K {
-                    for kx in 0..K {
-                        let k = s.splat(*weights.wrapping_add(1 + (K - 1 - r) * K + kx));
-                        for v in 0..2 {
-                            acc[r][v] = s.mul_add(inputs[kx][v], k, acc[r][v]);
+            for r in (1..held).rev() {
+                acc[r] = acc[r - 1];
+            }
+            acc[0] = [s.splat(*weights); NV];
+            for i in 0..SH {
+                let row = plane.row_or_zeros::<S>(y * SH + i, columns.start);
+                let inputs = picked::<S, K, SW, NV, TAPS, false>(s, row, columns);
+                for r in 0..held {
+                    // Of many taps LLVM would load the weights too early, did it not have to ask whether the output exists.
+                    if i + r * SH < K && (K == 3 || (y >= r && y < height + r)) {
+                        for kx in 0..K {
+                            let k = s.splat(*weights.wrapping_add(1 + (i + r * SH) * K + kx));
+                            for v in 0..NV {
+                                acc[r][v] = s.mul_add(inputs[kx][v], k, acc[r][v]);
+                            }
                         }
                     }
                 }
             }
-            if i + 1 >= K {
-                for v in 0..2 {
+            if y + 1 >= held {
+                for v in 0..NV {
                     let x = columns.x + v * S::LANES;
-                    plane.finish::<S>(s, a, i + 1 - K, x, columns.outputs[v], v == 0, acc[0][v]);
+                    plane.finish::<S>(s, a, y + 1 - held, x, columns.outputs[v], v + 1 < NV, acc[held - 1][v]);
                 }
             }
-            for r in 1..K {
-                acc[r - 1] = acc[r];
-            }
-            acc[K - 1] = [s.splat(*weights); 2];
         }
     }
 }
@@ -533,7 +539,8 @@ unsafe fn pairs_of_rows<S: Simd, const K: usize, const SH: usize, const N: usize
     }
 }
 
-/// The inputs under each kernel column of `NV` vectors of outputs, from loads that start at `row`.
+/// The inputs under each kernel column of `NV` vectors of outputs; `row`: of the column that loads start at, and with taps
+/// before it a vector earlier.
 #[inline(always)]
 unsafe fn picked<S: Simd, const K: usize, const SW: usize, const NV: usize, const TAPS: usize, const INSIDE: bool>(
     s: S,

@@ -95,14 +95,13 @@ impl Isa {
     /// are at most half a vector, which is multiplied no faster than a whole one. (Zen 5: from 240 to 40 channels 59 µs instead of
     /// 71 µs. Zen 4 multiplies it twice as fast; Intel's blend pixels where they multiply.)
     pub(crate) fn joins(self, out_channels: usize) -> bool {
-        match self {
+        let half_left = out_channels > 16 && (1..=8).contains(&(out_channels % 16));
+        let halves_cost_wholes = match self {
             #[cfg(isa = "avx512")]
-            Isa::Avx512 => {
-                let last = out_channels % 16;
-                out_channels > 16 && (1..=8).contains(&last) && !has_distant_cache() && !has_halved_vectors()
-            }
+            Isa::Avx512 => !has_distant_cache() && !has_halved_vectors(),
             _ => false,
-        }
+        };
+        half_left && halves_cost_wholes
     }
 
     /// Its name in lower case, as in `DEPTHWISE_ISA` and in the names of kernels.

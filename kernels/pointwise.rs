@@ -268,7 +268,8 @@ pub(super) fn packed_width(width: usize, lanes: usize) -> usize {
 /// `a` comes from a [`PointwiseStage`](super::stage::PointwiseStage) that was built for this kernel.
 #[inline(always)]
 pub(super) unsafe fn nhwc<S: Columns, const MR: usize, const JOINED: usize>(_: S, a: &PointwiseArgs) {
-    const { assert!(MR <= S::COLUMNS.len() && JOINED <= MR && (JOINED == 0 || 2 * S::Half::LANES == S::LANES)) };
+    const { assert!(MR <= S::COLUMNS.len() && JOINED <= MR && JOINED <= MOST_JOINED) };
+    const { assert!(JOINED == 0 || (S::PICKS && 2 * S::Half::LANES == S::LANES)) };
     let runs = Runs::of(a, false);
     let end = a.channel + a.shape.c;
     // Rows a multiple of 4 KB apart share their L1 sets: taller tiles would evict themselves.
@@ -404,6 +405,8 @@ pub(super) unsafe fn column<S: Simd, const MR: usize>(s: S, column: &Column, a: 
             column.run::<S, MR, 1, true>(s, a);
         } else if S::PICKS && MR <= MOST_JOINED {
             column.run::<S, MR, 2, true>(s, a);
+        } else {
+            unreachable!("a panel of {} channels and tiles of {MR} pixels", column.width);
         }
     }
 }

@@ -74,12 +74,12 @@ pub(crate) trait Simd: Copy {
     /// The selected elements can be read, and `step` is at most [`MAX_STRIDE`](super::MAX_STRIDE). `p` itself
     /// may lie outside of its slice.
     unsafe fn load_strided(self, p: *const f32, step: usize, mask: Self::Mask) -> Self::V;
-    /// The lane numbers that a function gives for each lane, where [`PICKS`](Self::PICKS).
+    /// The numbers that a function gives for each lane, where [`PICKS`](Self::PICKS).
     #[inline(always)]
     fn index(self, _lane: impl Fn(usize) -> usize) -> Self::Index {
         unreachable!("only where PICKS")
     }
-    /// The lanes of those numbers of two vectors one after the other, where [`PICKS`](Self::PICKS).
+    /// The lanes of those numbers of two vectors one after the other, where [`PICKS`](Self::PICKS); anything for numbers beyond.
     #[inline(always)]
     fn pick(self, _a: Self::V, _b: Self::V, _index: Self::Index) -> Self::V {
         unreachable!("only where PICKS")

@@ -208,14 +208,16 @@ impl PointwiseStage {
         // Per panel of output channels: the bias, then a row of weights for each input channel.
         let mut rest = packed.as_mut_slice();
         for (first, width) in panels(kernel, out_channels) {
-            let (panel, row) = (rest.split_off_mut(..row(width) * (1 + in_channels)).unwrap_or_default(), row(width));
+            let row = row(width);
+            let panel;
+            (panel, rest) = rest.split_at_mut(row * (1 + in_channels));
             for i in 0..width.min(out_channels - first) {
-                // The last of a joined panel are there twice.
-                let again = if i + row >= 2 * width { i + row - width } else { i };
-                for i_again in [i, again] {
-                    panel[i_again] = bias[first + i];
+                // The half vector of a joined panel is there twice.
+                let twice = if i >= 2 * width - row { row - width } else { 0 };
+                for place in [i, i + twice] {
+                    panel[place] = bias[first + i];
                     for k in 0..in_channels {
-                        panel[(1 + k) * row + i_again] = weights[(first + i) * in_channels + k];
+                        panel[(1 + k) * row + place] = weights[(first + i) * in_channels + k];
                     }
                 }
             }

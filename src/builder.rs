@@ -105,7 +105,8 @@ impl<'a> Common<'a> {
         if let Some(kernel) = self.asked(isa, Operation::Pointwise)? {
             return Ok(kernel);
         }
-        // Of those that join panels, or of the others, the fewest channels computed for nothing; then the tile that the cores prefer.
+        // Of the kernels that join, or of the others, that with the fewest channels computed for nothing; of those, with the tile
+        // that the cores prefer.
         let joins = self.layout == Layout::Nhwc && isa.joins(out_channels);
         let cost = |kernel: &Available| {
             let [rows, columns] = kernel.info().tile;

@@ -176,7 +176,7 @@ impl Engine {
         };
         let inputs = (sh.min(kh) * sw.min(kw)) as f64;
         let value = filled * ((kh * kw) as f64 / info.lanes as f64 + inputs * READ + WRITE);
-        Price { pixel: 0.0, value, channel: 0.0, tile: info.tile[0], channels, pixels: 1 }
+        Price { pixel: 0.0, value, channel: 0.0, tile: info.tile[0], channels, joined: 0, pixels: 1 }
     }
 
     /// What a part of a pointwise stage costs if each of its inputs costs that.
@@ -187,7 +187,8 @@ impl Engine {
             Layout::Nchw => (info.tile[1], info.lanes),
         };
         let value = mid / info.lanes as f64 + WRITE;
-        Price { pixel: mid * input, value, channel: mid * READ, tile: 1, channels, pixels }
+        let joined = if info.joins() { info.tile[1] - channels } else { 0 };
+        Price { pixel: mid * input, value, channel: mid * READ, tile: 1, channels, joined, pixels }
     }
 
     /// How `output`, all or a part of `whole`, is computed: a part never takes more scratch than the whole.

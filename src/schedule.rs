@@ -60,6 +60,8 @@ pub(crate) struct Price {
     pub(crate) tile: usize,
     /// Channels that a kernel computes at a time: never cut.
     pub(crate) channels: usize,
+    /// Up to so many more it computes with the last of these.
+    pub(crate) joined: usize,
     /// Pixels that a kernel computes at a time; those of an image's part are one run.
     pub(crate) pixels: usize,
 }
@@ -90,7 +92,7 @@ impl Price {
         let pixels = part.n as f64 * part.w as f64 * rows;
         let run = part.h * part.w;
         let filled = run.next_multiple_of(self.pixels) as f64 / run as f64;
-        let channels = part.c.next_multiple_of(self.channels) as f64;
+        let channels = part.c.next_multiple_of(if self.joined > 0 { self.joined } else { self.channels }) as f64;
         pixels * (self.pixel + filled * channels * self.value) + channels * self.channel
     }
 
@@ -100,7 +102,8 @@ impl Price {
     }
 
     fn grains(&self, shape: Shape, axis: Axis) -> usize {
-        shape[axis].div_ceil(self.grain(axis))
+        let joined = if axis == Axis::C { self.joined } else { 0 };
+        shape[axis].saturating_sub(joined).div_ceil(self.grain(axis)).max(shape[axis].min(1))
     }
 }
 
@@ -155,7 +158,8 @@ impl Split {
             let [outer, inner] = [self.outer, self.inner].map(|axis| self.price.grains(part, axis));
             let group = outer / self.tasks * tasks + (outer % self.tasks * tasks).div_ceil(self.tasks);
             for (axis, grains) in [(self.outer, group), (self.inner, inner.div_ceil(tasks))] {
-                part[axis] = part[axis].min(grains * self.price.grain(axis));
+                let joined = if axis == Axis::C { self.price.joined } else { 0 };
+                part[axis] = part[axis].min(grains * self.price.grain(axis) + joined);
             }
             self.price.of(part)
         };
@@ -174,8 +178,11 @@ impl Split {
 
     /// Where so many shares out of `of` end along an axis.
     fn position(&self, axis: Axis, shares: usize, of: usize) -> usize {
-        let grains = share(self.price.grains(self.shape, axis), shares, of);
-        (grains * self.price.grain(axis)).min(self.shape[axis])
+        let all = self.price.grains(self.shape, axis);
+        match share(all, shares, of) {
+            grains if grains == all => self.shape[axis],
+            grains => grains * self.price.grain(axis),
+        }
     }
 
     /// Runs `leaf` over the parts of `whole`, which has the split's shape.

@@ -292,6 +292,17 @@ pub fn by_hand() -> Vec<Case> {
             own("vectors and tails", Case { input: wide, padding: pad, ..base() }),
             // The channels-first kernels work out 8 pairs of vectors at a time: 256 columns at most.
             own("wide rows", Case { input: Shape::new(1, 3, 5, 561), padding: pad, outputs: 2, ..base() }),
+            // Tiles of columns within the row, and of rows within the map.
+            own("wide and high", Case { input: Shape::new(1, 2, 23, 203), padding: pad, outputs: 2, ..base() }),
+            own("wide and high, padding of the other parity", {
+                let padding = Padding::symmetric(kernel[0] / 2, kernel[1] / 2 + 1);
+                Case { input: Shape::new(1, 2, 23, 203), padding, outputs: 2, ..base() }
+            }),
+            own("short rows", Case { input: Shape::new(1, 2, 41, 13), padding: pad, outputs: 2, ..base() }),
+            own("short rows, dilated", {
+                let (padding, dilation) = (Padding::symmetric(2 * (kernel[0] / 2), kernel[1] / 2), [2, 1]);
+                Case { input: Shape::new(1, 2, 41, 7), padding, dilation, outputs: 2, ..base() }
+            }),
             own("no padding, images", Case { input: Shape::new(2, 17, 15, 16), padding: Padding::valid(), ..base() }),
             own("one-sided padding", Case { input: wide, padding: Padding::explicit(0, 4, 5, 0), ..base() }),
             own(
@@ -395,13 +406,22 @@ pub fn pointwise() -> Vec<Case> {
     };
     let mut cases = Vec::new();
     for w in 1..=pixels {
-        cases.push(case("pixels of a row", Shape::new(1, 5, 1, w), outputs - 1));
+        // A vector's channels and one more, half as many more, and those of panels that join them.
+        for outputs in [33, 24, 40] {
+            cases.push(case("pixels of a row", Shape::new(1, 5, 1, w), outputs));
+        }
         cases.push(case("pixels of a column", Shape::new(1, 5, w, 1), 7));
         cases.push(case("pixels of three rows", Shape::new(2, 3, 3, w), 9));
     }
     for outputs in 1..=outputs {
         cases.push(case("output channels", Shape::new(1, 6, 3, 11), outputs));
         cases.push(case("output channels, one pixel", Shape::new(1, 6, 1, 1), outputs));
+    }
+    for outputs in [24, 40, 72] {
+        cases.push(
+            Case { residual: true, ..case("special values", Shape::new(1, 5, 3, 7), outputs) }
+                .with_values(Values::Special),
+        );
     }
     // Pixels that AVX-512's tiles take beside whole vectors.
     for pixels in [36, 49] {
