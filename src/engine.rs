@@ -209,11 +209,12 @@ impl Engine {
                 let near = Shape { c: self.mid_channels, ..whole }.len().is_some_and(|len| len <= NEAR);
                 let near = near && (self.out_channels < self.mid_channels || !has_distant_cache());
                 let blocks_fit = self.layout == Layout::Nhwc || self.mid_channels < MANY_CHANNELS || !near;
-                // Two passes move more: from a distant cache, they pay only where fused parts are far from equal.
+                // Two passes move more: they do not pay for one thread, nor, from a distant cache, where fused parts are near equal.
                 let near_even = fused.shares.dearest() <= 1.05 * fused.shares.even();
+                let one_thread = fused.shares.tasks() == 1;
                 match self.fusion {
                     Fusion::Fused => return fused,
-                    Fusion::Auto if blocks_fit && near_even && has_distant_cache() => return fused,
+                    Fusion::Auto if blocks_fit && (one_thread || near_even && has_distant_cache()) => return fused,
                     _ => {}
                 }
                 let second = self.pointwise_price(p, READ);
