@@ -54,18 +54,22 @@ impl Plane {
         }
     }
 
-    /// Column `start` of the row of points `y`, or, in the padding, zeros in its place and in that of the vector before, as
-    /// many as tiles that pick their taps load.
+    /// Column `start` of the row of points `y`, which may not exist.
     #[inline(always)]
-    fn row_or_zeros<S: Simd>(&self, y: usize, start: isize) -> *const f32 {
-        let row = self.input.wrapping_add(y.wrapping_mul(self.input_row)).wrapping_offset(start);
-        if self.rows.has(y) { row } else { ZEROS.as_ptr().wrapping_add(S::LANES) }
+    fn at(&self, y: usize, start: isize) -> *const f32 {
+        self.input.wrapping_add(y.wrapping_mul(self.input_row)).wrapping_offset(start)
+    }
+
+    /// The same, or in the padding zeros in its place and in that of the vector before, as many as picked taps are loaded from.
+    #[inline(always)]
+    fn at_or_zeros<S: Simd>(&self, y: usize, start: isize) -> *const f32 {
+        if self.rows.has(y) { self.at(y, start) } else { ZEROS.as_ptr().wrapping_add(S::LANES) }
     }
 
     /// Column 0 of the row of points `y`, or `None` in the padding.
     #[inline(always)]
     fn row(&self, y: usize) -> Option<*const f32> {
-        self.rows.has(y).then(|| self.input.wrapping_add(y.wrapping_mul(self.input_row)))
+        self.rows.has(y).then(|| self.at(y, 0))
     }
 }
 
@@ -115,7 +119,7 @@ struct Columns<M, const K: usize> {
     vectors: usize,
     /// The input column under tap 0, or, where taps are picked, under the tap that loads start at; negative in the padding.
     start: isize,
-    /// All loads of both vectors lie in the input, and all outputs exist.
+    /// All loads of both vectors lie in the input, and all outputs exist: of tiles, not of what rolls.
     inside: bool,
     /// For each vector and kernel column, the lanes that lie in the input. At stride 2, of the first of the two vectors
     /// that the tap and the next are split from …
@@ -134,18 +138,19 @@ impl<M: Copy, const K: usize> Columns<M, K> {
         let (width, dilation) = (a.input_shape.w, a.dilation[1]);
         let start = ((a.origin.w + x) * SW) as isize - a.pad[1] as isize;
         let start = if TAPS == LOADED { start } else { start + lead(K, TAPS) as isize };
-        let (before, reach) = if TAPS == LOADED {
+        let reach = if TAPS == LOADED {
             // At stride 2, vectors are read up to the odd column after the last that is needed.
-            (0, (2 * S::LANES - 1) * SW + (K - 1) * dilation + SW)
+            (2 * S::LANES - 1) * SW + (K - 1) * dilation + SW
         } else {
-            (if lead(K, TAPS) > 0 { S::LANES } else { 0 }, (2 * SW + 1) * S::LANES)
+            (2 * SW + 1) * S::LANES
         };
+        let rolls = TAPS == MIDDLE || TAPS == BEFORE;
         let rest = a.output_shape.w.saturating_sub(x);
         let mut columns = Self {
             x,
             vectors: rest.div_ceil(S::LANES).min(2),
             start,
-            inside: start >= before as isize && start as usize + reach <= width && rest >= 2 * S::LANES,
+            inside: !rolls && start >= 0 && start as usize + reach <= width && rest >= 2 * S::LANES,
             lanes: [[s.mask(0, 0); K]; 2],
             more: [[s.mask(0, 0); K]; 2],
             row: [s.mask(0, 0); 6],
@@ -340,15 +345,14 @@ unsafe fn tile<
     unsafe {
         let mut acc = [[s.splat(*plane.weights); NV]; OH];
         for iy in 0..(OH - 1) * SH + K {
-            let row =
-                plane.input.wrapping_add((y * SH + iy).wrapping_mul(plane.input_row)).wrapping_offset(columns.start);
-            let valid = ROWS || plane.rows.has(y * SH + iy);
+            let (point, start) = (y * SH + iy, columns.start);
             // A vector for each kernel column.
             let mut inputs = [[s.splat(0.0); NV]; K];
             if TAPS != LOADED {
-                let row = if ROWS { row } else { plane.row_or_zeros::<S>(y * SH + iy, columns.start) };
+                let row = if ROWS { plane.at(point, start) } else { plane.at_or_zeros::<S>(point, start) };
                 inputs = picked::<S, K, SW, NV, TAPS, COLUMNS>(s, row, columns);
             } else {
+                let (row, valid) = (plane.at(point, start), ROWS || plane.rows.has(point));
                 for v in 0..NV {
                     for kx in (0..K).step_by(SW) {
                         let p = row.wrapping_add(v * S::LANES * SW + kx * a.dilation[1]);
@@ -410,7 +414,7 @@ unsafe fn roll<S: Simd, const K: usize, const SH: usize, const SW: usize, const 
             }
             acc[0] = [s.splat(*weights); NV];
             for i in 0..SH {
-                let row = plane.row_or_zeros::<S>(y * SH + i, columns.start);
+                let row = plane.at_or_zeros::<S>(y * SH + i, columns.start);
                 let inputs = picked::<S, K, SW, NV, TAPS, false>(s, row, columns);
                 for r in 0..held {
                     // Of many taps LLVM would load the weights too early, did it not have to ask whether the output exists.
@@ -507,7 +511,7 @@ unsafe fn pairs_of_rows<S: Simd, const K: usize, const SH: usize, const N: usize
     const { assert!(SH == 1 || SH == 2) };
     // SAFETY: loads are masked to the lanes that lie in the input; rows outside of it are zeros, and as long.
     unsafe {
-        let load = |i: usize| s.load_masked(plane.row_or_zeros::<S>(y * SH + i, columns.start), columns.row);
+        let load = |i: usize| s.load_masked(plane.at_or_zeros::<S>(y * SH + i, columns.start), columns.row);
         let mut acc = [s.splat(*plane.weights); N];
         let mut upper = [load(0), load(SH - 1)];
         for i in 0..(2 * N - 2) * SH + K {
