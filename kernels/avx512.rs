@@ -154,7 +154,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn index(self, lane: impl Fn(usize) -> usize) -> __m512i {
-        // Numbers beyond the last lane wrap, all of which the instruction sees being five bits.
+        // Numbers beyond the last lane wrap: the instruction sees five bits.
         let index: [i32; 16] = core::array::from_fn(|i| lane(i) as i32);
         unsafe { _mm512_loadu_si512(index.as_ptr().cast()) }
     }

@@ -84,7 +84,8 @@ pub struct KernelInfo {
 
 impl KernelInfo {
     /// Whether it is a pointwise kernel, channels last, that computes the last half vector of channels for two pixels at a time.
-    pub(crate) fn joins(&self) -> bool {
+    #[doc(hidden)]
+    pub fn joins(&self) -> bool {
         self.operation == Operation::Pointwise && self.layout == Layout::Nhwc && self.tile[1] > 2 * self.lanes
     }
 }

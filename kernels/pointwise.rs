@@ -433,6 +433,17 @@ impl Column {
     }
 }
 
+/// The `NV` vectors at `p`.
+#[inline(always)]
+unsafe fn vectors<S: Simd, const NV: usize>(s: S, p: *const f32) -> [S::V; NV] {
+    let mut vectors = [s.splat(0.0); NV];
+    for v in 0..NV {
+        // SAFETY: the caller vouches for the elements.
+        vectors[v] = unsafe { s.load(p.wrapping_add(v * S::LANES)) };
+    }
+    vectors
+}
+
 /// `MR` pixels by `NV` vectors of output channels. Prefetches what lies that far `ahead` of the weights, wrapping.
 #[inline(always)]
 unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
@@ -446,11 +457,7 @@ unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
     let stride = a.input_strides.w;
     // SAFETY: the caller vouches for the pixels; the panel holds 1 + depth rows of NV vectors.
     unsafe {
-        let mut bias = [s.splat(0.0); NV];
-        for v in 0..NV {
-            bias[v] = s.load(weights.wrapping_add(v * S::LANES));
-        }
-        let mut acc = [bias; MR];
+        let mut acc = [vectors::<S, NV>(s, weights); MR];
         let mut k = weights.wrapping_add(NV * S::LANES);
         let mut x = input;
         let in_turn = S::SPLATS_MEMORY && r.plain && a.depth >= 2;
@@ -475,10 +482,7 @@ unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
             }
         }
         for _ in 0..left {
-            let mut w = [s.splat(0.0); NV];
-            for v in 0..NV {
-                w[v] = s.load(k.wrapping_add(v * S::LANES));
-            }
+            let w = vectors::<S, NV>(s, k);
             for i in 0..MR {
                 let b = s.splat(*x.wrapping_add(i * stride));
                 for v in 0..NV {
@@ -519,20 +523,13 @@ unsafe fn joined<S: Simd, const MR: usize, const NV: usize>(
     let halves = s.index(|i| if i < half { i } else { S::LANES + i });
     // SAFETY: the caller vouches for the pixels; the panel holds 1 + depth rows of NV + 1 vectors.
     unsafe {
-        let mut bias = [s.splat(0.0); NV];
-        for v in 0..NV {
-            bias[v] = s.load(weights.wrapping_add(v * S::LANES));
-        }
-        let mut acc = [bias; MR];
+        let mut acc = [vectors::<S, NV>(s, weights); MR];
         // Of pairs, `MR / 2` rounded up.
         let mut pairs = [s.load(weights.wrapping_add(NV * S::LANES)); 7];
         let mut k = weights.wrapping_add((NV + 1) * S::LANES);
         let mut x = input;
         for _ in 0..a.depth {
-            let mut w = [s.splat(0.0); NV];
-            for v in 0..NV {
-                w[v] = s.load(k.wrapping_add(v * S::LANES));
-            }
+            let w = vectors::<S, NV>(s, k);
             let twice = s.load(k.wrapping_add(NV * S::LANES));
             for i in (0..MR).step_by(2) {
                 let first = s.splat(*x.wrapping_add(i * stride));

@@ -101,9 +101,13 @@ impl Price {
         if axis == Axis::C { self.channels } else { 1 }
     }
 
+    /// By how much the last of these may be longer.
+    fn longer(&self, axis: Axis) -> usize {
+        if axis == Axis::C { self.joined } else { 0 }
+    }
+
     fn grains(&self, shape: Shape, axis: Axis) -> usize {
-        let joined = if axis == Axis::C { self.joined } else { 0 };
-        shape[axis].saturating_sub(joined).div_ceil(self.grain(axis)).max(shape[axis].min(1))
+        shape[axis].saturating_sub(self.longer(axis)).div_ceil(self.grain(axis)).max(shape[axis].min(1))
     }
 }
 
@@ -158,8 +162,7 @@ impl Split {
             let [outer, inner] = [self.outer, self.inner].map(|axis| self.price.grains(part, axis));
             let group = outer / self.tasks * tasks + (outer % self.tasks * tasks).div_ceil(self.tasks);
             for (axis, grains) in [(self.outer, group), (self.inner, inner.div_ceil(tasks))] {
-                let joined = if axis == Axis::C { self.price.joined } else { 0 };
-                part[axis] = part[axis].min(grains * self.price.grain(axis) + joined);
+                part[axis] = part[axis].min(grains * self.price.grain(axis) + self.price.longer(axis));
             }
             self.price.of(part)
         };

@@ -253,9 +253,7 @@ fn packed_len(kernel: &KernelInfo, case: &Case) -> usize {
         (Layout::Nchw, _) => kernel.tile[1],
     };
     // A kernel that joins packs half a vector twice, behind one or two whole ones.
-    let joins = (kernel.layout, kernel.operation) == (Layout::Nhwc, depthwise::Operation::Pointwise)
-        && kernel.tile[1] > 2 * kernel.lanes;
-    let again = joins && outputs > at_a_time && outputs.next_multiple_of(at_a_time) % kernel.lanes != 0;
+    let again = kernel.joins() && outputs > at_a_time && outputs.next_multiple_of(at_a_time) % kernel.lanes != 0;
     (outputs.next_multiple_of(at_a_time) + if again { at_a_time } else { 0 }) * rows
 }
 

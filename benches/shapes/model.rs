@@ -111,7 +111,7 @@ impl Machine {
             let info = kernel(layer.description.pointwise);
             let computed = match layer.layout {
                 // The last panel may be a single vector wide, or a half more.
-                Layout::Nhwc if info.tile[1] > 2 * info.lanes => rows * width * c.next_multiple_of(info.lanes / 2),
+                Layout::Nhwc if info.joins() => rows * width * c.next_multiple_of(info.lanes / 2),
                 Layout::Nhwc => rows * width * c.next_multiple_of(info.lanes),
                 Layout::Nchw => (rows * width).next_multiple_of(info.lanes) * c.next_multiple_of(info.tile[1]),
             };
