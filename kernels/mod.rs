@@ -1,7 +1,8 @@
 //! The micro-kernels: all the `unsafe` of the crate.
 //!
 //! * `isa`: the instruction sets and their detection; `simd`: the vector operations;
-//! * `depthwise_nhwc`, `depthwise_rolling`, `depthwise_nchw`, `pointwise`, `activation`: the algorithms, written once;
+//! * `depthwise_nhwc`, `depthwise_rolling`, `depthwise_nchw`, `pointwise_nhwc`, `pointwise_nchw`, `activation`: the algorithms,
+//!   written once; `depthwise`, `pointwise`: what layouts share;
 //! * `portable`, `avx2`, `avx512`, `neon`: one instruction set each, its tiles, and its rows of the table;
 //! * `sweep`: activations over memory; `peak`: the rates that no kernel exceeds;
 //! * `view`, `memory`: checked tensors and aligned memory; `stage`: packed weights with the kernel
@@ -25,6 +26,8 @@ pub(crate) mod memory;
 mod ndarray;
 mod peak;
 mod pointwise;
+mod pointwise_nchw;
+mod pointwise_nhwc;
 mod simd;
 pub(crate) mod stage;
 mod sweep;
@@ -41,7 +44,8 @@ mod portable;
 use self::activation::Curve;
 use self::depthwise::DepthwiseArgs;
 use self::isa::Isa;
-use self::pointwise::{PointwiseArgs, RunColumn};
+use self::pointwise::PointwiseArgs;
+use self::pointwise_nhwc::RunColumn;
 use crate::tensor::Layout;
 
 pub(crate) use self::depthwise::{sub_grids, undilated_stride};
@@ -220,11 +224,12 @@ macro_rules! family {
             }
         };
 
-        impl $crate::kernels::pointwise::Columns for $token {
-            const COLUMNS: &'static [$crate::kernels::pointwise::RunColumn] = &[$({
+        impl $crate::kernels::pointwise_nhwc::Columns for $token {
+            const COLUMNS: &'static [$crate::kernels::pointwise_nhwc::RunColumn] = &[$({
                 mod code {
                     use super::$token;
-                    use $crate::kernels::pointwise::{Column, PointwiseArgs, column};
+                    use $crate::kernels::pointwise::PointwiseArgs;
+                    use $crate::kernels::pointwise_nhwc::{Column, column};
 
                     #[$features]
                     pub(super) unsafe fn run(c: &Column, args: &PointwiseArgs) {
@@ -260,7 +265,7 @@ macro_rules! family {
             Family {
                 isa: <$token as Simd>::ISA,
                 half_lanes: <<$token as Simd>::Half as Simd>::LANES,
-                columns: <$token as $crate::kernels::pointwise::Columns>::COLUMNS,
+                columns: <$token as $crate::kernels::pointwise_nhwc::Columns>::COLUMNS,
                 activate,
                 peak: multiply_adds,
                 read,
@@ -300,19 +305,19 @@ macro_rules! family {
                     },
                     $($crate::kernels::kernel! {
                         $token, $features, Pointwise($crate::kernels::pointwise::PointwiseArgs),
-                        $crate::kernels::pointwise::nhwc::<$token, $pixels, 0>,
+                        $crate::kernels::pointwise_nhwc::part::<$token, $pixels, 0>,
                         concat!("pw_f32_nhwc_", $pixels, "x2v_", $suffix),
                         Nhwc, None, None, [$pixels, 2 * $lanes]
                     },)*
                     $($crate::kernels::kernel! {
                         $token, $features, Pointwise($crate::kernels::pointwise::PointwiseArgs),
-                        $crate::kernels::pointwise::nhwc::<$token, $most, $joined>,
+                        $crate::kernels::pointwise_nhwc::part::<$token, $most, $joined>,
                         concat!("pw_f32_nhwc_", $joined, "x2.5v_", $suffix),
                         Nhwc, None, None, [$joined, 2 * $lanes + $lanes / 2]
                     },)*
                     $($crate::kernels::kernel! {
                         $token, $features, Pointwise($crate::kernels::pointwise::PointwiseArgs),
-                        $crate::kernels::pointwise::nchw::<$token, $channels>,
+                        $crate::kernels::pointwise_nchw::part::<$token, $channels>,
                         concat!("pw_f32_nchw_", $channels, "x2v_", $suffix),
                         Nchw, None, None, [2 * $lanes, $channels]
                     },)*

@@ -4,7 +4,8 @@
 use super::activation::Epilogue;
 use super::depthwise::DepthwiseArgs;
 use super::memory::AlignedBuf;
-use super::pointwise::{PointwiseArgs, packed_width, panel_width};
+use super::pointwise::PointwiseArgs;
+use super::pointwise_nhwc::{packed_width, panel_width};
 use super::view::{TensorView, TensorViewMut};
 use super::{Available, Entry, KernelInfo};
 use crate::activation::Activation;
