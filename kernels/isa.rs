@@ -130,14 +130,12 @@ pub(crate) fn has_distant_cache() -> bool {
     return cfg!(target_feature = "avx512f") && !cfg!(target_feature = "sse4a");
 }
 
-/// Whether vectors of 512 bits are computed in halves, as on Zen 4: lanes are then shifted where multiply-adds should be, and
-/// loads cost less.
-#[cfg(isa = "avx512")]
+/// Whether vectors of 512 bits are computed in halves, as on Zen 4.
 pub(crate) fn has_halved_vectors() -> bool {
     // Of AMD's CPUs, which have SSE4a, the next one has VP2INTERSECT. (Without `std`: if the compiler was told of it.)
-    #[cfg(feature = "std")]
+    #[cfg(all(isa = "avx512", feature = "std"))]
     return std::is_x86_feature_detected!("sse4a") && !std::is_x86_feature_detected!("avx512vp2intersect");
-    #[cfg(not(feature = "std"))]
+    #[cfg(not(all(isa = "avx512", feature = "std")))]
     return cfg!(target_feature = "sse4a") && !cfg!(target_feature = "avx512vp2intersect");
 }
 

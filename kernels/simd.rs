@@ -32,6 +32,15 @@ pub(crate) trait Simd: Copy {
     fn half(self) -> Self::Half;
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::V;
+    /// The element at `p` in every lane, for loops that multiply at each turn: nothing that multiplies takes part in it.
+    ///
+    /// # Safety
+    /// It can be read.
+    #[inline(always)]
+    unsafe fn splat_at(self, p: *const f32) -> Self::V {
+        // SAFETY: the caller's.
+        self.splat(unsafe { *p })
+    }
     /// `a + b`.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a - b`.
@@ -84,10 +93,16 @@ pub(crate) trait Simd: Copy {
     fn pick(self, _a: Self::V, _b: Self::V, _index: Self::Index) -> Self::V {
         unreachable!("only where PICKS")
     }
-    /// Whether a pick costs less than an unaligned load, where [`PICKS`](Self::PICKS).
+    /// Lanes `n..` of `a`, then the first `n` of `b`, where [`PICKS`](Self::PICKS). `n` is to be known to the compiler.
     #[inline(always)]
-    fn picks_cheaply(self) -> bool {
-        true
+    fn shift(self, _a: Self::V, _b: Self::V, _n: usize) -> Self::V {
+        unreachable!("only where PICKS")
+    }
+    /// Two vectors whose first two and last two lanes are the first and the last even elements, and odd ones, where
+    /// [`PICKS`](Self::PICKS); the other lanes hold anything.
+    #[inline(always)]
+    fn unzip_ends(self, _a: Self::V) -> (Self::V, Self::V) {
+        unreachable!("only where PICKS")
     }
     /// The even and the odd elements of two vectors one after the other.
     fn unzip(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
