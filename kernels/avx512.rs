@@ -179,8 +179,9 @@ impl Simd for Avx512 {
         unsafe { (_mm512_shuffle_ps::<0x88>(a, a), _mm512_shuffle_ps::<0xdd>(a, a)) }
     }
     #[inline(always)]
-    unsafe fn splat_at(self, p: *const f32) -> __m512 {
-        unsafe { vpbroadcastd(p) }
+    unsafe fn splat_for(self, times: usize, p: *const f32) -> __m512 {
+        // A single multiply-add takes it from memory.
+        unsafe { if times > 1 { vpbroadcastd(p) } else { self.splat(*p) } }
     }
     #[inline(always)]
     fn unzip(self, a: __m512, b: __m512) -> (__m512, __m512) {

@@ -424,9 +424,7 @@ unsafe fn roll<S: Simd, const K: usize, const SH: usize, const SW: usize, const 
                     // Of many taps LLVM would load the weights too early, did it not have to ask whether the output exists.
                     if i + r * SH < K && (K == 3 || (y >= r && y < height + r)) {
                         for kx in 0..K {
-                            let k = weights.wrapping_add(1 + (i + r * SH) * K + kx);
-                            // A single multiply-add takes it from memory.
-                            let k = if NV > 1 { s.splat_at(k) } else { s.splat(*k) };
+                            let k = s.splat_for(NV, weights.wrapping_add(1 + (i + r * SH) * K + kx));
                             for v in 0..NV {
                                 acc[r][v] = s.mul_add(inputs[kx][v], k, acc[r][v]);
                             }

@@ -115,7 +115,7 @@ unsafe fn channels<S: Simd, const MR: usize, const NV: usize, const MORE: usize,
                 }
             }
             for i in fours..MR {
-                let w = s.splat(*k.wrapping_add(i));
+                let w = s.splat_for(NV, k.wrapping_add(i));
                 for v in 0..NV {
                     acc[i][v] = s.mul_add(p[v], w, acc[i][v]);
                 }

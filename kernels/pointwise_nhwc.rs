@@ -260,7 +260,7 @@ unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
         for _ in 0..left {
             let w = vectors::<S, NV>(s, k);
             for i in 0..MR {
-                let b = s.splat(*x.wrapping_add(i * stride));
+                let b = s.splat_for(NV, x.wrapping_add(i * stride));
                 for v in 0..NV {
                     acc[i][v] = s.mul_add(b, w[v], acc[i][v]);
                 }

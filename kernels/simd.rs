@@ -32,12 +32,12 @@ pub(crate) trait Simd: Copy {
     fn half(self) -> Self::Half;
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::V;
-    /// The element at `p` in every lane, for loops that multiply at each turn: nothing that multiplies takes part in it.
+    /// The element at `p` in every lane, for so many multiply-adds in a loop of them.
     ///
     /// # Safety
     /// It can be read.
     #[inline(always)]
-    unsafe fn splat_at(self, p: *const f32) -> Self::V {
+    unsafe fn splat_for(self, _times: usize, p: *const f32) -> Self::V {
         // SAFETY: the caller's.
         self.splat(unsafe { *p })
     }
