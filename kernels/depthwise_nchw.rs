@@ -478,7 +478,7 @@ impl<S: Simd, const K: usize> Pairs<S, K> {
     }
 }
 
-/// All planes, whose rows are short: in tiles of eight rows, of four or two where that is all.
+/// All planes, whose rows are short: in tiles of eight rows, of six, four or two where that is all.
 #[inline(always)]
 unsafe fn pairs<S: Simd, const K: usize, const SH: usize, const SW: usize>(s: S, a: &DepthwiseArgs) {
     let (columns, grids) = (Pairs::<S, K>::new(s, a, SW), Lattice::all_again(a, 0));
@@ -491,6 +491,7 @@ unsafe fn pairs<S: Simd, const K: usize, const SH: usize, const SW: usize>(s: S,
                     match rows.outputs {
                         ..=2 => pairs_of_rows::<S, K, SH, 1>(s, a, &plane, &columns, 0),
                         3..=4 => pairs_of_rows::<S, K, SH, 2>(s, a, &plane, &columns, 0),
+                        5..=6 => pairs_of_rows::<S, K, SH, 3>(s, a, &plane, &columns, 0),
                         outputs => {
                             for y in (0..outputs).step_by(8) {
                                 pairs_of_rows::<S, K, SH, 4>(s, a, &plane, &columns, y);
