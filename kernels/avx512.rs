@@ -6,8 +6,9 @@
 //!   (112, 56, 28, 14, 7). 3×3 rolls, at stride 1 with three rows held: 21 + 7 + 1; at stride 2 with two: 14 + 14 + 1, of which
 //!   LLVM spills some. Where pixels share cache sets, tiles of 2×7 and, at stride 2, 2×2. Wider windows as 2×7, of whose inputs
 //!   a stride's columns are held: 14 + 7 or, at stride 2, 14 + 14, + 1 + 1.
-//! * depthwise channels first: four rows by two vectors: 8 + 2·K + weights as far as they fit. 5×5, 7×7 and all at stride 2
-//!   roll, with K rows held, or half as many: at stride 1 2·K + 2·K + 1. Rows of up to eight columns, two to a vector: 4 + 2·K.
+//! * depthwise channels first: four rows by two vectors: 8 + 2·K + weights as far as they fit. 5×5, 7×7, all at
+//!   stride 2 and, on Zen 4, 3×3 roll, with K rows held, or half as many: at stride 1 2·K + 2·K + 1, at stride 2 K + 1 + 2·K + 7
+//!   + 1, seven of the next row, but for 7×7. Rows of up to eight columns, two to a vector: 4 + 2·K.
 //! * pointwise channels last 14×32: 28 + 2 + 1, at a tile's end 28 + 4 with factors from memory. The last eight channels
 //!   as 14×8 of AVX2's vectors, 14 + 1 + 1, or joined with whole vectors as 10×40, 25 + 3 + 3, and 14×24, 21 + 2 + 3.
 //! * pointwise channels first 8×32, since channels are multiples of eight in most networks, and 8×48 with a pixel: 24 + 3 + 1

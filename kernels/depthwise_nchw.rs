@@ -13,8 +13,8 @@
 //! masked, so no byte outside of a row is read.
 //!
 //! With sixteen lanes, and an instruction that picks lanes from two vectors, taps are picked from few loads. 5×5 and 7×7, and
-//! all at stride 2, then roll down the rows instead, holding those that an input row feeds, and where that is faster 3×3 does;
-//! and where a vector takes two rows (7×7 maps) it does.
+//! all at stride 2, then roll down the rows instead, holding those that an input row feeds, and where that is faster 3×3 and
+//! dilated columns, whose taps are loaded, do; and where a vector takes two rows (7×7 maps) it does.
 
 use super::activation::clamp;
 use super::depthwise::{DepthwiseArgs, Lattice, undilated_stride};
@@ -143,15 +143,14 @@ impl<M: Copy, const K: usize> Columns<M, K> {
             // At stride 2, vectors are read up to the odd column after the last that is needed.
             (2 * S::LANES - 1) * SW + (K - 1) * dilation + SW
         } else {
-            (2 * SW + 1) * S::LANES
+            3 * S::LANES
         };
-        let rolls = TAPS == MIDDLE || TAPS == BEFORE;
         let rest = a.output_shape.w.saturating_sub(x);
         let mut columns = Self {
             x,
             vectors: rest.div_ceil(S::LANES).min(2),
             start,
-            inside: !rolls && start >= 0 && start as usize + reach <= width && rest >= 2 * S::LANES,
+            inside: start >= 0 && start as usize + reach <= width && rest >= 2 * S::LANES,
             lanes: [[s.mask(0, 0); K]; 2],
             more: [[s.mask(0, 0); K]; 2],
             row: [s.mask(0, 0); 6],
@@ -246,12 +245,13 @@ unsafe fn planes<S: Simd, const K: usize, const SH: usize, const SW: usize, cons
     s: S,
     a: &DepthwiseArgs,
 ) {
-    const { assert!(TAPS == LOADED || !S::PICKS || K <= S::LANES) };
+    // What picks, rolls at stride 2.
+    const { assert!(SW == 1 || SH == 2) };
     let (width, grids) = (a.output_shape.w, Lattice::all_again(a, 0));
-    // 3×3 at stride 1, and dilated columns, where that is faster: on Zen 4 28×28×256 takes 41 µs instead of 62 µs, with a dilation
-    // of 2 48 µs instead of 76 µs, but 14×14×512 38 µs instead of 30 µs; on Zen 5 14×14×512 21 µs instead of 16 µs.
+    // 3×3 at stride 1, and dilated columns, where that is faster: on Zen 4 28×28×256 takes 41 µs instead of 62 µs, and dilated by 2
+    // 51 µs instead of 76 µs, but 14×14×512 dilated by 2 38 µs instead of 30 µs; on Zen 5 14×14×512 21 µs instead of 16 µs.
     let rolls = match TAPS {
-        LOADED => S::PICKS && width > S::LANES && has_halved_vectors(),
+        LOADED => SW == 1 && S::PICKS && width > S::LANES && has_halved_vectors(),
         _ => SH == 2 || K > 3 || has_halved_vectors(),
     };
     for x in (0..width).step_by(TILES * 2 * S::LANES) {
@@ -399,9 +399,9 @@ unsafe fn tile<
     }
 }
 
-/// All rows by `NV` vectors: holds the output rows that an input row feeds, `K` of them, or at stride 2 half as many, so that each
-/// input is loaded and picked once. With the last input row that it needs, the oldest of them is complete. `columns` is a copy,
-/// so that its masks stay in registers.
+/// All rows by `NV` vectors: holds the output rows that an input row feeds, `K` of them, or at stride 2 half as many, so that the
+/// taps of an input row are loaded and picked once. With the last input row that it needs, the oldest of them is complete.
+/// `columns` is a copy, so that masks stay in registers, as far as they fit.
 #[inline(always)]
 unsafe fn roll<S: Simd, const K: usize, const SH: usize, const SW: usize, const NV: usize, const TAPS: usize>(
     s: S,
@@ -615,6 +615,7 @@ fn picked<S: Simd, const K: usize, const SW: usize, const NV: usize, const TAPS:
     s: S,
     phases: &[[S::V; 4]; 2],
 ) -> [[S::V; NV]; K] {
+    const { assert!(K <= 7) };
     let lead = lead(K, TAPS);
     let mut inputs = [[s.splat(0.0); NV]; K];
     // Written out, as shifts must be known.

@@ -21,7 +21,7 @@ pub(crate) trait Simd: Copy {
     type Half: Simd;
     /// `f32` per vector.
     const LANES: usize;
-    /// Whether [`pick`](Self::pick) exists, as one instruction.
+    /// Whether [`pick`](Self::pick) and [`shift`](Self::shift) exist, each as one instruction.
     const PICKS: bool = false;
     /// Whether an operation takes an element in memory for all lanes of an operand, which then needs no register.
     const SPLATS_MEMORY: bool = false;

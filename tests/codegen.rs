@@ -43,7 +43,7 @@ const SPILLS: &[(&str, usize)] = &[
     ("dw_f32_nhwc_3x3s2_1x7r_avx512", 35),
     // Where two short rows share a vector.
     ("dw_f32_nchw_5x5s2_1x2v_avx512", 40),
-    // Where columns are dilated: the masks of five loads a row, and addresses.
+    // Where columns are dilated: the masks of five loads a row for each vector, and addresses.
     ("dw_f32_nchw_5x5s1_4x2v_avx512", 20),
     ("dw_f32_nchw_3x3s2_4x2v_neon", 100),
 ];
