@@ -104,6 +104,16 @@ impl Isa {
         half_left && halves_cost_wholes
     }
 
+    /// How many turns of a unit that multiplies one of its vectors takes: two where this CPU computes it in halves.
+    #[doc(hidden)]
+    pub fn turns(self) -> u8 {
+        match self {
+            #[cfg(isa = "avx512")]
+            Isa::Avx512 if has_halved_vectors() => 2,
+            _ => 1,
+        }
+    }
+
     /// Its name in lower case, as in `DEPTHWISE_ISA` and in the names of kernels.
     pub const fn name(self) -> &'static str {
         match self {

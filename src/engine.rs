@@ -194,8 +194,9 @@ impl Engine {
     /// How `output`, all or a part of `whole`, is computed: a part never takes more scratch than the whole.
     fn layout_of_run(&self, whole: Shape, output: Shape, threads: usize) -> Run {
         let block = self.block(whole);
+        let unit = f64::from(self.isa.turns());
         let one_pass = |price: Price| {
-            let tasks = schedule::worthwhile(threads, price.of(output));
+            let tasks = schedule::worthwhile(threads, price.of(output), unit);
             Run { block, first: None, shares: Shares::new(output, price, tasks) }
         };
         match &self.stages {
@@ -218,11 +219,11 @@ impl Engine {
                     _ => {}
                 }
                 let second = self.pointwise_price(p, READ);
-                let tasks = schedule::worthwhile(threads, price.of(between) + second.of(output));
+                let tasks = schedule::worthwhile(threads, price.of(between) + second.of(output), unit);
                 let (first, second) = (Shares::new(between, price, tasks), Shares::new(output, second, tasks));
                 let least = if near_even { LEAST_GAIN } else { 1.0 };
                 let two_pass =
-                    !blocks_fit || first.dearest() + second.dearest() + FORK < least * fused.shares.dearest();
+                    !blocks_fit || first.dearest() + second.dearest() + FORK / unit < least * fused.shares.dearest();
                 if self.fusion == Fusion::TwoPass || two_pass {
                     Run { block, first: Some(first), shares: second }
                 } else {

@@ -9,7 +9,7 @@ use depthwise::{Fusion, Isa, Layout, Shape};
 #[path = "../benches/shapes/mod.rs"]
 mod shapes;
 
-use shapes::model::{Prediction, ZEN_5, tile};
+use shapes::model::{Machine, Prediction, tile};
 use shapes::{Part, Prepared};
 
 const TABLES: [&str; 4] = ["blocks", "efficientnet_lite0", "xception", "networks_ncnn"];
@@ -30,8 +30,9 @@ struct Simulated {
 }
 
 impl Simulated {
-    fn of(layer: &Prepared, name: String) -> Self {
-        let predictions = (1..=MOST).map(|threads| ZEN_5.predict(layer, threads).expect(&name)).collect();
+    fn of(layer: &Prepared, isa: Isa, name: String) -> Self {
+        let machine = Machine::with_vectors_of(isa);
+        let predictions = (1..=MOST).map(|threads| machine.predict(layer, threads).expect(&name)).collect();
         Self { name, predictions }
     }
 
@@ -101,7 +102,7 @@ fn rows_left_over_are_shared() {
                 second_steps += passes.iter().filter(|steps| steps.len() == 2).count();
             }
             if name.ends_with("nhwc/xception-19x728-728") {
-                let imbalance = ZEN_5.predict(layer, 2).expect(&name).imbalance;
+                let imbalance = Machine::with_vectors_of(isa).predict(layer, 2).expect(&name).imbalance;
                 assert!(
                     imbalance < 1.03,
                     "{isa}, {name}: of 19 rows, 2 threads, the slowest {imbalance:.3} times the mean"
@@ -117,7 +118,7 @@ fn rows_left_over_are_shared() {
 fn threads_are_worth_it() {
     for isa in isas() {
         let mut simulated = Vec::new();
-        for_each_layer(isa, |layer, name| simulated.push(Simulated::of(layer, name)));
+        for_each_layer(isa, |layer, name| simulated.push(Simulated::of(layer, isa, name)));
         let large: Vec<&Simulated> = simulated.iter().filter(|layer| layer.with(1).seconds > LARGE).collect();
         print(isa, &large);
 

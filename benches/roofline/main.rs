@@ -27,7 +27,7 @@ use machine::Machine;
 use measure::{Crew, Surveyor};
 use report::{OPERATIONS, Report, Row};
 use roof::Work;
-use shapes::model::ZEN_5;
+use shapes::model;
 use shapes::{Block, Part, Prepared};
 
 #[derive(Parser)]
@@ -225,7 +225,7 @@ fn measure(args: &Args, isa: Isa, tasks: &[Task]) -> Result<Report, Box<dyn Erro
         for (task, prepared, best) in group {
             let between = (task.part == Part::Separable(Fusion::TwoPass)).then_some(prepared.between);
             for (crew, seconds) in crews.iter().zip(best) {
-                let predicted = ZEN_5.predict(&prepared, crew.threads)?.seconds;
+                let predicted = model::Machine::with_vectors_of(isa).predict(&prepared, crew.threads)?.seconds;
                 report.rows.push(Row {
                     operation: task.operation,
                     layout: task.layout,

@@ -3,7 +3,7 @@
 //! A part takes the time of its multiply-adds, those that kernels compute for nothing included, and then that of its
 //! bytes. A run takes the time of each step's slowest part, and that of handing the parts to the threads.
 
-use depthwise::{KernelInfo, Layout, OutputRange, Shape};
+use depthwise::{Isa, KernelInfo, Layout, OutputRange, Shape};
 
 use super::Prepared;
 
@@ -39,6 +39,19 @@ pub const ZEN_5: Machine = Machine {
     join: 0.7e-6,
 };
 
+/// AMD EPYC, Zen 4 (family 25, model 17), a virtual machine of two cores, November 2026: the peak by AVX-512, 118 GFLOP/s, and
+/// the rates of reading as the roofline report measured them. The join is Zen 5's; memory's end is two thirds of what twelve
+/// channels of DDR5-4800 carry.
+pub const ZEN_4: Machine = Machine {
+    lane: 59e9 / 16.0,
+    own: 118e9,
+    shared: 100e9,
+    own_bytes: 1e6,
+    shared_bytes: 32e6,
+    memory: [18.9e9, 17.9e9, 300e9],
+    join: 0.7e-6,
+};
+
 /// A run, predicted.
 #[derive(Clone, Copy, Debug)]
 pub struct Prediction {
@@ -63,6 +76,11 @@ fn kernel(name: Option<&str>) -> KernelInfo {
 }
 
 impl Machine {
+    /// Of those known the one whose vectors take as long as this CPU's, as splits ask for that.
+    pub fn with_vectors_of(isa: Isa) -> &'static Machine {
+        if isa.turns() == 2 { &ZEN_4 } else { &ZEN_5 }
+    }
+
     /// How long a run with that many threads takes.
     pub fn predict(&self, layer: &Prepared, threads: usize) -> Result<Prediction, depthwise::Error> {
         let passes = (layer.steps)(threads)?;
