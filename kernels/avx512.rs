@@ -7,8 +7,8 @@
 //!   LLVM spills some. Where pixels share cache sets, tiles of 2×7 and, at stride 2, 2×2. Wider windows as 2×7, of whose inputs
 //!   a stride's columns are held: 14 + 7 or, at stride 2, 14 + 14, + 1 + 1.
 //! * depthwise channels first: four rows by two vectors: 8 + 2·K + weights as far as they fit. 5×5, 7×7, all at
-//!   stride 2 and, on Zen 4, 3×3 roll, with K rows held, or half as many: at stride 1 2·K + 2·K + 1, at stride 2 K + 1 + 2·K + 7
-//!   + 1, seven of the next row, but for 7×7. Rows of up to eight columns, two to a vector: 4 + 2·K.
+//!   stride 2 and, on Zen 4, 3×3 and dilated columns roll, with K rows held, or half as many: at stride 1 2·K + 2·K + 1, at
+//!   stride 2 K + 1 + 2·K + 1 and, but for 7×7, up to seven of the next row. Rows of up to eight columns, two to a vector: 4 + 2·K.
 //! * pointwise channels last 14×32: 28 + 2 + 1, at a tile's end 28 + 4 with factors from memory. The last eight channels
 //!   as 14×8 of AVX2's vectors, 14 + 1 + 1, or joined with whole vectors as 10×40, 25 + 3 + 3, and 14×24, 21 + 2 + 3.
 //! * pointwise channels first 8×32, since channels are multiples of eight in most networks, and 8×48 with a pixel: 24 + 3 + 1
@@ -210,8 +210,8 @@ impl Simd for Avx512 {
     }
 }
 
-// Two instructions in place of which LLVM takes others, which on Zen 4 keep the units busy that multiply: beside 12 multiply-adds,
-// 12 of `vpermt2ps` take 12 cycles more, 12 of `valignd` 4; 12 of `vbroadcastss` 4, 12 of `vpbroadcastd` less than one.
+// Two instructions for which LLVM takes others that keep the units that multiply busy on Zen 4: beside 12 multiply-adds, 12 of
+// `vpermt2ps` take 12 cycles more, of `valignd` 4; of `vbroadcastss` 4, of `vpbroadcastd` less than one.
 
 /// Lanes `N..` of `a`, then the first `N` of `b`.
 ///

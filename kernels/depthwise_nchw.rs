@@ -12,9 +12,9 @@
 //! Stride 2 splits pairs of vectors into even and odd columns; loads across the left or right border are
 //! masked, so no byte outside of a row is read.
 //!
-//! With sixteen lanes, and an instruction that picks lanes from two vectors, taps are picked from few loads. 5×5 and 7×7, and
-//! all at stride 2, then roll down the rows instead, holding those that an input row feeds, and where that is faster 3×3 and
-//! dilated columns, whose taps are loaded, do; and where a vector takes two rows (7×7 maps) it does.
+//! With sixteen lanes, and instructions that pick and shift lanes of two vectors, taps come from few loads. 5×5, 7×7 and all at
+//! stride 2 then roll down the rows instead, holding those that an input row feeds; so do, where that is faster, 3×3, and dilated
+//! columns, whose taps are loaded. Rows of up to eight columns (7×7 maps) share a vector, two at a time.
 
 use super::activation::clamp;
 use super::depthwise::{DepthwiseArgs, Lattice, undilated_stride};
@@ -222,7 +222,7 @@ pub(super) unsafe fn fixed<S: Simd, const K: usize, const SH: usize, const SW: u
         if S::PICKS && Pairs::<S, K>::fit(a, SW) {
             return pairs::<S, K, SH, SW>(s, a);
         }
-        // At stride 2, where columns are not dilated, what loads its taps would pick columns as well.
+        // Where columns are not dilated, as at stride 2 they never are.
         if S::PICKS && (SW == 2 || a.dilation[1] == 1) {
             // At stride 2, pairs of columns start in step with the row, so that loads of many rows are whole cache lines. At
             // stride 1 a vector less is loaded instead.
@@ -419,7 +419,7 @@ unsafe fn roll<S: Simd, const K: usize, const SH: usize, const SW: usize, const 
                 phases::<S, K, SW, NV, TAPS, false>(s, plane.at_or_zeros::<S>($iy, columns.start), &columns)
             };
         }
-        // At stride 2, loading and splitting the next row meanwhile is 3 to 4 % faster; for 7×7 there are no registers (Zen 4).
+        // At stride 2, loading and splitting the next row meanwhile is 1 to 4 % faster; for 7×7 there are no registers (Zen 4).
         let ahead = SW == 2 && K < 7;
         let mut next = [[s.splat(0.0); 4]; 2];
         if ahead {

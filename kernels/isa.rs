@@ -104,7 +104,7 @@ impl Isa {
         half_left && halves_cost_wholes
     }
 
-    /// How many turns of a unit that multiplies one of its vectors takes: two where this CPU computes it in halves.
+    /// How many turns of a multiplying unit one of its vectors takes: two where this CPU computes it in halves.
     #[doc(hidden)]
     pub fn turns(self) -> u8 {
         match self {

@@ -165,6 +165,10 @@ impl Engine {
         }
     }
 
+    fn turns(&self) -> f64 {
+        f64::from(self.isa.turns())
+    }
+
     /// What a part of the first stage of two passes, or of a depthwise convolution, costs.
     fn depthwise_price(&self, stage: &DepthwiseStage, width: usize) -> Price {
         let (info, taps) = (stage.info(), self.window.taps);
@@ -175,7 +179,8 @@ impl Engine {
             Layout::Nchw => (1, width.next_multiple_of(info.lanes).saturating_add(info.lanes) as f64 / width as f64),
         };
         let inputs = (sh.min(kh) * sw.min(kw)) as f64;
-        let value = filled * ((kh * kw) as f64 / info.lanes as f64 + inputs * READ + WRITE);
+        let multiply_adds = self.turns() * (kh * kw) as f64 / info.lanes as f64;
+        let value = filled * (multiply_adds + inputs * READ + WRITE);
         Price { pixel: 0.0, value, channel: 0.0, tile: info.tile[0], channels, joined: 0, pixels: 1 }
     }
 
@@ -186,7 +191,7 @@ impl Engine {
             Layout::Nhwc => (2 * info.lanes, 1),
             Layout::Nchw => (info.tile[1], info.lanes),
         };
-        let value = mid / info.lanes as f64 + WRITE;
+        let value = self.turns() * mid / info.lanes as f64 + WRITE;
         let joined = if info.joins() { info.tile[1] - channels } else { 0 };
         Price { pixel: mid * input, value, channel: mid * READ, tile: 1, channels, joined, pixels }
     }
@@ -194,9 +199,8 @@ impl Engine {
     /// How `output`, all or a part of `whole`, is computed: a part never takes more scratch than the whole.
     fn layout_of_run(&self, whole: Shape, output: Shape, threads: usize) -> Run {
         let block = self.block(whole);
-        let unit = f64::from(self.isa.turns());
         let one_pass = |price: Price| {
-            let tasks = schedule::worthwhile(threads, price.of(output), unit);
+            let tasks = schedule::worthwhile(threads, price.of(output));
             Run { block, first: None, shares: Shares::new(output, price, tasks) }
         };
         match &self.stages {
@@ -219,11 +223,11 @@ impl Engine {
                     _ => {}
                 }
                 let second = self.pointwise_price(p, READ);
-                let tasks = schedule::worthwhile(threads, price.of(between) + second.of(output), unit);
+                let tasks = schedule::worthwhile(threads, price.of(between) + second.of(output));
                 let (first, second) = (Shares::new(between, price, tasks), Shares::new(output, second, tasks));
                 let least = if near_even { LEAST_GAIN } else { 1.0 };
                 let two_pass =
-                    !blocks_fit || first.dearest() + second.dearest() + FORK / unit < least * fused.shares.dearest();
+                    !blocks_fit || first.dearest() + second.dearest() + FORK < least * fused.shares.dearest();
                 if self.fusion == Fusion::TwoPass || two_pass {
                     Run { block, first: Some(first), shares: second }
                 } else {

@@ -46,8 +46,8 @@ impl Parallelism {
     }
 }
 
-/// The price of a part of an output, which a split balances. The unit is the time of a kernel's multiply-add of two vectors,
-/// of which a core does about two in a cycle.
+/// The price of a part of an output, which a split balances. The unit is half a cycle: the time of a multiply-add of vectors,
+/// of which a core does two in a cycle, or of half of one where [`Isa::turns`](crate::Isa::turns) is two.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Price {
     /// Of a pixel, however few of its channels the part has.
@@ -70,16 +70,16 @@ pub(crate) struct Price {
 const ODD_ROWS: f64 = 0.4;
 /// The least price of a part that is worth a thread of its own: 4 µs at 4 GHz. Of a `rayon::join` on two cores, the halves
 /// wait for each other 0.7 µs if both threads are awake, but some 20 µs and more if one was asleep. Layers follow each other
-/// faster than threads fall asleep, so this asks for less than that. (Zen 4, depthwise layers of 8 to 16 µs: 5 to 10 µs.)
+/// faster than threads fall asleep, so this asks for less than that. (Zen 4, depthwise layers of 9 to 16 µs: 6 to 11 µs.)
 const LEAST: f64 = (1 << 15) as f64;
 /// What it costs to hand out the tasks and to wait for the last: 1 µs.
 pub(crate) const FORK: f64 = (1 << 13) as f64;
 /// The most parts: beyond, choosing them takes too long.
 const MOST_TASKS: usize = 1024;
 
-/// How many of so many threads work of that price is worth, whose unit takes so many times as long on this CPU.
-pub(crate) fn worthwhile(threads: usize, price: f64, unit: f64) -> usize {
-    threads.min((price * unit / LEAST) as usize).clamp(1, MOST_TASKS)
+/// How many of so many threads work of that price is worth.
+pub(crate) fn worthwhile(threads: usize, price: f64) -> usize {
+    threads.min((price / LEAST) as usize).clamp(1, MOST_TASKS)
 }
 
 impl Price {
