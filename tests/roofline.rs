@@ -47,6 +47,20 @@ fn two_passes_write_and_read_what_lies_between() {
 }
 
 #[test]
+fn read_sums_every_element_that_many_times() {
+    for &isa in Isa::all().iter().filter(|isa| isa.is_available()) {
+        for len in 0..500 {
+            // Whole numbers, whose sums are exact in any order.
+            let data: Vec<f32> = (1..=len).map(|x| x as f32).collect();
+            for times in [0, 1, 3] {
+                let sum = (times * len * (len + 1) / 2) as f32;
+                assert_eq!(isa.read(&data, times), Ok(sum), "{isa} {len} {times}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_tables_hold_whole_networks_and_every_layer_is_one() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/shapes");
     for (name, layers) in [("blocks", 15), ("efficientnet_lite0", 16), ("xception", 34), ("networks_ncnn", 321)] {
