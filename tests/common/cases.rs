@@ -226,6 +226,17 @@ pub fn by_hand() -> Vec<Case> {
             },
         ));
     }
+    for (kernel, width) in [(3, 3), (5, 3), (5, 5), (5, 6), (7, 3), (7, 4), (7, 6)] {
+        cases.push(case(
+            &format!("{kernel}x{kernel}, {width} columns: fewer than a tile's"),
+            Case {
+                input: Shape::new(1, 18, 3, width),
+                kernel: [kernel; 2],
+                padding: Padding::symmetric(kernel / 2, kernel / 2),
+                ..base()
+            },
+        ));
+    }
     for (channels, multiplier) in [(1, 7), (3, 2), (5, 4), (8, 3), (2, 17), (16, 2)] {
         let input = Shape::new(1, channels, 6, 7);
         cases
