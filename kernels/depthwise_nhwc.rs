@@ -159,13 +159,14 @@ unsafe fn tiles<
     y: usize,
 ) {
     let outputs = grid.columns.outputs;
+    let least = if drops_columns(OW) { OW / 2 + 1 } else { OW };
     for x in (0..outputs).step_by(OW) {
         // The last tile is moved left rather than cut: some outputs are computed twice.
         let left = x.min(outputs.saturating_sub(OW));
         let tile = Tile::new::<OH, OW, KH, KW, SH, SW>(grid, y, left);
         // SAFETY: the grid has these rows; `Tile` says where the padding is, and how many of its columns the grid has.
         unsafe {
-            if outputs < least_columns(OW) || !tile.padding_at_edges::<IW, KW>() {
+            if outputs < least || !tile.padding_at_edges::<KW, OW, IW>() {
                 for y in y..y + OH {
                     for x in x..outputs.min(x + OW) {
                         let tile = Tile::new::<1, 1, KH, KW, SH, SW>(grid, y, x);
@@ -181,10 +182,16 @@ unsafe fn tiles<
     }
 }
 
-/// The outputs of a row that are worth a tile, of which the others are dropped. To ask for each of four costs more than it gains (AVX2:
-/// 3×3 5 to 8 % slower).
-const fn least_columns(ow: usize) -> usize {
-    if ow > 4 { ow / 2 + 1 } else { ow }
+/// Whether tiles of `ow` columns drop some where a row has fewer. With four it costs more than it gains (AVX2, 3×3: to ask which the
+/// row has 5 to 8 %, to look at a column more 20 %).
+const fn drops_columns(ow: usize) -> bool {
+    ow > 4
+}
+
+/// The first column of a patch that is looked at on the right, lest it be padding. All that do not lie under all taps are; where rows
+/// have little more than half of a tile, the last that does as well.
+const fn right_edge(kw: usize, ow: usize, iw: usize) -> usize {
+    iw - kw + if drops_columns(ow) { 0 } else { 1 }
 }
 
 /// Where a tile is, and what of its patch lies in the input.
@@ -216,10 +223,10 @@ impl Tile {
         Self { y, x, rows, columns, wide, inside }
     }
 
-    /// Whether only columns may be padding that do not lie under all taps: the others are not looked at.
+    /// Whether only columns are padding that are looked at.
     #[inline(always)]
-    fn padding_at_edges<const IW: usize, const KW: usize>(&self) -> bool {
-        self.columns.start < KW && self.columns.end + KW > IW
+    fn padding_at_edges<const KW: usize, const OW: usize, const IW: usize>(&self) -> bool {
+        self.columns.start < KW && self.columns.end >= right_edge(KW, OW, IW)
     }
 }
 
@@ -302,7 +309,7 @@ unsafe fn tile<
                     let (row, step) = opaque(row, step);
                     let point = |ix: usize| {
                         let p = row.wrapping_add(ix.wrapping_mul(step));
-                        let (first, last) = (ix + 1 < KW, ix + KW > IW);
+                        let (first, last) = (ix + 1 < KW, ix >= right_edge(KW, OW, IW));
                         if EDGE && (first || last) {
                             let padding = (first && ix < t.columns.start) || (last && ix >= t.columns.end);
                             // Opaque, lest LLVM turn the choice of an address into a jump.
@@ -339,7 +346,7 @@ unsafe fn tile<
         let (output, residual) = grid.result(t.y, t.x, c);
         for oy in 0..OH {
             for ox in 0..OW {
-                if EDGE && least_columns(OW) < OW && ox >= t.wide {
+                if EDGE && drops_columns(OW) && ox >= t.wide {
                     break;
                 }
                 let output = output.wrapping_add(oy * grid.output_row + ox * grid.output_column);
