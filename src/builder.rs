@@ -3,7 +3,7 @@
 use alloc::format;
 
 use crate::activation::Activation;
-use crate::engine::{Engine, Fusion, Stages};
+use crate::engine::{Engine, Fusion, LastRun, Stages};
 use crate::error::Error;
 use crate::geometry::{Padding, Window};
 use crate::kernels::isa::Isa;
@@ -318,6 +318,7 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
                 fusion: Fusion::default(),
                 biases: [0, biases(&self.parameters, outputs)],
                 stages: Stages::Depthwise(stage),
+                last: LastRun::default(),
             },
         })
     }
@@ -373,6 +374,7 @@ impl<'a> PointwiseConv2dBuilder<'a> {
                 fusion: Fusion::default(),
                 biases: [0, biases(&self.parameters, outputs)],
                 stages: Stages::Pointwise(stage),
+                last: LastRun::default(),
             },
         })
     }
@@ -433,6 +435,7 @@ impl<'a> Conv2dBuilder<'a> {
                 fusion: Fusion::default(),
                 biases: [0, biases(&self.parameters, outputs)],
                 stages: Stages::Gathered(stage),
+                last: LastRun::default(),
             },
         })
     }
@@ -590,6 +593,7 @@ impl<'a> SeparableConv2dBuilder<'a> {
                 fusion: self.fusion,
                 biases: [biases(&self.depthwise, between), biases(&self.pointwise, outputs)],
                 stages: Stages::Separable(first, second),
+                last: LastRun::default(),
             },
         })
     }

@@ -56,6 +56,8 @@ pub(crate) struct Price {
     pub(crate) value: f64,
     /// Of a channel, however few of its pixels the part has.
     pub(crate) channel: f64,
+    /// Of a cut between channels.
+    pub(crate) seam: f64,
     /// Rows that a kernel computes at a time; those left over cost more.
     pub(crate) tile: usize,
     /// Channels that a kernel computes at a time: never cut.
@@ -165,7 +167,12 @@ impl Split {
             }
             self.price.of(part)
         };
-        if few == many { of(few) } else { of(few).max(of(many)) }
+        let cuts_channels = match Axis::C {
+            axis if axis == self.outer => self.groups > 1,
+            axis if axis == self.inner => many > 1,
+            _ => false,
+        };
+        of(few).max(of(many)) + if cuts_channels { self.price.seam } else { 0.0 }
     }
 
     /// What each part would cost if all were equal.

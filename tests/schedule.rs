@@ -101,7 +101,8 @@ fn rows_left_over_are_shared() {
                 let passes = (layer.steps)(threads).expect(&name);
                 second_steps += passes.iter().filter(|steps| steps.len() == 2).count();
             }
-            if name.ends_with("nhwc/xception-19x728-728") {
+            // Depthwise alone, a row more for one costs less than a cut between channels.
+            if name.ends_with("nhwc/xception-19x728-728") && !name.starts_with("depthwise") {
                 let imbalance = Machine::with_vectors_of(isa).predict(layer, 2).expect(&name).imbalance;
                 assert!(
                     imbalance < 1.03,

@@ -117,7 +117,19 @@ fn narrowed_views() {
 /// A plan knows nothing of batch, height and width: one plan and one workspace, sizes up and down.
 #[test]
 fn one_plan_for_many_sizes() {
-    let sizes = [(1, 6, 7), (2, 1, 1), (1, 40, 33), (3, 2, 50), (1, 7, 6), (0, 6, 7), (1, 31, 2)];
+    // The last four are worth several threads, if not with every kernel.
+    let sizes = [
+        (1, 6, 7),
+        (2, 1, 1),
+        (3, 2, 50),
+        (1, 7, 6),
+        (0, 6, 7),
+        (1, 31, 2),
+        (1, 80, 99),
+        (1, 99, 80),
+        (1, 80, 99),
+        (2, 40, 99),
+    ];
     let case = |(n, h, w)| Case { input: Shape::new(n, 11, h, w), stride: [2, 1], ..Case::default() };
     for operation in OPERATIONS {
         let first = Arguments::new(operation, &case(sizes[0]));
@@ -133,8 +145,14 @@ fn one_plan_for_many_sizes() {
                     let want = expected_on(isa, operation, &case, &arguments);
                     let input = Buffer::of(&arguments.input, layout, Arrangement::Contiguous);
                     let mut output = Buffer::blank(want.shape, layout, Arrangement::Contiguous);
-                    plan.run(input.view(), None, output.view_mut(), &mut workspace, Parallelism::Serial).expect(&name);
-                    output.expect(&want).unwrap_or_else(|e| panic!("{name}, {size:?}: {e}"));
+                    let mut run = |parallelism| {
+                        output.clear();
+                        plan.run(input.view(), None, output.view_mut(), &mut workspace, parallelism).expect(&name);
+                        output.expect(&want).unwrap_or_else(|e| panic!("{name}, {size:?}: {e}"));
+                    };
+                    run(Parallelism::Serial);
+                    #[cfg(feature = "rayon")]
+                    common::POOLS[2].install(|| run(Parallelism::Rayon));
                 }
             }
         }
