@@ -92,12 +92,17 @@ impl<'a> Common<'a> {
         }
         // The table lists the kernels of one shape, the larger tile behind the smaller and the strip behind the tile, before the
         // one for any.
-        let mut fitting =
-            self.kernels_of(isa, Operation::Depthwise).filter(|kernel| fits(kernel.info(), taps, multiplier));
+        let fitting =
+            |isa| self.kernels_of(isa, Operation::Depthwise).filter(|kernel| fits(kernel.info(), taps, multiplier));
+        let of_shape = |kernel: &Available| kernel.info().kernel_size.is_some();
+        let (kernel_size, stride) = (taps.kernel_size[1], taps.stride[1]);
+        let narrower = isa.filled_by(channels * multiplier, kernel_size, stride);
+        let is_filled = self.layout == Layout::Nhwc && fitting(narrower).any(|kernel| of_shape(&kernel));
+        let isa = if is_filled { narrower } else { isa };
+        let mut fitting = fitting(isa);
         let first = fitting.next().ok_or(Error::UnavailableIsa { isa })?;
-        let larger = fitting.find(|kernel| kernel.info().kernel_size.is_some());
-        let first_is_faster =
-            self.layout == Layout::Nhwc && isa.prefers_first(channels, taps.kernel_size[1], taps.stride[1]);
+        let larger = fitting.find(of_shape);
+        let first_is_faster = self.layout == Layout::Nhwc && isa.prefers_first(channels, kernel_size, stride);
         Ok(larger.filter(|_| isa.prefers_large_tiles() && !first_is_faster).unwrap_or(first))
     }
 
@@ -177,7 +182,7 @@ macro_rules! setters {
         }
 
         /// The instruction set. Default: that of the environment variable `DEPTHWISE_ISA`, or else the best
-        /// that this CPU has.
+        /// that this CPU has. Where few channels fill the vectors of one that it includes better, the kernel is of that one.
         pub fn isa(mut self, isa: Isa) -> Self {
             self.common.isa = Some(isa);
             self

@@ -10,7 +10,7 @@ use crate::gather::gather;
 use crate::geometry::{Outputs, Window};
 use crate::kernels::isa::{Isa, has_distant_cache};
 use crate::kernels::stage::{DepthwiseStage, PointwiseStage};
-use crate::kernels::sub_grids;
+use crate::kernels::{KernelInfo, sub_grids};
 use crate::schedule::{self, FORK, Parallelism, Part, Price, Shares};
 use crate::tensor::{Axis, Layout, Shape, Strides, TensorView, TensorViewMut};
 use crate::workspace::Workspace;
@@ -170,10 +170,6 @@ impl Engine {
         }
     }
 
-    fn turns(&self) -> f64 {
-        f64::from(self.isa.turns())
-    }
-
     /// What a part of the first stage of two passes, or of a depthwise convolution, costs.
     fn depthwise_price(&self, stage: &DepthwiseStage, width: usize) -> Price {
         let (info, taps) = (stage.info(), self.window.taps);
@@ -184,7 +180,7 @@ impl Engine {
             Layout::Nchw => (1, width.next_multiple_of(info.lanes).saturating_add(info.lanes) as f64 / width as f64),
         };
         let inputs = (sh.min(kh) * sw.min(kw)) as f64;
-        let multiply_adds = self.turns() * (kh * kw) as f64 / info.lanes as f64;
+        let multiply_adds = turns(info) * (kh * kw) as f64 / info.lanes as f64;
         let value = filled * (multiply_adds + inputs * READ + WRITE);
         let seam = if self.layout == Layout::Nhwc { SEAM } else { 0.0 };
         Price { pixel: 0.0, value, channel: 0.0, seam, tile: info.tile[0], channels, joined: 0, pixels: 1 }
@@ -197,7 +193,7 @@ impl Engine {
             Layout::Nhwc => (2 * info.lanes, 1),
             Layout::Nchw => (info.tile[1], info.lanes),
         };
-        let value = self.turns() * mid / info.lanes as f64 + WRITE;
+        let value = turns(info) * mid / info.lanes as f64 + WRITE;
         let joined = if info.joins() { info.tile[1] - channels } else { 0 };
         Price { pixel: mid * input, value, channel: mid * READ, seam: 0.0, tile: 1, channels, joined, pixels }
     }
@@ -464,6 +460,10 @@ impl Engine {
     }
 }
 
+fn turns(kernel: &KernelInfo) -> f64 {
+    f64::from(kernel.isa.turns())
+}
+
 /// The rows of `part` from the same rows of its input.
 fn pointwise_rows(stage: &PointwiseStage, part: Part<'_>) -> Result<(), Error> {
     let rows = part.origin.h..part.origin.h + part.output.shape().h;
@@ -486,13 +486,17 @@ struct Run {
 #[derive(Debug, Default)]
 pub(crate) struct LastRun {
     #[cfg(feature = "rayon")]
-    last: std::sync::RwLock<Option<((Shape, Shape, usize), Run)>>,
+    last: std::sync::RwLock<Option<(Key, Run)>>,
 }
+
+/// The whole output, the part of it, and the threads.
+#[cfg(feature = "rayon")]
+type Key = (Shape, Shape, usize);
 
 #[cfg(feature = "rayon")]
 impl LastRun {
     /// The last run's if it was `of` these, or else a new one. Never waits for another thread.
-    fn or_new(&self, of: (Shape, Shape, usize), new: impl FnOnce() -> Run) -> Run {
+    fn or_new(&self, of: Key, new: impl FnOnce() -> Run) -> Run {
         if let Ok(last) = self.last.try_read()
             && let Some((shapes, run)) = *last
             && shapes == of

@@ -10,7 +10,7 @@ use super::Prepared;
 /// What a machine does in a second.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
-    /// Multiply-adds of one lane of a core's vectors.
+    /// Multiply-adds of one lane of a core's vectors, of those that take one turn.
     pub lane: f64,
     /// Bytes that a core reads or writes: in its own cache, and in the one that cores share.
     pub own: f64,
@@ -43,7 +43,7 @@ pub const ZEN_5: Machine = Machine {
 /// the rates of reading as the roofline report measured them. The join is Zen 5's; memory's end is two thirds of what twelve
 /// channels of DDR5-4800 carry.
 pub const ZEN_4: Machine = Machine {
-    lane: 59e9 / 16.0,
+    lane: 118e9 / 16.0,
     own: 118e9,
     shared: 100e9,
     own_bytes: 1e6,
@@ -110,7 +110,9 @@ impl Machine {
         let (n, rows, c) = (part.n.len(), part.h.len(), part.c.len());
         let (width, mid, taps) = (layer.output.w, layer.input.c, layer.kernel_size.pow(2));
         let mut seconds = 0.0;
-        let time = |multiply_adds: usize, kernel: &KernelInfo| multiply_adds as f64 / (self.lane * kernel.lanes as f64);
+        let time = |multiply_adds: usize, kernel: &KernelInfo| {
+            f64::from(kernel.isa.turns()) * multiply_adds as f64 / (self.lane * kernel.lanes as f64)
+        };
         // Read and written.
         let mut values = n * rows * width * c;
         if let Pass::Depthwise | Pass::Fused = pass {
