@@ -51,17 +51,26 @@ pub(crate) struct PointwiseStage {
 fn sweep(kernel: &Available, epilogue: &Epilogue, output: &mut TensorViewMut<'_>) {
     let Some(curve) = epilogue.curve else { return };
     let (shape, strides) = (output.shape(), output.strides());
-    let (long, other) = match kernel.info().layout {
-        Layout::Nchw => (Axis::W, Axis::C),
-        Layout::Nhwc => (Axis::C, Axis::W),
+    let (long, axes) = match kernel.info().layout {
+        Layout::Nchw => (Axis::W, [Axis::H, Axis::C, Axis::N]),
+        Layout::Nhwc => (Axis::C, [Axis::W, Axis::H, Axis::N]),
     };
-    for n in 0..shape.n {
-        for h in 0..shape.h {
-            for i in 0..shape[other] {
-                let p = output.as_mut_ptr().wrapping_add(n * strides.n + h * strides.h + i * strides[other]);
+    // Runs that follow each other without a gap are one.
+    let (mut run, mut runs) = (shape[long], axes.map(|axis| shape[axis]));
+    for (runs, axis) in runs.iter_mut().zip(axes) {
+        if *runs > 1 && strides[axis] != run {
+            break;
+        }
+        run *= core::mem::replace(runs, 1);
+    }
+    for outer in 0..runs[2] {
+        for middle in 0..runs[1] {
+            for inner in 0..runs[0] {
+                let steps = [inner, middle, outer].into_iter().zip(axes).map(|(i, axis)| i * strides[axis]);
+                let p = output.as_mut_ptr().wrapping_add(steps.sum());
                 // SAFETY: the view holds these elements, contiguous along `long` (asserted before the
-                // kernel ran), which the kernel has just written; the CPU has the instruction set.
-                unsafe { (kernel.family.activate)(curve, p, shape[long]) }
+                // kernel ran) and where runs are one, which the kernel has just written; the CPU has the instruction set.
+                unsafe { (kernel.family.activate)(curve, p, run) }
             }
         }
     }
