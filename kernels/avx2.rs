@@ -47,6 +47,7 @@ super::family! {
         5 x 5 stride 1 x 1 tile 2 x 4,
         5 x 5 stride 2 x 2 tile 2 x 4,
         7 x 7 stride 1 x 1 tile 2 x 4,
+        7 x 7 stride 2 x 2 tile 2 x 4,
     ],
     nhwc_rolling: [
         5 x 5 stride 1 x 1 hold 5 x 2,

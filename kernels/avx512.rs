@@ -43,6 +43,7 @@ super::family! {
         5 x 5 stride 1 x 1 tile 2 x 7,
         5 x 5 stride 2 x 2 tile 2 x 7,
         7 x 7 stride 1 x 1 tile 2 x 7,
+        7 x 7 stride 2 x 2 tile 2 x 7,
     ],
     nhwc_rolling: [
         3 x 3 stride 1 x 1 hold 3 x 7,
