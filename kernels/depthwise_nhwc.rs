@@ -188,8 +188,8 @@ const fn drops_columns(ow: usize) -> bool {
     ow > 4
 }
 
-/// The first column of a patch that is looked at on the right, lest it be padding. All that do not lie under all taps are; where rows
-/// have little more than half of a tile, the last that does as well.
+/// The first column of a patch that is looked at on the right, lest it be padding. All that do not lie under all taps are; where tiles
+/// drop columns, the last that does as well, for rows that have little more than half of a tile.
 const fn right_edge(kw: usize, ow: usize, iw: usize) -> usize {
     iw - kw + if drops_columns(ow) { 0 } else { 1 }
 }
@@ -203,7 +203,7 @@ struct Tile {
     columns: Range<usize>,
     /// Its columns that the output has: the first of them, or all.
     wide: usize,
-    /// All of it lies there.
+    /// The whole patch lies in the input, and all of the tile in the output.
     inside: bool,
 }
 
@@ -230,7 +230,7 @@ impl Tile {
     }
 }
 
-/// One tile, all channels of the part. `EDGE`: some of its patch may be padding.
+/// One tile, all channels of the part. `EDGE`: some of its patch may be padding, and some of its columns none of the output's.
 #[inline(always)]
 unsafe fn channels<
     S: Simd,

@@ -67,7 +67,9 @@ impl<'a> Common<'a> {
     /// The kernel of that operation asked for by name.
     fn asked(&self, isa: Isa, operation: Operation) -> Result<Option<Available>, Error> {
         let Some(name) = self.kernels[operation as usize] else { return Ok(None) };
-        let kernel = self.kernels_of(isa, operation).find(|kernel| kernel.info().name == name);
+        let included = Isa::all().iter().filter(|&&other| isa.includes(other));
+        let kernel =
+            included.flat_map(|&isa| self.kernels_of(isa, operation)).find(|kernel| kernel.info().name == name);
         if kernel.is_none() {
             let listed = kernels::table().find(|kernel| kernel.info.name == name);
             let name = listed.ok_or_else(|| Error::UnknownKernel { name: name.into() })?.info.name;
@@ -182,14 +184,15 @@ macro_rules! setters {
         }
 
         /// The instruction set. Default: that of the environment variable `DEPTHWISE_ISA`, or else the best
-        /// that this CPU has. Where few channels fill the vectors of one that it includes better, the kernel is of that one.
+        /// that this CPU has. Where few channels fill the vectors of one that it includes better, as AVX-512 does AVX2, the
+        /// depthwise kernel is of that one.
         pub fn isa(mut self, isa: Isa) -> Self {
             self.common.isa = Some(isa);
             self
         }
 
         /// One kernel of [`kernels`](crate::kernels()), by name, instead of the one that would be chosen: to
-        /// test or to measure it. Its instruction set must be the plan's.
+        /// test or to measure it. Its instruction set must be the plan's, or one that it includes.
         pub fn kernel(mut self, name: &'a str) -> Self {
             let operation = if name.starts_with("pw_") { Operation::Pointwise } else { Operation::Depthwise };
             self.common.kernels[operation as usize] = Some(name);

@@ -52,7 +52,7 @@ impl OutputRange {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Description {
-    /// The instruction set.
+    /// The instruction set. A kernel may be of one that it includes.
     pub isa: Isa,
     /// The layout.
     pub layout: Layout,

@@ -530,6 +530,24 @@ fn names() {
     report.finish();
 }
 
+/// A plan can be built again from its description, whichever instruction sets its kernels are of.
+#[test]
+fn what_a_plan_describes_can_be_asked_for() {
+    for channels in [8, 16, 24, 33, 40] {
+        for kernel in [3, 5] {
+            let (depthwise, pointwise) = (vec![0.5; channels * kernel * kernel], vec![0.5; channels * channels]);
+            let builder = || {
+                let builder = SeparableConv2d::builder(channels, channels).layout(Layout::Nhwc).no_bias();
+                builder.kernel_size([kernel; 2]).depthwise_weights(&depthwise).pointwise_weights(&pointwise)
+            };
+            let first = builder().build().expect("a plan").describe();
+            let names = [first.depthwise, first.pointwise].map(|name| name.expect("a kernel"));
+            let again = builder().isa(first.isa).kernel(names[0]).kernel(names[1]).build().expect("the same plan");
+            assert_eq!(again.describe(), first, "{channels} channels, {kernel}x{kernel}");
+        }
+    }
+}
+
 /// The name of the plan's instruction set, or the error: what [`environment`] sees of another process.
 #[cfg(feature = "std")]
 #[test]
