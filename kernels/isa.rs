@@ -74,9 +74,10 @@ impl Isa {
     }
 
     /// The instruction set, this one or one that it includes, whose vectors so many channels of a depthwise convolution fill best,
-    /// channels last. Where AVX-512's are computed in halves, few that end in half of one are left to AVX2. (Zen 4, 80×80: of 8 channels 3×3
-    /// takes 12.5 µs instead of 16.7 µs, at stride 2 4.4 and 9.1 µs, 5×5 25 and 49 µs; of 24 33 and 36 µs, but of a map of 20×20 2.46
-    /// and 2.34 µs, at stride 2 11.5 and 14.9 µs, 5×5 76 and 96 µs; of 40 5×5 133 and 145 µs, but at stride 2 45 and 41 µs.)
+    /// channels last. Where AVX-512's are computed in halves, few that end in half of one are left to AVX2. (Zen 4, 80×80: of 8
+    /// channels 3×3 takes 12.5 µs instead of 16.7 µs, at stride 2 4.4 and 9.1 µs, 5×5 25 and 49 µs; of 24 33 and 36 µs, but of a map
+    /// of 20×20 2.46 and 2.34 µs, at stride 2 11.5 and 14.9 µs, 5×5 76 and 96 µs; of 40 5×5 133 and 145 µs, but at stride 2 45 and
+    /// 41 µs.)
     pub(crate) fn filled_by(self, channels: usize, kernel_size: usize, stride: usize) -> Isa {
         let few = match (kernel_size, stride) {
             (..=3, 1) => 8,

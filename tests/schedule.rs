@@ -101,12 +101,15 @@ fn rows_left_over_are_shared() {
                 let passes = (layer.steps)(threads).expect(&name);
                 second_steps += passes.iter().filter(|steps| steps.len() == 2).count();
             }
-            // Depthwise alone, a row more for one costs less than a cut between channels.
-            if name.ends_with("nhwc/xception-19x728-728") && !name.starts_with("depthwise") {
-                let imbalance = Machine::with_vectors_of(isa).predict(layer, 2).expect(&name).imbalance;
+            if name.ends_with("nhwc/xception-19x728-728") {
+                let Prediction { imbalance, seconds, .. } =
+                    Machine::with_vectors_of(isa).predict(layer, 2).expect(&name);
+                // Depthwise alone, a row more for one thread may cost less than a cut between channels.
+                let excess = seconds - seconds / imbalance;
                 assert!(
-                    imbalance < 1.03,
-                    "{isa}, {name}: of 19 rows, 2 threads, the slowest {imbalance:.3} times the mean"
+                    imbalance < 1.03 || (name.starts_with("depthwise") && excess < 3e-6),
+                    "{isa}, {name}: of 19 rows, 2 threads, the slowest {imbalance:.3} times the mean, {:.1} µs longer",
+                    1e6 * excess
                 );
             }
         });
