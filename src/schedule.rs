@@ -172,7 +172,8 @@ impl Split {
             axis if axis == self.inner => many > 1,
             _ => false,
         };
-        of(few).max(of(many)) + if cuts_channels { self.price.seam } else { 0.0 }
+        let dearest = if few == many { of(few) } else { of(few).max(of(many)) };
+        if cuts_channels { dearest + self.price.seam } else { dearest }
     }
 
     /// What each part would cost if all were equal.
