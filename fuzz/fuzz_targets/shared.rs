@@ -7,7 +7,7 @@ use depthwise::{OutputRange, Shape};
 use crate::common::oracle::Tensor;
 
 /// Counts one result that was compared with the oracle's; reports at powers of two, as libFuzzer does its executions,
-/// for `.ci/fuzz` to see that a target gets as far as results.
+/// for `.ci/asan fuzz` to see that a target gets as far as results.
 pub fn compared() {
     static RESULTS: AtomicU64 = AtomicU64::new(0);
     let results = RESULTS.fetch_add(1, Ordering::Relaxed) + 1;
