@@ -26,6 +26,7 @@ use super::simd::{Simd, opaque};
 use crate::tensor::Strides;
 
 /// One sub-grid of rows and columns, with its addresses.
+#[derive(Clone, Copy)]
 pub(super) struct Grid {
     pub(super) rows: Lattice,
     pub(super) columns: Lattice,
@@ -70,6 +71,14 @@ impl Grid {
     #[inline(always)]
     pub(super) fn point(&self, y: usize, x: usize) -> *const f32 {
         self.input.wrapping_add(y.wrapping_mul(self.input_row)).wrapping_add(x.wrapping_mul(self.input_column))
+    }
+
+    /// The same, but outputs from (`y`, `x`) on, of the vector at channel `c`, go to `at`, rows of `columns` vectors.
+    #[inline(always)]
+    pub(super) fn with_outputs_at<S: Simd>(&self, at: *mut f32, columns: usize, [y, x, c]: [usize; 3]) -> Self {
+        let (output_row, output_column) = (columns * S::LANES, S::LANES);
+        let output = at.wrapping_sub(y * output_row + x * output_column + c);
+        Self { output, output_row, output_column, ..*self }
     }
 
     /// Where output (`y`, `x`), channel `c` is, and its residual.

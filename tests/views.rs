@@ -5,11 +5,11 @@ mod common;
 use std::mem::MaybeUninit;
 
 use common::cases::Case;
-use common::memory::{Arrangement, Buffer, first_difference};
+use common::memory::{Arrangement, Buffer, SENTINEL, first_difference};
 use common::oracle::Tensor;
 use common::plan::{Arguments, Choice, Operation, Plan, expected_on};
 use depthwise::{
-    Axis, Fusion, Isa, Layout, OutputRange, Parallelism, Shape, Strides, TensorView, TensorViewMut, Workspace,
+    Axis, Fusion, Isa, Layout, OutputRange, Padding, Parallelism, Shape, Strides, TensorView, TensorViewMut, Workspace,
 };
 
 const OPERATIONS: [Operation; 4] =
@@ -112,6 +112,55 @@ fn narrowed_views() {
         plan.run(input, None, view, &mut Workspace::new(), Parallelism::Serial).expect(name);
         output.expect(&frame(want)).expect(name);
     });
+}
+
+/// Inputs and outputs at the same place of a page, as large allocations are, and pixels that share its sets of a cache: AVX-512
+/// may write such outputs later than others.
+#[test]
+fn the_same_place_of_a_page() {
+    const PAGE: usize = 1024;
+    let case = |c, h, w, stride| Case {
+        input: Shape::new(1, c, h, w),
+        stride: [stride; 2],
+        padding: Padding::symmetric(1, 1),
+        residual: true,
+        ..Case::default()
+    };
+    // More rows than a strip's, one row, columns of no whole strip.
+    for case in [case(512, 31, 7, 1), case(1024, 1, 14, 1), case(512, 4, 20, 1), case(256, 13, 27, 2)] {
+        let arguments = Arguments::new(Operation::Depthwise, &case);
+        for isa in common::isas() {
+            let want = expected_on(isa, Operation::Depthwise, &case, &arguments);
+            let name = format!("{:?}, stride {:?} on {isa}", case.input, case.stride);
+            let choice = Choice::new(isa, Layout::Nhwc);
+            let plan = Plan::new(Operation::Depthwise, &case, &arguments, choice).expect(&name);
+            let dense = Buffer::of(&arguments.input, Layout::Nhwc, Arrangement::Contiguous);
+            let residual = arguments.residual.as_ref().map(|r| Buffer::of(r, Layout::Nhwc, Arrangement::Contiguous));
+            let residual = residual.as_ref().map(Buffer::view);
+            // An output at another place of a page is written as any other.
+            for apart in [0, 16] {
+                let len = dense.data().len();
+                let mut memory = vec![f32::from_bits(SENTINEL); len.next_multiple_of(PAGE) + apart + want.data.len()];
+                let (input, output) = memory.split_at_mut(len.next_multiple_of(PAGE) + apart);
+                input[..len].copy_from_slice(dense.data());
+                let input = TensorView::new(&input[..len], case.input, Layout::Nhwc).expect(&name);
+                // All channels, and parts of whole and of other vectors of them.
+                for cut in [0, 32, 37] {
+                    output.fill(f32::from_bits(SENTINEL));
+                    let whole = TensorViewMut::new(output, want.shape, Layout::Nhwc).expect(&name);
+                    let (first, second) = whole.split_at(Axis::C, cut).expect(&name);
+                    for (part, c) in [(first, 0..cut), (second, cut..want.shape.c)] {
+                        let residual = residual.map(|r| r.narrow(Axis::C, c.clone()).expect(&name));
+                        let range = OutputRange { c, ..OutputRange::all(want.shape) };
+                        plan.run_range(input, residual, part, range, &mut Workspace::new()).expect(&name);
+                    }
+                    let got = TensorView::new(output, want.shape, Layout::Nhwc).expect(&name);
+                    first_difference(&want, |n, c, h, w| got.get(n, c, h, w).expect(&name))
+                        .unwrap_or_else(|e| panic!("{name}, {apart} elements apart, cut at {cut}: {e}"));
+                }
+            }
+        }
+    }
 }
 
 /// A plan knows nothing of batch, height and width: one plan and one workspace, sizes up and down.
