@@ -73,7 +73,7 @@ impl Grid {
         self.input.wrapping_add(y.wrapping_mul(self.input_row)).wrapping_add(x.wrapping_mul(self.input_column))
     }
 
-    /// The same, but outputs from (`y`, `x`) on, of the vector at channel `c`, go to `at`, rows of `columns` vectors.
+    /// This grid, but outputs from (`y`, `x`) on, of the vector at channel `c`, go to `at`, rows of `columns` vectors.
     #[inline(always)]
     pub(super) fn with_outputs_at<S: Simd>(&self, at: *mut f32, columns: usize, [y, x, c]: [usize; 3]) -> Self {
         let (output_row, output_column) = (columns * S::LANES, S::LANES);

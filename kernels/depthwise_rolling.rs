@@ -15,8 +15,8 @@
 //!
 //! With few registers, an input is loaded again for each tap.
 //!
-//! Where a channel's inputs and outputs share cache sets, outputs wait in a buffer for the rows of the next vector of channels,
-//! and so are written one line behind what is read.
+//! On Zen 4, where a channel's inputs and outputs share cache sets, those of 3×3 wait in a buffer for the rows of the next vector
+//! of channels, and so are written one line behind what is read.
 
 use core::mem::MaybeUninit;
 use core::ops::Range;
@@ -69,7 +69,8 @@ pub(super) unsafe fn rolling<
                 let grid = Grid::new(a, n, rows, columns);
                 let (height, width) = (rows.outputs, columns.outputs);
                 let (high, wide) = (height.div_ceil(rows_of_strip(SH)), width.div_ceil(OW));
-                let behind = KH == 3 && S::LANES == 16 && shares_sets::<S, SH>(a, &grid);
+                let whole_vectors = (a.origin.c | a.output_shape.c).is_multiple_of(S::LANES);
+                let behind = whole_vectors && shares_sets::<SH>(&grid);
                 for i in 0..high {
                     let (y, end) = (balanced(height, high, i), balanced(height, high, i + 1));
                     for j in 0..wide {
@@ -79,9 +80,10 @@ pub(super) unsafe fn rolling<
                                 match right - x {
                                     $($count if $count <= OW => {
                                         let strip = Strip::new::<KH, KW, SH, SW, $count>(a, &grid, y, x, end - y);
-                                        // SAFETY: the grid has these outputs; `Strip` says where the padding is; where
-                                        // `shares_sets`, vectors are whole.
+                                        // SAFETY: the grid has these outputs, in whole vectors where `behind`; `Strip`
+                                        // says where the padding is.
                                         unsafe {
+                                            // What the compiler knows of this leaves one such code for each kernel.
                                             if KH == 3 && S::LANES == 16 && $count == OW && behind {
                                                 strip_behind::<S, KH, KW, SH, SW, R, $count>(s, a, &grid, &strip)
                                             } else {
@@ -175,20 +177,19 @@ unsafe fn strip_channels<
     }
 }
 
-/// Whether a channel's inputs and outputs share sets of the first-level cache, so that it pays to write one line behind, and the
-/// part has whole vectors of channels alone. (Zen 4: 7×7×1024 14.8 µs instead of 21.6 µs, 14×14×512 21.6 and 27.9 µs, at stride 2
-/// 11.5 and 14.8 µs, 28×28×256 18.8 and 22.6 µs; but at stride 1 41 and 37 µs.)
+/// Whether a channel's inputs and outputs share sets of the first-level cache, so that it pays to write one line behind. (Zen 4:
+/// 7×7×1024 13.5 µs instead of 19.4 µs, 14×14×512 20.6 and 25.5 µs, 28×28×256 at stride 2 18.3 and 22.2 µs; but at stride 1 41
+/// and 37 µs.)
 #[inline(always)]
-fn shares_sets<S: Simd, const SH: usize>(a: &DepthwiseArgs, grid: &Grid) -> bool {
+fn shares_sets<const SH: usize>(grid: &Grid) -> bool {
     let pixel = grid.input_column;
-    // Elements after which pixels meet the same sets, at the most a page's.
-    let period = 1 << pixel.trailing_zeros().min(10);
+    // The greatest power of two, at most a page, that pixels are a multiple of apart.
+    let spacing = 1 << pixel.trailing_zeros().min(10);
     let [from, to] = [grid.point(0, 0).addr(), grid.result(0, 0, 0).0.addr()];
     has_halved_vectors()
-        && period >= if SH == 1 { 512 } else { 256 }
+        && spacing >= if SH == 1 { 512 } else { 256 }
         && grid.output_column == pixel
-        && from.wrapping_sub(to).is_multiple_of(period * size_of::<f32>())
-        && (a.origin.c | a.output_shape.c).is_multiple_of(S::LANES)
+        && from.wrapping_sub(to).is_multiple_of(spacing * size_of::<f32>())
 }
 
 /// One strip, all channels of the part, which are whole vectors, each written where it belongs during the next one's rows.
@@ -211,7 +212,7 @@ unsafe fn strip_behind<
     let mut buffer = MaybeUninit::<[[S::V; OW]; ROWS]>::uninit();
     let (at, all) = (buffer.as_mut_ptr().cast(), s.mask(0, S::LANES));
     let mut behind = None;
-    // SAFETY: the buffer holds the strip's rows, and where `behind`, its vectors were stored when the vector before was computed.
+    // SAFETY: the buffer holds the strip's rows, at most `rows_of_strip`; where `behind`, they were stored with the vector before.
     unsafe {
         for c in (a.origin.c..a.origin.c + a.output_shape.c).step_by(S::LANES) {
             let buffered = grid.with_outputs_at::<S>(at, OW, [t.y, t.x, c]);
@@ -286,6 +287,7 @@ unsafe fn strip<
         macro_rules! store {
             ($y:expr) => {
                 let (output, residual) = grid.result(t.y + $y, t.x, c);
+                // The buffer still has this row of the vector before.
                 if BEHIND && let Some(behind) = behind {
                     behind.write::<S, OW>(s, $y, output);
                 }
