@@ -11,7 +11,7 @@ use crate::geometry::{Outputs, Window};
 use crate::kernels::isa::{Isa, has_distant_cache};
 use crate::kernels::stage::{DepthwiseStage, PointwiseStage};
 use crate::kernels::{KernelInfo, sub_grids};
-use crate::schedule::{self, FORK, Parallelism, Part, Price, Shares};
+use crate::schedule::{FORK, Parallelism, Part, Price, Shares, Workers};
 use crate::tensor::{Axis, Layout, Shape, Strides, TensorView, TensorViewMut};
 use crate::workspace::Workspace;
 
@@ -199,18 +199,18 @@ impl Engine {
     }
 
     /// How `output`, all or a part of `whole`, is computed: a part never takes more scratch than the whole.
-    fn layout_of_run(&self, whole: Shape, output: Shape, threads: usize) -> Run {
+    fn layout_of_run(&self, whole: Shape, output: Shape, workers: Workers) -> Run {
         #[cfg(feature = "rayon")]
-        if threads > 1 {
-            return self.last.or_new((whole, output, threads), || self.choose_layout(whole, output, threads));
+        if workers.threads > 1 {
+            return self.last.or_new((whole, output, workers), || self.choose_layout(whole, output, workers));
         }
-        self.choose_layout(whole, output, threads)
+        self.choose_layout(whole, output, workers)
     }
 
-    fn choose_layout(&self, whole: Shape, output: Shape, threads: usize) -> Run {
+    fn choose_layout(&self, whole: Shape, output: Shape, workers: Workers) -> Run {
         let block = self.block(whole);
         let one_pass = |price: Price| {
-            let tasks = schedule::worthwhile(threads, price.of(output));
+            let tasks = workers.worthwhile(price.of(output));
             Run { block, first: None, shares: Shares::new(output, price, tasks) }
         };
         match &self.stages {
@@ -233,7 +233,7 @@ impl Engine {
                     _ => {}
                 }
                 let second = self.pointwise_price(p, READ);
-                let tasks = schedule::worthwhile(threads, price.of(between) + second.of(output));
+                let tasks = workers.worthwhile(price.of(between) + second.of(output));
                 let (first, second) = (Shares::new(between, price, tasks), Shares::new(output, second, tasks));
                 let least = if near_even { LEAST_GAIN } else { 1.0 };
                 let two_pass =
@@ -284,13 +284,13 @@ impl Engine {
 
     pub(crate) fn workspace_len(&self, input: Shape, parallelism: Parallelism) -> Result<usize, Error> {
         let (_, output) = self.outputs(input)?;
-        self.scratch_len(&self.layout_of_run(output, output, parallelism.threads()), output)
+        self.scratch_len(&self.layout_of_run(output, output, parallelism.workers()), output)
     }
 
     /// The parts of each step of each pass.
     pub(crate) fn steps(&self, input: Shape, threads: usize) -> Result<Vec<Vec<Vec<OutputRange>>>, Error> {
         let (_, output) = self.outputs(input)?;
-        let run = self.layout_of_run(output, output, threads);
+        let run = self.layout_of_run(output, output, Workers::called_within(threads));
         run.first.iter().chain([&run.shares]).map(Shares::steps).collect()
     }
 
@@ -335,7 +335,7 @@ impl Engine {
         if part.is_empty() {
             return Ok(());
         }
-        let run = self.layout_of_run(whole, part, parallelism.threads());
+        let run = self.layout_of_run(whole, part, parallelism.workers());
         let scratch = workspace.take(self.scratch_len(&run, part)?)?;
         let input = input.narrow(Axis::N, images)?;
         match (&self.stages, &run.first) {
@@ -489,9 +489,9 @@ pub(crate) struct LastRun {
     last: std::sync::RwLock<Option<(Key, Run)>>,
 }
 
-/// The whole output, the part of it, and the threads.
+/// The whole output, the part of it, and who works.
 #[cfg(feature = "rayon")]
-type Key = (Shape, Shape, usize);
+type Key = (Shape, Shape, Workers);
 
 #[cfg(feature = "rayon")]
 impl LastRun {

@@ -40,7 +40,7 @@ macro_rules! plan {
             }
 
             /// The `f32` of [`Workspace`] that a run on an input of that shape uses, with that parallelism at
-            /// this place (the current pool has a number of threads).
+            /// this place (the current pool has a number of threads, and a call from outside of it splits less).
             ///
             /// # Errors
             /// As [`output_shape`](Self::output_shape).

@@ -14,20 +14,22 @@ pub enum Parallelism {
     /// The calling thread.
     #[default]
     Serial,
-    /// The current `rayon` pool. A call from outside of any pool waits on the global one, some 5 µs longer (Zen 4), which layers
-    /// of 10 µs lose by; to run without that, and without any allocation, call from inside (`ThreadPool::install`). Small work
-    /// is not split.
+    /// The current `rayon` pool. A call from outside of any pool waits on the global one, some 5 µs longer (Zen 4); to run without
+    /// that, and without any allocation, call from inside (`ThreadPool::install`). Small work is not split: below some 8 µs, from
+    /// outside 24 µs.
     #[cfg(feature = "rayon")]
     Rayon,
 }
 
 impl Parallelism {
-    /// The threads that may work.
-    pub(crate) fn threads(self) -> usize {
+    pub(crate) fn workers(self) -> Workers {
         match self {
-            Parallelism::Serial => 1,
+            Parallelism::Serial => Workers::called_within(1),
             #[cfg(feature = "rayon")]
-            Parallelism::Rayon => rayon::current_num_threads(),
+            Parallelism::Rayon => {
+                let outside = rayon::current_thread_index().is_none();
+                Workers { outside, ..Workers::called_within(rayon::current_num_threads()) }
+            }
         }
     }
 
@@ -45,6 +47,14 @@ impl Parallelism {
             }
         }
     }
+}
+
+/// The threads that may work on a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Workers {
+    pub(crate) threads: usize,
+    /// The one that calls is not among them.
+    outside: bool,
 }
 
 /// The price of a part of an output, which a split balances. The unit is half a cycle: the time of a multiply-add of vectors,
@@ -75,14 +85,28 @@ const ODD_ROWS: f64 = 0.4;
 /// wait for each other 0.7 µs if both threads are awake, but some 20 µs and more if one was asleep. Layers follow each other
 /// faster than threads fall asleep, so this asks for less than that. (Zen 4, depthwise layers of 9 to 16 µs: 6 to 11 µs.)
 const LEAST: f64 = (1 << 15) as f64;
+/// The least price of work that is worth handing to a pool from outside, 24 µs: the call then waits some 5 µs longer. (Zen 4, two
+/// threads, depthwise, alone and handed over: 14×14×512 at stride 2 9.8 µs and 12 to 16 µs, at stride 1 17 and 19 µs, 28×28×256
+/// at stride 2 15 and 22 to 25 µs.)
+const LEAST_OUTSIDE: f64 = 6.0 * LEAST;
 /// What it costs to hand out the tasks and to wait for the last: 1 µs.
 pub(crate) const FORK: f64 = (1 << 13) as f64;
 /// The most parts: beyond, choosing them takes too long.
 const MOST_TASKS: usize = 1024;
 
-/// How many of so many threads work of that price is worth.
-pub(crate) fn worthwhile(threads: usize, price: f64) -> usize {
-    threads.min((price / LEAST) as usize).clamp(1, MOST_TASKS)
+impl Workers {
+    /// That many threads, one of which calls.
+    pub(crate) fn called_within(threads: usize) -> Self {
+        Self { threads, outside: false }
+    }
+
+    /// How many of them work of that price is worth.
+    pub(crate) fn worthwhile(self, price: f64) -> usize {
+        if self.outside && price < LEAST_OUTSIDE {
+            return 1;
+        }
+        self.threads.min((price / LEAST) as usize).clamp(1, MOST_TASKS)
+    }
 }
 
 impl Price {

@@ -252,6 +252,38 @@ fn a_plan_is_shared() {
     });
 }
 
+/// It takes longer to hand work to a pool from outside, so that less is worth it.
+#[test]
+#[cfg(feature = "rayon")]
+#[cfg_attr(target_family = "wasm", ignore = "WASI has no threads")]
+fn a_call_from_outside_of_the_pool() {
+    let two = || rayon::ThreadPoolBuilder::new().num_threads(2);
+    two().build_global().expect("no other test here uses the global pool");
+    let pool = two().build().expect("a pool");
+    let case = Case { input: Shape::new(1, 32, 8, 8), outputs: 32, ..Case::default() };
+    let arguments = Arguments::new(Operation::Separable, &case);
+    for isa in common::isas() {
+        for layout in [Layout::Nchw, Layout::Nhwc] {
+            let name = format!("{isa}, {layout}");
+            let choice = Choice { fusion: Fusion::Fused, ..Choice::new(isa, layout) };
+            let plan = Plan::new(Operation::Separable, &case, &arguments, choice).expect(&name);
+            // Each task has scratch of its own.
+            let tasks = |n| {
+                let shape = Shape { n, ..case.input };
+                let len = |parallelism| plan.workspace_len(shape, parallelism).expect(&name);
+                (
+                    len(Parallelism::Rayon) / len(Parallelism::Serial),
+                    pool.install(|| len(Parallelism::Rayon)) / len(Parallelism::Serial),
+                )
+            };
+            let found: Vec<_> = (0..12).map(|power| tasks(1 << power)).collect();
+            assert_eq!(found[11], (2, 2), "{name}: large work is split");
+            assert!(found.contains(&(1, 2)), "{name}: some work is split from within alone, not {found:?}");
+            assert!(found.is_sorted(), "{name}: more work is split no less, not {found:?}");
+        }
+    }
+}
+
 /// What an engine with threads of its own does.
 #[test]
 fn the_parts_of_a_run() {
