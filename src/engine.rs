@@ -108,9 +108,16 @@ const LEAST_PIXELS: usize = 56;
 /// Prices of reading and of writing a value: measured on Zen 5, from and to the cache that cores share.
 const READ: f64 = 3.0 / 8.0;
 const WRITE: f64 = 1.0 / 8.0;
+/// Channels first, the price of reading in the second of two passes, whose parts read what other cores wrote. (Zen 4, two threads,
+/// rows shared and channels: 28×28×256 481 and 491 µs, 28×28×128 to 256 245.5 and 248.)
+const READ_OTHERS: f64 = 1.0;
 /// What it costs a depthwise convolution to cut between channels that lie side by side, 1.5 µs. (Zen 4, two threads, even rows and cut
 /// channels: 7×7×576 to 1152 3.3 to 6.9 µs and 6.4 to 10 µs, 13×13×960 16 µs both, 17×17×1024 43 and 40 µs.)
 const SEAM: f64 = 1.5 * FORK;
+/// Channels first, what a plane costs a part beyond its pixels, 32 ns: a plane that is cut has a cache line that two threads write,
+/// so planes are not cut but where whole ones share badly. (Zen 4, two threads, half the rows each and half the channels:
+/// 28×28×128 of 56×56 22 and 17 µs, 10×10×136 of 20×20 6.4 and 4.7 µs.)
+const PLANE: f64 = 256.0;
 /// Channels first, channels from which on two passes are the faster, if what lies between them stays in a cache: 1 to 9 %
 /// with 64 to 728 channels; with 32 they are 4 to 9 % slower (Zen 5). From a distant cache they are up to 13 % slower, but not
 /// to fewer channels, where the first stage weighs more: 12 % faster from 240 to 40 (Emerald Rapids).
@@ -182,8 +189,8 @@ impl Engine {
         let inputs = (sh.min(kh) * sw.min(kw)) as f64;
         let multiply_adds = turns(info) * (kh * kw) as f64 / info.lanes as f64;
         let value = filled * (multiply_adds + inputs * READ + WRITE);
-        let seam = if self.layout == Layout::Nhwc { SEAM } else { 0.0 };
-        Price { pixel: 0.0, value, channel: 0.0, seam, tile: info.tile[0], channels, joined: 0, pixels: 1 }
+        let (channel, seam) = if self.layout == Layout::Nhwc { (0.0, SEAM) } else { (PLANE, 0.0) };
+        Price { pixel: 0.0, value, channel, seam, tile: info.tile[0], channels, joined: 0, pixels: 1 }
     }
 
     /// What a part of a pointwise stage costs if each of its inputs costs that.
@@ -232,7 +239,7 @@ impl Engine {
                     Fusion::Auto if blocks_fit && (one_thread || near_even && has_distant_cache()) => return fused,
                     _ => {}
                 }
-                let second = self.pointwise_price(p, READ);
+                let second = self.pointwise_price(p, if self.layout == Layout::Nhwc { READ } else { READ_OTHERS });
                 let tasks = workers.worthwhile(price.of(between) + second.of(output));
                 let (first, second) = (Shares::new(between, price, tasks), Shares::new(output, second, tasks));
                 let least = if near_even { LEAST_GAIN } else { 1.0 };

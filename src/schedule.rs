@@ -65,7 +65,7 @@ pub(crate) struct Price {
     pub(crate) pixel: f64,
     /// Of one channel of a pixel.
     pub(crate) value: f64,
-    /// Of a channel, however few of its pixels the part has.
+    /// Of a channel of an image, however few of its pixels the part has.
     pub(crate) channel: f64,
     /// Of a cut between channels.
     pub(crate) seam: f64,
@@ -119,7 +119,7 @@ impl Price {
         let run = part.h * part.w;
         let filled = run.next_multiple_of(self.pixels) as f64 / run as f64;
         let channels = part.c.next_multiple_of(if self.joined > 0 { self.joined } else { self.channels }) as f64;
-        pixels * (self.pixel + filled * channels * self.value) + channels * self.channel
+        pixels * (self.pixel + filled * channels * self.value) + part.n as f64 * channels * self.channel
     }
 
     /// What of `shape` along an axis is never cut.
