@@ -15,7 +15,7 @@ use roof::{Level, Roofs, Work};
 fn roofs() -> Roofs {
     let level = |name, capacity, bandwidth| Level { name, capacity, read_by_thread: 0, bandwidth };
     let levels = vec![level("L1", 1e3, 400.0), level("L2", 1e5, 200.0), level("memory", f64::INFINITY, 25.0)];
-    Roofs { threads: 1, peaks: vec![(Isa::Portable, 50.0), (Isa::Avx2, 100.0)], levels }
+    Roofs { threads: 1, peaks: vec![(Isa::Portable, 50.0), (Isa::Avx2, 100.0)], levels, hand_over: None }
 }
 
 /// The roof over so many bytes with two multiply-adds for every `n` of them.

@@ -18,7 +18,7 @@ def markdown(document):
              "of a row. A library with several variants is given its best one. "
              "Below 1, “ours / best peer” is a win of this crate.",
              "", "Versions: " + ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) + ".",
-             "", "## In short", *summary(results)]
+             "", "## In short", *summary(results), *distance(results)]
     for part, title in TITLES.items():
         for threads in sorted({r["threads"] for r in results if r["part"] == part}):
             rows = [r for r in results if (r["part"], r["threads"]) == (part, threads)]
@@ -62,6 +62,17 @@ def summary(results):
         counts = [f"{sum(f > 1 for f in factors[t])} of {len(factors[t])} with {t} thread{'s'[:t - 1]}, "
                   f"{sum(f >= 1.3 for f in factors[t])} of them by 30 % or more" for t in threads]
         yield from ("", f"The fastest: ours in {'; '.join(counts)}.")
+
+
+def distance(results):
+    """Between cores: a virtual machine's CPUs move, and some rows may have been measured while they were far apart alone."""
+    spans = {(r["name"], r["part"], r["threads"]): r["hand_over_ns"] for r in results if "hand_over_ns" in r}
+    if not spans:
+        return
+    near, far = min(least for least, _ in spans.values()), max(most for _, most in spans.values())
+    apart = [f"`{name}` {part} ({threads} threads)" for (name, part, threads), (least, _) in spans.items() if least > 2 * near]
+    rows = f"in these rows never below twice the best: {', '.join(apart)}" if apart else "in each row at some time below twice the best"
+    yield from ("", f"A cache line went from thread to thread in {near:.0f} to {far:.0f} ns, {rows}.")
 
 
 def best(rows):

@@ -98,7 +98,7 @@ def applies(peer, variant, part):
     return part != "network" or (peer, variant) != ("tract", "nhwc")
 
 
-def measure(workers, name, part, args, fail):
+def measure(workers, name, part, threads, args, fail):
     """One configuration: prepares and checks every variant, then times them in turn, round after round."""
     with tempfile.TemporaryDirectory(prefix="peers-") as folder:
         model, path, references, entries = models.build(name, part), os.path.join(folder, "output"), {}, []
@@ -113,8 +113,13 @@ def measure(workers, name, part, args, fail):
                                     "error": checked_error(answer, path, references, model)})
                 except Failure as failure:
                     fail(worker, variant, failure)
+    hand_over = []
+    ours = next((worker for worker in workers if worker.peer == "depthwise"), None)
     ms = args.ms * (4 if part == "network" else 1)
     for round_ in range(args.rounds):
+        if ours and threads > 1:
+            with contextlib.suppress(Failure):
+                hand_over.append(round(ours.ask(cmd="handover")["ns"], 1))
         for entry in list(entries):
             # What is ten times slower than the best needs no more rounds to be known as slow.
             best = min((t["us_min"] for e in entries for t in e["times"]), default=np.inf)
@@ -130,6 +135,7 @@ def measure(workers, name, part, args, fail):
         with contextlib.suppress(Failure):
             worker.ask(cmd="clear")
     return [{"peer": e["worker"].peer, "variant": e["variant"], "error": e["error"], "rounds": len(e["times"]),
+             **({"hand_over_ns": [min(hand_over), max(hand_over)]} if hand_over else {}),
              "us_min": round(min(t["us_min"] for t in e["times"]), 2),
              "us_med": round(statistics.median(t["us_med"] for t in e["times"]), 2)} for e in entries]
 
@@ -195,7 +201,7 @@ def main():
                 for key in ("results", "failures"):  # those of an earlier run
                     document[key] = [r for r in document[key] if (r["name"], r["part"], r["threads"]) != here
                                      or r["peer"] not in peers]
-                results = measure(workers, name, part, args,
+                results = measure(workers, name, part, threads, args,
                                   lambda worker, variant, failure: fail(name, part, worker.peer, variant, failure))
                 results.sort(key=lambda r: r["us_min"])
                 document["results"] += [{"name": name, "part": part, "threads": threads, **r} for r in results]

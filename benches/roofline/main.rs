@@ -4,6 +4,7 @@
 //!
 //! Writes `report.md`, `report.csv` and a plot for each number of threads to `target/roofline`.
 
+mod cores;
 mod machine;
 mod measure;
 mod plot;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use depthwise::{Error, Isa, Parallelism};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
+use crate::cores::hand_over;
 use crate::machine::Machine;
 use crate::roof::{Level, Roofs};
 use crate::shapes::Prepared;
@@ -101,7 +102,7 @@ impl<'a> Surveyor<'a> {
         let available = Isa::all().iter().filter(|isa| isa.is_available());
         let peaks: Vec<(Isa, f64)> = available.map(|&isa| (isa, 0.0)).collect();
         let times = vec![1; peaks.len() + levels.len()];
-        let mut surveyor = Self { crew, isa, data, times, roofs: Roofs { threads, peaks, levels } };
+        let mut surveyor = Self { crew, isa, data, times, roofs: Roofs { threads, peaks, levels, hand_over: None } };
         for roof in 0..surveyor.times.len() {
             while surveyor.fastest_of_five(roof)? < SLICE {
                 surveyor.times[roof] *= 2;
@@ -123,6 +124,11 @@ impl<'a> Surveyor<'a> {
                 Some(level) => &mut self.roofs.levels[level].bandwidth,
             };
             *best = best.max(rate);
+        }
+        if self.crew.threads > 1 {
+            let now = self.crew.pool.install(hand_over);
+            let [least, most] = self.roofs.hand_over.unwrap_or([now; 2]);
+            self.roofs.hand_over = Some([least.min(now), most.max(now)]);
         }
         Ok(())
     }

@@ -81,6 +81,9 @@ impl Report {
             roofs.peaks.iter().try_for_each(|(isa, peak)| write!(out, " {isa} {peak:.1} GFLOP/s,"))?;
             let levels = roofs.levels.iter().map(|level| format!(" {} {:.1} GB/s", level.name, level.bandwidth));
             out.push_str(&levels.collect::<Vec<_>>().join(","));
+            if let Some(hand_over) = roofs.hand_over {
+                write!(out, ", a cache line to another thread in {} ns", span(hand_over))?;
+            }
         }
         write!(out, "\n\n{:<10} {:<4} {:<28} {:>3} ", "operation", "", "layer", "thr")?;
         writeln!(out, "{:>10} {:>8} {:>8} {:>8} {:>5}  of roof", "µs", "GFLOP/s", "GB/s", "FLOP/B", "")?;
@@ -180,6 +183,13 @@ impl Report {
             self.roofs.iter().try_for_each(|roofs| write!(out, " {:.1} |", roofs.levels[i].bandwidth))?;
             out.push('\n');
         }
+        if self.roofs.iter().any(|roofs| roofs.hand_over.is_some()) {
+            out.push_str("| a cache line to another thread, ns |");
+            for roofs in &self.roofs {
+                write!(out, " {} |", roofs.hand_over.map_or("–".into(), span))?;
+            }
+            out.push('\n');
+        }
         let sizes = self.machine.caches.iter().map(|cache| format!("{} {} KiB", cache.name, cache.bytes >> 10));
         let origin = if self.machine.caches_known { "" } else { " (assumed: the system does not tell)" };
         writeln!(out, "\nCaches{origin}: {}.", sizes.collect::<Vec<_>>().join(", "))?;
@@ -239,4 +249,9 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// `31`, or `31 to 157` where they are far from each other.
+fn span([least, most]: [f64; 2]) -> String {
+    if most > 1.5 * least { format!("{least:.0} to {most:.0}") } else { format!("{least:.0}") }
 }

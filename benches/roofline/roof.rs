@@ -47,6 +47,8 @@ pub struct Roofs {
     pub peaks: Vec<(Isa, f64)>,
     /// The nearest first.
     pub levels: Vec<Level>,
+    /// The nanoseconds that a cache line takes from thread to thread, at the best of times and at the worst.
+    pub hand_over: Option<[f64; 2]>,
 }
 
 /// The roof over a layer.

@@ -6,6 +6,8 @@
 mod arch;
 mod burn;
 mod candle;
+#[path = "../../roofline/cores.rs"]
+mod cores;
 #[path = "../../../examples/network/engine.rs"]
 #[allow(dead_code, reason = "the example's own")]
 mod engine;
@@ -66,6 +68,8 @@ enum Request {
         ms: f64,
         warm: f64,
     },
+    /// How long a cache line takes from thread to thread now.
+    HandOver,
     /// Drop all that was prepared.
     Clear,
 }
@@ -87,6 +91,7 @@ fn serve(variants: &[&str], prepare: impl Fn(Model, &str) -> Result<Run>) -> Res
                 Ok(json!({ "layout": layout }))
             }
             Request::Time { variant, ms, warm } => time_slice(runs.get_mut(&variant).ok_or("not prepared")?, ms, warm),
+            Request::HandOver => Ok(json!({ "ns": cores::hand_over() })),
             Request::Clear => {
                 runs.clear();
                 Ok(json!({}))
