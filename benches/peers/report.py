@@ -1,6 +1,7 @@
 """The tables of a run, in Markdown:  python report.py [results.json]"""
 import json
 import os
+import statistics
 import sys
 
 TITLES = {"block": "Blocks: depthwise, then pointwise", "dw": "Depthwise stage alone", "pw": "Pointwise stage alone",
@@ -69,10 +70,12 @@ def distance(results):
     spans = {(r["name"], r["part"], r["threads"]): r["hand_over_ns"] for r in results if "hand_over_ns" in r}
     if not spans:
         return
+    usual = statistics.median(least for least, _ in spans.values())
     near, far = min(least for least, _ in spans.values()), max(most for _, most in spans.values())
-    apart = [f"`{name}` {part} ({threads} threads)" for (name, part, threads), (least, _) in spans.items() if least > 2 * near]
-    rows = f"in these rows never below twice the best: {', '.join(apart)}" if apart else "in each row at some time below twice the best"
-    yield from ("", f"A cache line went from thread to thread in {near:.0f} to {far:.0f} ns, {rows}.")
+    apart = [f"`{name}` {part} ({threads} threads)" for (name, part, threads), (least, _) in spans.items()
+             if least > 2 * usual]
+    yield from ("", f"A cache line went from thread to thread in {near:.0f} to {far:.0f} ns. Rows that were measured at the slow "
+                f"times alone: {', '.join(apart) or 'none'}.")
 
 
 def best(rows):
