@@ -92,6 +92,23 @@ fn parts_have_each_element_once() {
     }
 }
 
+/// Channels first, two threads that each had rows of a plane would both write the cache line at the cut.
+#[test]
+fn planes_are_shared_whole() {
+    for isa in isas() {
+        let mut shared = 0;
+        for_each_layer(isa, |layer, name| {
+            if name.starts_with("depthwise/nchw") && layer.output.c.is_multiple_of(2) {
+                let parts = (layer.steps)(2).expect(&name).concat().concat();
+                assert!(parts.iter().all(|part| part.h == (0..layer.output.h)), "{isa}, {name}: {parts:?}");
+                shared += usize::from(parts.len() > 1);
+            }
+        });
+        println!("{isa}: {shared} layers shared");
+        assert!(shared > 0, "{isa}: no layer is shared");
+    }
+}
+
 #[test]
 fn rows_left_over_are_shared() {
     for isa in isas() {

@@ -98,7 +98,7 @@ def applies(peer, variant, part):
     return part != "network" or (peer, variant) != ("tract", "nhwc")
 
 
-def measure(workers, name, part, threads, args, fail):
+def measure(workers, name, part, args, fail):
     """One configuration: prepares and checks every variant, then times them in turn, round after round."""
     with tempfile.TemporaryDirectory(prefix="peers-") as folder:
         model, path, references, entries = models.build(name, part), os.path.join(folder, "output"), {}, []
@@ -114,12 +114,12 @@ def measure(workers, name, part, threads, args, fail):
                 except Failure as failure:
                     fail(worker, variant, failure)
     hand_over = []
-    ours = next((worker for worker in workers if worker.peer == "depthwise"), None)
+    ours = next((worker for worker in workers if worker.peer == report.OURS), None)
     ms = args.ms * (4 if part == "network" else 1)
     for round_ in range(args.rounds):
-        if ours and threads > 1:
-            with contextlib.suppress(Failure):
-                hand_over.append(round(ours.ask(cmd="handover")["ns"], 1))
+        with contextlib.suppress(Failure):
+            if ours and (ns := ours.ask(cmd="handover")["ns"]):
+                hand_over.append(round(ns, 1))
         for entry in list(entries):
             # What is ten times slower than the best needs no more rounds to be known as slow.
             best = min((t["us_min"] for e in entries for t in e["times"]), default=np.inf)
@@ -201,7 +201,7 @@ def main():
                 for key in ("results", "failures"):  # those of an earlier run
                     document[key] = [r for r in document[key] if (r["name"], r["part"], r["threads"]) != here
                                      or r["peer"] not in peers]
-                results = measure(workers, name, part, threads, args,
+                results = measure(workers, name, part, args,
                                   lambda worker, variant, failure: fail(name, part, worker.peer, variant, failure))
                 results.sort(key=lambda r: r["us_min"])
                 document["results"] += [{"name": name, "part": part, "threads": threads, **r} for r in results]

@@ -7,31 +7,28 @@ use std::time::Instant;
 /// Laps in a slice, and slices: 1 ms together for two threads that share a cache.
 const LAPS: usize = 100;
 const SLICES: usize = 100;
-/// Turns of a waiting loop after which another thread, perhaps the one that is waited for, may have the CPU.
-const PATIENCE: usize = 10_000;
 
 /// A line that nothing else is on; two, as some CPUs fetch them in pairs.
 #[repr(align(128))]
 struct Line(AtomicUsize);
 
 /// The nanoseconds that a cache line takes from each thread of the current `rayon` pool to the next, on average over the pool, in the
-/// shortest of many slices.
+/// shortest of many slices. Nothing of a single thread, nor of more than there are CPUs: a line then waits for its thread to get one.
 ///
 /// A virtual machine's CPUs move: the same two may share a cache at one time, and at another time not.
-pub fn hand_over() -> f64 {
-    let (threads, turn) = (rayon::current_num_threads(), Line(AtomicUsize::new(0)));
+pub fn hand_over() -> Option<f64> {
+    let threads = rayon::current_num_threads();
+    if threads < 2 || threads > std::thread::available_parallelism().ok()?.get() {
+        return None;
+    }
+    let turn = Line(AtomicUsize::new(0));
     let shortest = rayon::broadcast(|thread| {
         let (mut mine, mut shortest) = (thread.index(), f64::INFINITY);
         for _ in 0..SLICES {
             let start = Instant::now();
             for _ in 0..LAPS {
-                let mut waited = 0;
                 while turn.0.load(Ordering::Acquire) != mine {
                     spin_loop();
-                    waited += 1;
-                    if waited % PATIENCE == 0 {
-                        std::thread::yield_now();
-                    }
                 }
                 turn.0.store(mine + 1, Ordering::Release);
                 mine += threads;
@@ -40,5 +37,6 @@ pub fn hand_over() -> f64 {
         }
         shortest
     });
-    shortest.into_iter().fold(f64::INFINITY, f64::min) / (LAPS * threads) as f64 * 1e9
+    let shortest = shortest.into_iter().fold(f64::INFINITY, f64::min);
+    Some(shortest / (LAPS * threads) as f64 * 1e9)
 }

@@ -125,8 +125,7 @@ impl<'a> Surveyor<'a> {
             };
             *best = best.max(rate);
         }
-        if self.crew.threads > 1 {
-            let now = self.crew.pool.install(hand_over);
+        if let Some(now) = self.crew.pool.install(hand_over) {
             let [least, most] = self.roofs.hand_over.unwrap_or([now; 2]);
             self.roofs.hand_over = Some([least.min(now), most.max(now)]);
         }

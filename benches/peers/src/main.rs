@@ -68,7 +68,7 @@ enum Request {
         ms: f64,
         warm: f64,
     },
-    /// How long a cache line takes from thread to thread now.
+    /// How long a cache line takes from thread to thread now, if there are several.
     HandOver,
     /// Drop all that was prepared.
     Clear,
