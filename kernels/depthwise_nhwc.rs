@@ -74,6 +74,7 @@ impl Grid {
     }
 
     /// This grid, but outputs from (`y`, `x`) on, of the vector at channel `c`, go to `at`, rows of `columns` vectors.
+    #[cfg(isa = "avx2")]
     #[inline(always)]
     pub(super) fn with_outputs_at<S: Simd>(&self, at: *mut f32, columns: usize, [y, x, c]: [usize; 3]) -> Self {
         let (output_row, output_column) = (columns * S::LANES, S::LANES);
