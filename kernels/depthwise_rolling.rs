@@ -15,10 +15,9 @@
 //!
 //! With few registers, an input is loaded again for each tap.
 //!
-//! On Zen 4, 3×3 goes down otherwise where lines would leave the first-level cache unused. At stride 1, where a channel's inputs and
-//! outputs share cache sets, outputs wait in a buffer for the rows of the next vector of channels, and so are written one line
-//! behind what is read. At stride 2 vectors of channels take turns at each row: hardware brings the lines beside those that are read,
-//! which are read next.
+//! On Zen 4, 3×3 spares the cache in two ways. At stride 1, where a channel's inputs and outputs share cache sets, outputs wait in a
+//! buffer for the rows of the next vector of channels, and so are written one line behind what is read. At stride 2, vectors of
+//! channels take turns at each row: hardware brings the lines beside those that are read, which are read next.
 
 use core::array;
 use core::mem::MaybeUninit;
@@ -48,8 +47,8 @@ fn rows_of_strip(stride: usize) -> usize {
 const PATCH: usize = 24;
 /// Vectors of channels that take turns at the most, whose sums wait in the first-level cache.
 const TURNS: usize = 8;
-/// Columns of their strips at the most where a row's pixels share cache sets. (Zen 4, four and seven: 28×28×256 14.2 and 15.6 µs,
-/// 14×14×512 8.4 and 10.6 µs; but 56×56×128 29.4 and 28.0 µs.)
+/// Columns of a strip whose channels take turns, at the most, where a row's pixels share cache sets. (Zen 4, four and seven:
+/// 28×28×256 14.2 and 15.6 µs, 14×14×512 8.4 and 10.6 µs; but 56×56×128 29.4 and 28.0 µs.)
 const FEW_COLUMNS: usize = 4;
 
 /// `KH`×`KW` taps at an undilated stride of `SH`×`SW`: strips of up to `OW` columns, of which `R` rows are held, as many as an
@@ -76,11 +75,11 @@ pub(super) unsafe fn rolling<
             for columns in Lattice::all(a, 1) {
                 let grid = Grid::new(a, n, rows, columns);
                 let (height, width) = (rows.outputs, columns.outputs);
-                let takes_turns = KH == 3 && SH == 2 && S::LANES == 16;
+                let takes_turns = [KH, KW, SH, SW] == [3, 3, 2, 2] && S::LANES == 16;
                 let in_turns = takes_turns && a.origin.c.is_multiple_of(S::LANES) && has_halved_vectors();
                 let whole_vectors = (a.origin.c | a.output_shape.c).is_multiple_of(S::LANES);
                 let behind = SH == 1 && whole_vectors && shares_sets(&grid);
-                let most = if in_turns && spacing(&grid) >= 256 { FEW_COLUMNS } else { OW };
+                let most = if in_turns && spacing(&grid) >= 256 { OW.min(FEW_COLUMNS) } else { OW };
                 let (high, wide) = (height.div_ceil(rows_of_strip(SH)), width.div_ceil(most));
                 for i in 0..high {
                     let (y, end) = (balanced(height, high, i), balanced(height, high, i + 1));
@@ -92,12 +91,13 @@ pub(super) unsafe fn rolling<
                                     $($count if $count <= OW => {
                                         let strip = Strip::new::<KH, KW, SH, SW, $count>(a, &grid, y, x, end - y);
                                         let in_turns = in_turns && strip.padding_at_edges::<KW, SW, $count>();
-                                        // SAFETY: the grid has these outputs, in whole vectors where `behind`; `Strip`
+                                        // SAFETY: the grid has these outputs, in whole vectors where `behind`, and from a
+                                        // whole vector on where `in_turns`, which has asked for `padding_at_edges`; `Strip`
                                         // says where the padding is.
                                         unsafe {
-                                            // What the compiler knows of these leaves few such codes.
-                                            if takes_turns && $count > 2 && in_turns {
-                                                strip_in_turns::<S, KH, KW, SH, SW, R, $count>(s, a, &grid, &strip)
+                                            // What the compiler knows of these leaves few copies of such code.
+                                            if $count > 2 && in_turns {
+                                                strip_in_turns::<S, $count>(s, a, &grid, &strip)
                                             } else if KH == 3 && SH == 1 && S::LANES == 16 && $count == OW && behind {
                                                 strip_behind::<S, KH, KW, SH, SW, R, $count>(s, a, &grid, &strip)
                                             } else {
@@ -268,23 +268,10 @@ impl Behind {
     }
 }
 
-/// One strip at stride 2, all channels of the part, which begin with a whole vector, in groups of up to [`TURNS`]. Its padding, if any, is
-/// at its edges.
+/// One strip of 3×3 taps at stride 2, all channels of the part, which begins at a whole vector, in groups of up to [`TURNS`] vectors.
+/// Of its columns, those of its edges alone may be padding.
 #[inline(always)]
-unsafe fn strip_in_turns<
-    S: Simd,
-    const KH: usize,
-    const KW: usize,
-    const SH: usize,
-    const SW: usize,
-    const R: usize,
-    const OW: usize,
->(
-    s: S,
-    a: &DepthwiseArgs,
-    grid: &Grid,
-    t: &Strip,
-) {
+unsafe fn strip_in_turns<S: Simd, const OW: usize>(s: S, a: &DepthwiseArgs, grid: &Grid, t: &Strip) {
     let mut buffer = MaybeUninit::<[[S::V; OW]; TURNS]>::uninit();
     let end = a.origin.c + a.output_shape.c;
     let left = a.output_shape.c % S::LANES;
@@ -293,33 +280,22 @@ unsafe fn strip_in_turns<
         // SAFETY: the caller's; these are whole vectors, at most `TURNS`.
         unsafe {
             if t.edge {
-                strip_of_group::<S, true, KH, KW, SH, SW, R, OW>(s, a, grid, t, channels, buffer.as_mut_ptr().cast());
+                strip_of_group::<S, true, OW>(s, a, grid, t, channels, buffer.as_mut_ptr().cast());
             } else {
-                strip_of_group::<S, false, KH, KW, SH, SW, R, OW>(s, a, grid, t, channels, buffer.as_mut_ptr().cast());
+                strip_of_group::<S, false, OW>(s, a, grid, t, channels, buffer.as_mut_ptr().cast());
             }
         }
     }
     if left > 0 {
         // SAFETY: the caller's; these lanes lie in the part.
-        unsafe {
-            strip::<S, true, false, false, KH, KW, SH, SW, R, OW>(s, a, grid, t, end - left, s.mask(0, left), None)
-        }
+        unsafe { strip::<S, true, false, false, 3, 3, 2, 2, 2, OW>(s, a, grid, t, end - left, s.mask(0, left), None) }
     }
 }
 
-/// One strip, a group of whole vectors of channels: at each two input rows, each of them completes a row of outputs, and what these
-/// give to the next row waits at `held`.
+/// One strip of a group of vectors of channels. With every two input rows, each vector completes a row of outputs; its sums of the
+/// next row wait at `held`.
 #[inline(always)]
-unsafe fn strip_of_group<
-    S: Simd,
-    const EDGE: bool,
-    const KH: usize,
-    const KW: usize,
-    const SH: usize,
-    const SW: usize,
-    const R: usize,
-    const OW: usize,
->(
+unsafe fn strip_of_group<S: Simd, const EDGE: bool, const OW: usize>(
     s: S,
     a: &DepthwiseArgs,
     grid: &Grid,
@@ -328,24 +304,24 @@ unsafe fn strip_of_group<
     held: *mut f32,
 ) {
     let all = s.mask(0, S::LANES);
-    // The `i`-th two rows, and which of the held rows they feed: the first, which they complete, and the last, which they begin.
+    // The `i`-th two rows, whether they complete a row of outputs, and whether they begin one.
     macro_rules! turns {
-        ($i:expr, $from:literal, $to:literal) => {
+        ($i:expr, $completes:literal, $begins:literal) => {
             let rows: [_; 2] = array::from_fn(|dy| {
-                let iy = $i * SH + dy;
+                let iy = $i * 2 + dy;
                 let inside = t.rows.contains(&iy);
-                if inside { (grid.point(t.y * SH + iy, t.x * SW), grid.input_column) } else { (a.zeros, 0) }
+                if inside { (grid.point(t.y * 2 + iy, t.x * 2), grid.input_column) } else { (a.zeros, 0) }
             });
             for c in channels.clone().step_by(S::LANES) {
                 let held = held.wrapping_add((c - channels.start) * OW);
-                let mut acc = [[s.load(a.weights.wrapping_add(c * (1 + KH * KW))); OW]; R];
-                if $from == 0 {
+                let mut acc = [[s.load(a.weights.wrapping_add(c * (1 + 3 * 3))); OW]; 2];
+                if $completes {
                     for ox in 0..OW {
                         acc[0][ox] = s.load(held.wrapping_add(ox * S::LANES));
                     }
                 }
-                acc = feed_turn::<S, EDGE, $from, $to, 0, KH, KW, SH, SW, R, OW>(s, a, t, c, rows[0], acc);
-                if $from == 0 {
+                acc = feed_turn::<S, EDGE, $completes, $begins, 0, OW>(s, a, t, c, rows[0], acc);
+                if $completes {
                     let (output, residual) = grid.result(t.y + $i - 1, t.x, c);
                     let (output, step) = opaque(output.cast_const(), grid.output_column);
                     for ox in 0..OW {
@@ -354,8 +330,8 @@ unsafe fn strip_of_group<
                         finish::<S, true>(s, a, acc[0][ox], all, (output, residual));
                     }
                 }
-                if $to == 2 {
-                    acc = feed_turn::<S, EDGE, 1, 2, 1, KH, KW, SH, SW, R, OW>(s, a, t, c, rows[1], acc);
+                if $begins {
+                    acc = feed_turn::<S, EDGE, false, true, 1, OW>(s, a, t, c, rows[1], acc);
                     for ox in 0..OW {
                         s.store(held.wrapping_add(ox * S::LANES), acc[1][ox]);
                     }
@@ -365,27 +341,23 @@ unsafe fn strip_of_group<
     }
     // SAFETY: the caller's; the buffer has room for the group, and holds what the two rows before began.
     unsafe {
-        turns!(0, 1, 2);
+        turns!(0, false, true);
         for i in 1..t.height {
-            turns!(i, 0, 2);
+            turns!(i, true, true);
         }
-        turns!(t.height, 0, 1);
+        turns!(t.height, true, false);
     }
 }
 
-/// Adds what one input row, of two the `DY`-th, gives to the held output rows `FROM..TO`, of a whole vector of channels.
+/// Adds what one input row, of two the `DY`-th, gives to a whole vector of channels: to the row of outputs that the two complete, if
+/// `COMPLETES`, and to the one that they begin, if `BEGINS`.
 #[inline(always)]
 unsafe fn feed_turn<
     S: Simd,
     const EDGE: bool,
-    const FROM: usize,
-    const TO: usize,
+    const COMPLETES: bool,
+    const BEGINS: bool,
     const DY: usize,
-    const KH: usize,
-    const KW: usize,
-    const SH: usize,
-    const SW: usize,
-    const R: usize,
     const OW: usize,
 >(
     s: S,
@@ -393,34 +365,33 @@ unsafe fn feed_turn<
     t: &Strip,
     c: usize,
     (row, step): (*const f32, usize),
-    mut acc: [[S::V; OW]; R],
-) -> [[S::V; OW]; R] {
+    mut acc: [[S::V; OW]; 2],
+) -> [[S::V; OW]; 2] {
     // Opaque, lest LLVM step an address for each column from vector to vector, for which there are no registers.
     let (row, step) = opaque(row.wrapping_add(c), step);
-    let (weights, _) = opaque(a.weights.wrapping_add(c * (1 + KH * KW) + S::LANES), 0);
+    let (weights, _) = opaque(a.weights.wrapping_add(c * (1 + 3 * 3) + S::LANES), 0);
     let zeros = a.zeros.wrapping_add(c);
     let mut inputs = [s.splat(0.0); PATCH];
-    for kx in 0..KW {
+    for kx in 0..3 {
         for ox in 0..OW {
             // The other inputs of this tap were loaded for an earlier one.
-            if kx < SW || ox + 1 == OW {
-                let ix = ox * SW + kx;
+            if kx < 2 || ox + 1 == OW {
+                let ix = ox * 2 + kx;
                 let mut p = row.wrapping_add(ix.wrapping_mul(step));
-                if EDGE && (ix + 1 < KW || ix > (OW - 1) * SW) {
+                if EDGE && (ix < 2 || ix > (OW - 1) * 2) {
                     // Opaque, lest LLVM turn the choice of an address into a jump.
                     p = opaque(if t.columns.contains(&ix) { p } else { zeros }, 0).0;
                 }
-                // SAFETY: the caller vouches for the row, or it is zeros, and that its edges alone may be padding.
+                // SAFETY: the caller vouches for the row, or it is zeros, and that `padding_at_edges`; it says if `EDGE`.
                 inputs[ix] = unsafe { s.load(p) };
             }
         }
-        for r in FROM..TO.min(R) {
-            let ky = DY + (R - 1 - r) * SH;
-            if ky < KH {
+        for (r, ky) in [(0, DY + 2), (1, DY)] {
+            if [COMPLETES, BEGINS][r] {
                 // SAFETY: packed weights.
-                let k = unsafe { s.load(weights.wrapping_add((ky * KW + kx) * S::LANES)) };
+                let k = unsafe { s.load(weights.wrapping_add((ky * 3 + kx) * S::LANES)) };
                 for ox in 0..OW {
-                    acc[r][ox] = s.mul_add(inputs[ox * SW + kx], k, acc[r][ox]);
+                    acc[r][ox] = s.mul_add(inputs[ox * 2 + kx], k, acc[r][ox]);
                 }
             }
         }

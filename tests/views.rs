@@ -116,12 +116,14 @@ fn narrowed_views() {
 }
 
 /// Inputs and outputs at the same place of a page, as large allocations are, and pixels that share sets of a cache. Zen 4 writes
-/// such outputs later than others; elsewhere this tests what other tests do, and says so.
+/// such outputs later than others, or its channels take turns; elsewhere this tests what other tests do, and says so.
 #[test]
 fn the_same_place_of_a_page() {
     const PAGE: usize = 1024;
     if !common::isas().iter().any(|isa| isa.turns() == 2) {
-        println!("NOT TESTED HERE: outputs written a vector behind, which only Zen 4's AVX-512 does");
+        println!(
+            "NOT TESTED HERE: outputs written a vector behind, and channels in turns, as on Zen 4's AVX-512 alone"
+        );
     }
     let case =
         |input, stride| Case { input, stride: [stride; 2], padding: Padding::symmetric(1, 1), ..Case::default() };
