@@ -96,9 +96,10 @@ impl Isa {
     /// strip of rows a multiple of 2 KB apart, as those of large maps are with such numbers of channels (Zen 3: 5×5 at 56×56×128
     /// 394 µs instead of 281 µs, but at 28×28×240 119 µs instead of 135 µs). AVX-512 at stride 2: with few channels maps are large,
     /// and their rows come from afar; there a small tile's few streams of addresses are what hardware prefetches best (Zen 4: 36 µs
-    /// instead of 40 µs for 80×80×58, 222 and 232 µs for 208×208×64, but from 88 channels on slower). Where pixels share cache sets,
-    /// tiles touch fewer lines at a time than strips do, which decides on Zen 5 (28×28×256 22 µs instead of 42 µs, 14×14×512 10.7 µs
-    /// instead of 27 µs, at stride 2 8.6 µs instead of 14 µs and 5.3 µs instead of 7.0 µs), but not on Zen 4.
+    /// instead of 40 µs for 80×80×58, 222 and 232 µs for 208×208×64, but from 88 channels on slower; than strips whose channels do not
+    /// take turns, from 192 on). Where pixels share cache sets, tiles touch fewer lines at a time than strips do, which decides on Zen 5
+    /// (28×28×256 22 µs instead of 42 µs, 14×14×512 10.7 µs instead of 27 µs, at stride 2 8.6 µs instead of 14 µs and 5.3 µs instead of
+    /// 7.0 µs), but not on Zen 4.
     pub(crate) fn prefers_first(self, channels: usize, kernel_size: usize, stride: usize) -> bool {
         match self {
             Isa::Avx2 if kernel_size == 5 => channels.is_multiple_of(32) && channels < 256,
