@@ -53,6 +53,7 @@ super::family! {
         5 x 5 stride 1 x 1 hold 5 x 2,
         5 x 5 stride 2 x 2 hold 3 x 3,
     ],
+    nhwc_in_turns: [],
     nhwc_any: 8,
     nchw: [
         3 stride 1 x 1 rows 4,

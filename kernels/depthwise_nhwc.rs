@@ -73,6 +73,13 @@ impl Grid {
         self.input.wrapping_add(y.wrapping_mul(self.input_row)).wrapping_add(x.wrapping_mul(self.input_column))
     }
 
+    /// The greatest power of two, at most a page, that pixels of the input are a multiple of apart, in `f32`.
+    #[cfg(isa = "avx2")]
+    #[inline(always)]
+    pub(super) fn spacing(&self) -> usize {
+        1 << self.input_column.trailing_zeros().min(10)
+    }
+
     /// This grid, but outputs from (`y`, `x`) on, of the vector at channel `c`, go to `at`, rows of `columns` vectors.
     #[cfg(isa = "avx2")]
     #[inline(always)]

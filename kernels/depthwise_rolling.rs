@@ -15,11 +15,9 @@
 //!
 //! With few registers, an input is loaded again for each tap.
 //!
-//! On Zen 4, 3×3 spares the cache in two ways. At stride 1, where a channel's inputs and outputs share cache sets, outputs wait in a
-//! buffer for the rows of the next vector of channels, and so are written one line behind what is read. At stride 2, vectors of
-//! channels take turns at each row: hardware brings the lines beside those that are read, which are read next.
+//! On Zen 4, where a channel's inputs and outputs share cache sets, those of 3×3 at stride 1 wait in a buffer for the rows of the next
+//! vector of channels, and so are written one line behind what is read.
 
-use core::array;
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
@@ -36,7 +34,7 @@ const ROWS: usize = 28;
 /// prefetches begin anew. Where that takes long, fewer are faster though they read more rows twice (Emerald Rapids, 28, 7
 /// and 4 rows: 56×56×128 220, 164 and 154 µs; 14×14×512 at stride 2 8.4, 8.0 and 9.2 µs. Zen 4, 28 and 7 rows: 112×112×32 69
 /// and 72 µs).
-fn rows_of_strip(stride: usize) -> usize {
+pub(super) fn rows_of_strip(stride: usize) -> usize {
     match (has_distant_cache(), stride) {
         (false, _) => ROWS,
         (true, 1) => 4,
@@ -44,12 +42,7 @@ fn rows_of_strip(stride: usize) -> usize {
     }
 }
 /// Columns of a strip's patch at the most.
-const PATCH: usize = 24;
-/// Vectors of channels that take turns at the most, whose sums wait in the first-level cache.
-const TURNS: usize = 8;
-/// Columns of a strip whose channels take turns, at the most, where a row's pixels share cache sets. (Zen 4, four and seven:
-/// 28×28×256 14.2 and 15.6 µs, 14×14×512 8.4 and 10.6 µs; but 56×56×128 29.4 and 28.0 µs.)
-const FEW_COLUMNS: usize = 4;
+pub(super) const PATCH: usize = 24;
 
 /// `KH`×`KW` taps at an undilated stride of `SH`×`SW`: strips of up to `OW` columns, of which `R` rows are held, as many as an
 /// input row feeds.
@@ -75,12 +68,9 @@ pub(super) unsafe fn rolling<
             for columns in Lattice::all(a, 1) {
                 let grid = Grid::new(a, n, rows, columns);
                 let (height, width) = (rows.outputs, columns.outputs);
-                let takes_turns = [KH, KW, SH, SW] == [3, 3, 2, 2] && S::LANES == 16;
-                let in_turns = takes_turns && a.origin.c.is_multiple_of(S::LANES) && has_halved_vectors();
                 let whole_vectors = (a.origin.c | a.output_shape.c).is_multiple_of(S::LANES);
                 let behind = SH == 1 && whole_vectors && shares_sets(&grid);
-                let most = if in_turns && spacing(&grid) >= 256 { OW.min(FEW_COLUMNS) } else { OW };
-                let (high, wide) = (height.div_ceil(rows_of_strip(SH)), width.div_ceil(most));
+                let (high, wide) = (height.div_ceil(rows_of_strip(SH)), width.div_ceil(OW));
                 for i in 0..high {
                     let (y, end) = (balanced(height, high, i), balanced(height, high, i + 1));
                     for j in 0..wide {
@@ -90,15 +80,11 @@ pub(super) unsafe fn rolling<
                                 match right - x {
                                     $($count if $count <= OW => {
                                         let strip = Strip::new::<KH, KW, SH, SW, $count>(a, &grid, y, x, end - y);
-                                        let in_turns = in_turns && strip.padding_at_edges::<KW, SW, $count>();
-                                        // SAFETY: the grid has these outputs, in whole vectors where `behind`, and from a
-                                        // whole vector on where `in_turns`, which has asked for `padding_at_edges`; `Strip`
-                                        // says where the padding is.
+                                        // SAFETY: the grid has these outputs, in whole vectors where `behind`; `Strip` says
+                                        // where the padding is.
                                         unsafe {
                                             // What the compiler knows of these leaves few copies of such code.
-                                            if $count > 2 && in_turns {
-                                                strip_in_turns::<S, $count>(s, a, &grid, &strip)
-                                            } else if KH == 3 && SH == 1 && S::LANES == 16 && $count == OW && behind {
+                                            if KH == 3 && SH == 1 && S::LANES == 16 && $count == OW && behind && strip.padding_at_edges::<KW, SW, $count>() {
                                                 strip_behind::<S, KH, KW, SH, SW, R, $count>(s, a, &grid, &strip)
                                             } else {
                                                 strip_channels::<S, KH, KW, SH, SW, R, $count>(s, a, &grid, &strip)
@@ -118,22 +104,22 @@ pub(super) unsafe fn rolling<
 }
 
 /// Where a strip is, and what of its patch lies in the input.
-struct Strip {
+pub(super) struct Strip {
     /// Its first output.
-    y: usize,
-    x: usize,
-    height: usize,
-    rows: Range<usize>,
-    columns: Range<usize>,
+    pub(super) y: usize,
+    pub(super) x: usize,
+    pub(super) height: usize,
+    pub(super) rows: Range<usize>,
+    pub(super) columns: Range<usize>,
     /// Not all of its columns do.
-    edge: bool,
+    pub(super) edge: bool,
     /// Results are stored as they were summed: nothing is added to them, and no clamp changes them.
     as_summed: bool,
 }
 
 impl Strip {
     #[inline(always)]
-    fn new<const KH: usize, const KW: usize, const SH: usize, const SW: usize, const OW: usize>(
+    pub(super) fn new<const KH: usize, const KW: usize, const SH: usize, const SW: usize, const OW: usize>(
         a: &DepthwiseArgs,
         grid: &Grid,
         y: usize,
@@ -150,7 +136,7 @@ impl Strip {
 
     /// Whether no column of `KW - 1 ..= (OW - 1) * SW` is padding: these are not looked at.
     #[inline(always)]
-    fn padding_at_edges<const KW: usize, const SW: usize, const OW: usize>(&self) -> bool {
+    pub(super) fn padding_at_edges<const KW: usize, const SW: usize, const OW: usize>(&self) -> bool {
         self.columns.start < KW && self.columns.end > (OW - 1) * SW
     }
 }
@@ -179,7 +165,7 @@ unsafe fn strip_channels<
         // SAFETY: channels `c + from .. c + to` lie in the part.
         unsafe {
             // Of many taps, what adds a residual is seldom needed, and costs the other code registers.
-            if to - from < S::LANES || (KH > 3 && grid.residual.is_some()) {
+            if to - from < S::LANES || (KH > 3 && grid.residual.is_some()) || !t.padding_at_edges::<KW, SW, OW>() {
                 strip::<S, true, false, false, KH, KW, SH, SW, R, OW>(s, a, grid, t, c, mask, None);
             } else if t.edge {
                 strip::<S, true, true, false, KH, KW, SH, SW, R, OW>(s, a, grid, t, c, mask, None);
@@ -191,17 +177,11 @@ unsafe fn strip_channels<
     }
 }
 
-/// The greatest power of two, at most a page, that pixels of the input are a multiple of apart, in `f32`.
-#[inline(always)]
-fn spacing(grid: &Grid) -> usize {
-    1 << grid.input_column.trailing_zeros().min(10)
-}
-
 /// Whether a channel's inputs and outputs share sets of the first-level cache, so that at stride 1 it pays to write one line behind.
 /// (Zen 4: 7×7×1024 13.5 µs instead of 19.4 µs, 14×14×512 20.6 and 25.5 µs, but 28×28×256 41 and 37 µs.)
 #[inline(always)]
 fn shares_sets(grid: &Grid) -> bool {
-    let spacing = spacing(grid);
+    let spacing = grid.spacing();
     let [from, to] = [grid.point(0, 0).addr(), grid.result(0, 0, 0).0.addr()];
     has_halved_vectors()
         && spacing >= 512
@@ -250,7 +230,7 @@ unsafe fn strip_behind<
 
 /// Where the vector of channels that is in the buffer belongs: a strip's first output, and the steps to its others.
 #[derive(Clone, Copy)]
-struct Behind {
+pub(super) struct Behind {
     to: *mut f32,
     row: usize,
     column: usize,
@@ -268,141 +248,10 @@ impl Behind {
     }
 }
 
-/// One strip of 3×3 taps at stride 2, all channels of the part, which begins at a whole vector, in groups of up to [`TURNS`] vectors.
-/// Of its columns, those of its edges alone may be padding.
-#[inline(always)]
-unsafe fn strip_in_turns<S: Simd, const OW: usize>(s: S, a: &DepthwiseArgs, grid: &Grid, t: &Strip) {
-    let mut buffer = MaybeUninit::<[[S::V; OW]; TURNS]>::uninit();
-    let end = a.origin.c + a.output_shape.c;
-    let left = a.output_shape.c % S::LANES;
-    for c in (a.origin.c..end - left).step_by(TURNS * S::LANES) {
-        let channels = c..(end - left).min(c + TURNS * S::LANES);
-        // SAFETY: the caller's; these are whole vectors, at most `TURNS`.
-        unsafe {
-            if t.edge {
-                strip_of_group::<S, true, OW>(s, a, grid, t, channels, buffer.as_mut_ptr().cast());
-            } else {
-                strip_of_group::<S, false, OW>(s, a, grid, t, channels, buffer.as_mut_ptr().cast());
-            }
-        }
-    }
-    if left > 0 {
-        // SAFETY: the caller's; these lanes lie in the part.
-        unsafe { strip::<S, true, false, false, 3, 3, 2, 2, 2, OW>(s, a, grid, t, end - left, s.mask(0, left), None) }
-    }
-}
-
-/// One strip of a group of vectors of channels. With every two input rows, each vector completes a row of outputs; its sums of the
-/// next row wait at `held`.
-#[inline(always)]
-unsafe fn strip_of_group<S: Simd, const EDGE: bool, const OW: usize>(
-    s: S,
-    a: &DepthwiseArgs,
-    grid: &Grid,
-    t: &Strip,
-    channels: Range<usize>,
-    held: *mut f32,
-) {
-    let all = s.mask(0, S::LANES);
-    // The `i`-th two rows, whether they complete a row of outputs, and whether they begin one.
-    macro_rules! turns {
-        ($i:expr, $completes:literal, $begins:literal) => {
-            let rows: [_; 2] = array::from_fn(|dy| {
-                let iy = $i * 2 + dy;
-                let inside = t.rows.contains(&iy);
-                if inside { (grid.point(t.y * 2 + iy, t.x * 2), grid.input_column) } else { (a.zeros, 0) }
-            });
-            for c in channels.clone().step_by(S::LANES) {
-                let held = held.wrapping_add((c - channels.start) * OW);
-                let mut acc = [[s.load(a.weights.wrapping_add(c * (1 + 3 * 3))); OW]; 2];
-                if $completes {
-                    for ox in 0..OW {
-                        acc[0][ox] = s.load(held.wrapping_add(ox * S::LANES));
-                    }
-                }
-                acc = feed_turn::<S, EDGE, $completes, $begins, 0, OW>(s, a, t, c, rows[0], acc);
-                if $completes {
-                    let (output, residual) = grid.result(t.y + $i - 1, t.x, c);
-                    let (output, step) = opaque(output.cast_const(), grid.output_column);
-                    for ox in 0..OW {
-                        let residual = residual.map(|r| r.wrapping_add(ox * grid.residual_column));
-                        let output = output.cast_mut().wrapping_add(ox * step);
-                        finish::<S, true>(s, a, acc[0][ox], all, (output, residual));
-                    }
-                }
-                if $begins {
-                    acc = feed_turn::<S, EDGE, false, true, 1, OW>(s, a, t, c, rows[1], acc);
-                    for ox in 0..OW {
-                        s.store(held.wrapping_add(ox * S::LANES), acc[1][ox]);
-                    }
-                }
-            }
-        };
-    }
-    // SAFETY: the caller's; the buffer has room for the group, and holds what the two rows before began.
-    unsafe {
-        turns!(0, false, true);
-        for i in 1..t.height {
-            turns!(i, true, true);
-        }
-        turns!(t.height, true, false);
-    }
-}
-
-/// Adds what one input row, of two the `DY`-th, gives to a whole vector of channels: to the row of outputs that the two complete, if
-/// `COMPLETES`, and to the one that they begin, if `BEGINS`.
-#[inline(always)]
-unsafe fn feed_turn<
-    S: Simd,
-    const EDGE: bool,
-    const COMPLETES: bool,
-    const BEGINS: bool,
-    const DY: usize,
-    const OW: usize,
->(
-    s: S,
-    a: &DepthwiseArgs,
-    t: &Strip,
-    c: usize,
-    (row, step): (*const f32, usize),
-    mut acc: [[S::V; OW]; 2],
-) -> [[S::V; OW]; 2] {
-    // Opaque, lest LLVM step an address for each column from vector to vector, for which there are no registers.
-    let (row, step) = opaque(row.wrapping_add(c), step);
-    let (weights, _) = opaque(a.weights.wrapping_add(c * (1 + 3 * 3) + S::LANES), 0);
-    let zeros = a.zeros.wrapping_add(c);
-    let mut inputs = [s.splat(0.0); PATCH];
-    for kx in 0..3 {
-        for ox in 0..OW {
-            // The other inputs of this tap were loaded for an earlier one.
-            if kx < 2 || ox + 1 == OW {
-                let ix = ox * 2 + kx;
-                let mut p = row.wrapping_add(ix.wrapping_mul(step));
-                if EDGE && (ix < 2 || ix > (OW - 1) * 2) {
-                    // Opaque, lest LLVM turn the choice of an address into a jump.
-                    p = opaque(if t.columns.contains(&ix) { p } else { zeros }, 0).0;
-                }
-                // SAFETY: the caller vouches for the row, or it is zeros, and that `padding_at_edges`; it says if `EDGE`.
-                inputs[ix] = unsafe { s.load(p) };
-            }
-        }
-        for (r, ky) in [(0, DY + 2), (1, DY)] {
-            if [COMPLETES, BEGINS][r] {
-                // SAFETY: packed weights.
-                let k = unsafe { s.load(weights.wrapping_add((ky * 3 + kx) * S::LANES)) };
-                for ox in 0..OW {
-                    acc[r][ox] = s.mul_add(inputs[ox * 2 + kx], k, acc[r][ox]);
-                }
-            }
-        }
-    }
-    acc
-}
-
 /// One strip, the selected lanes of the vector at channel `c`: all of them if `FULL`. `EDGE`: some of its columns may be
 /// padding. `BEHIND`: outputs go to a buffer, and each row replaces one of the vector before, which is written where it belongs.
 #[inline(always)]
-unsafe fn strip<
+pub(super) unsafe fn strip<
     S: Simd,
     const EDGE: bool,
     const FULL: bool,
@@ -616,7 +465,8 @@ unsafe fn feed<
                 if kx < SW || ox + 1 == OW {
                     let ix = ox * SW + kx;
                     let mut p = row.wrapping_add(ix.wrapping_mul(step));
-                    if EDGE {
+                    // Of many taps, most columns are at an edge.
+                    if EDGE && (!FULL || KH > 3 || ix + 1 < KW || ix > (OW - 1) * SW) {
                         // Opaque, lest LLVM turn the choice of an address into a jump.
                         p = opaque(if t.columns.contains(&ix) { p } else { zeros }, 0).0;
                     }

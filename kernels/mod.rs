@@ -1,7 +1,7 @@
 //! The micro-kernels: all the `unsafe` of the crate.
 //!
 //! * `isa`: the instruction sets and their detection; `simd`: the vector operations;
-//! * `depthwise_nhwc`, `depthwise_rolling`, `depthwise_nchw`, `pointwise_nhwc`, `pointwise_nchw`, `activation`: the algorithms,
+//! * `depthwise_nhwc`, `depthwise_rolling`, `depthwise_turns`, `depthwise_nchw`, `pointwise_nhwc`, `pointwise_nchw`, `activation`: the algorithms,
 //!   written once; `depthwise`, `pointwise`: what layouts share;
 //! * `portable`, `avx2`, `avx512`, `neon`: one instruction set each, its tiles, and its rows of the table;
 //! * `sweep`: activations over memory; `peak`: the rates that no kernel exceeds;
@@ -20,6 +20,8 @@ mod depthwise_nchw;
 mod depthwise_nhwc;
 #[cfg(isa = "avx2")]
 mod depthwise_rolling;
+#[cfg(isa = "avx2")]
+mod depthwise_turns;
 pub(crate) mod isa;
 pub(crate) mod memory;
 #[cfg(feature = "ndarray")]
@@ -67,7 +69,7 @@ pub enum Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KernelInfo {
-    /// Operation, type, layout, taps and stride, tile (`r` if it rolls down the rows), instruction set.
+    /// Operation, type, layout, taps and stride, tile (`r` if it rolls down the rows, `t` if there channels take turns), instruction set.
     pub name: &'static str,
     /// The instruction set it needs.
     pub isa: Isa,
@@ -197,6 +199,8 @@ macro_rules! family {
                  tile $oh:literal x $ow:literal,)*],
         nhwc_rolling: [$($down:literal x $across:literal stride $step:literal x $step_w:literal
                          hold $held:literal x $wide:literal,)*],
+        nhwc_in_turns: [$($tall:literal x $broad:literal stride $pace:literal x $pace_w:literal
+                          hold $waiting:literal x $side:literal,)*],
         nhwc_any: $any_columns:literal,
         nchw: [$($k:literal stride $rsh:literal x $rsw:literal rows $rows:literal,)*],
         nchw_any: $any_rows:literal,
@@ -284,6 +288,12 @@ macro_rules! family {
                         $crate::kernels::depthwise_rolling::rolling::<$token, $down, $across, $step, $step_w, $held, $wide>,
                         concat!("dw_f32_nhwc_", $down, "x", $across, "s", $step, "_1x", $wide, "r_", $suffix),
                         Nhwc, Some([$down, $across]), Some([$step, $step_w]), [1, $wide]
+                    },)*
+                    $($crate::kernels::kernel! {
+                        $token, $features, Depthwise($crate::kernels::depthwise::DepthwiseArgs),
+                        $crate::kernels::depthwise_turns::in_turns::<$token, $tall, $broad, $pace, $pace_w, $waiting, $side>,
+                        concat!("dw_f32_nhwc_", $tall, "x", $broad, "s", $pace, "_1x", $side, "t_", $suffix),
+                        Nhwc, Some([$tall, $broad]), Some([$pace, $pace_w]), [1, $side]
                     },)*
                     $crate::kernels::kernel! {
                         $token, $features, Depthwise($crate::kernels::depthwise::DepthwiseArgs),

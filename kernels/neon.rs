@@ -49,6 +49,7 @@ super::family! {
         7 x 7 stride 1 x 1 tile 2 x 4,
     ],
     nhwc_rolling: [],
+    nhwc_in_turns: [],
     nhwc_any: 8,
     nchw: [
         3 stride 1 x 1 rows 4,

@@ -24,6 +24,7 @@ super::family! {
         3 x 3 stride 2 x 2 tile 1 x 4,
     ],
     nhwc_rolling: [],
+    nhwc_in_turns: [],
     nhwc_any: 4,
     nchw: [
         3 stride 1 x 1 rows 2,

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::geometry::{Padding, Window};
 use crate::kernels::isa::Isa;
 use crate::kernels::stage::{DepthwiseStage, PointwiseStage, Taps, fits};
-use crate::kernels::{self, Available, Operation};
+use crate::kernels::{self, Available, Operation, undilated_stride};
 use crate::plan::{Conv2d, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
 use crate::tensor::Layout;
 use crate::weights::{BatchNorm, Names, Parameters, WeightOrder};
@@ -92,20 +92,17 @@ impl<'a> Common<'a> {
             );
             return Err(Error::KernelDoesNotFit { name: info.name, why });
         }
-        // The table lists the kernels of one shape, the larger tile behind the smaller and the strip behind the tile, before the
-        // one for any.
+        let (kernel_size, stride) = (taps.kernel_size[1], undilated_stride(taps.stride[1], taps.dilation[1]));
         let fitting =
             |isa| self.kernels_of(isa, Operation::Depthwise).filter(|kernel| fits(kernel.info(), taps, multiplier));
-        let of_shape = |kernel: &Available| kernel.info().kernel_size.is_some();
-        let (kernel_size, stride) = (taps.kernel_size[1], taps.stride[1]);
+        // The table lists the kernels of one shape before the one for any.
+        let of_shape = |isa| fitting(isa).filter(|kernel| kernel.info().kernel_size.is_some());
         let narrower = isa.filled_by(channels * multiplier, kernel_size, stride);
-        let is_filled = self.layout == Layout::Nhwc && fitting(narrower).any(|kernel| of_shape(&kernel));
+        let is_filled = self.layout == Layout::Nhwc && of_shape(narrower).next().is_some();
         let isa = if is_filled { narrower } else { isa };
-        let mut fitting = fitting(isa);
-        let first = fitting.next().ok_or(Error::UnavailableIsa { isa })?;
-        let larger = fitting.find(of_shape);
-        let first_is_faster = self.layout == Layout::Nhwc && isa.prefers_first(channels, kernel_size, stride);
-        Ok(larger.filter(|_| isa.prefers_large_tiles() && !first_is_faster).unwrap_or(first))
+        // Channels first, there is one of a shape.
+        let fastest = of_shape(isa).take(1 + isa.fastest_depthwise(channels, kernel_size, stride)).last();
+        fastest.or_else(|| fitting(isa).next()).ok_or(Error::UnavailableIsa { isa })
     }
 
     fn pointwise_kernel(&self, isa: Isa, out_channels: usize) -> Result<Available, Error> {

@@ -404,6 +404,26 @@ pub fn tiles() -> Vec<Case> {
     cases
 }
 
+/// Whole vectors of channels, more than take turns in a strip, and a part of one; pixels that share cache sets, where strips have
+/// fewer columns.
+pub fn strips() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (channels, widths) in [(147, 1..10), (256, 6..8), (512, 1..8)] {
+        for (width, stride) in widths.flat_map(|width| [(width, 1), (width, 2)]) {
+            let height = 1 + width % 4;
+            let input = Shape::new(1, channels, (height - 1) * stride + 1, (width - 1) * stride + 1);
+            cases.push(Case {
+                name: format!("{channels} channels, stride {stride}, {height}x{width} outputs"),
+                input,
+                stride: [stride; 2],
+                residual: width % 2 == 0,
+                ..Case::default()
+            });
+        }
+    }
+    cases
+}
+
 /// Channels and pixels around the tile of every pointwise kernel, and depths around its blocks.
 pub fn pointwise() -> Vec<Case> {
     let kernels = || depthwise::kernels().filter(|k| k.operation == Operation::Pointwise);
