@@ -4,8 +4,8 @@
 //!
 //! * depthwise channels last: tiles are seven wide, which divides the maps of the usual networks
 //!   (112, 56, 28, 14, 7). 3×3 rolls, at stride 1 with three rows held: 21 + 7 + 1; at stride 2 with two: 14 + 14 + 1, of which
-//!   LLVM spills some. Where pixels share cache sets, tiles of 2×7 and, at stride 2, 2×2; on Zen 4 channels take turns, with three
-//!   columns: 9 + 5 + 1, or at stride 2 seven, one of two rows after the other: 14 + 8 + 1. Wider windows as 2×7, of whose inputs
+//!   LLVM spills some. Where pixels share cache sets, tiles of 2×7 and, at stride 2, 2×2. On Zen 4 channels take turns, at
+//!   stride 2 as at stride 2 above, at stride 1 with three columns: 9 + 3 + 1. Wider windows as 2×7, of whose inputs
 //!   a stride's columns are held: 14 + 7 or, at stride 2, 14 + 14, + 1 + 1.
 //! * depthwise channels first: four rows by two vectors: 8 + 2·K + weights as far as they fit. 5×5, 7×7, all at
 //!   stride 2 and, on Zen 4, 3×3 and dilated columns roll, with K rows held, or half as many: at stride 1 2·K + 2·K + 1, at

@@ -15,8 +15,8 @@
 //!
 //! With few registers, an input is loaded again for each tap.
 //!
-//! On Zen 4, where a channel's inputs and outputs share cache sets, those of 3×3 at stride 1 wait in a buffer for the rows of the next
-//! vector of channels, and so are written one line behind what is read.
+//! On Zen 4, where a channel's inputs and outputs share cache sets, the outputs of 3×3 at stride 1 wait in a buffer for the rows of the
+//! next vector of channels, and so are written one line behind what is read.
 
 use core::mem::MaybeUninit;
 use core::ops::Range;
@@ -80,11 +80,12 @@ pub(super) unsafe fn rolling<
                                 match right - x {
                                     $($count if $count <= OW => {
                                         let strip = Strip::new::<KH, KW, SH, SW, $count>(a, &grid, y, x, end - y);
-                                        // SAFETY: the grid has these outputs, in whole vectors where `behind`; `Strip` says
-                                        // where the padding is.
+                                        // What the compiler knows of this leaves few copies of such code.
+                                        let whole = KH == 3 && SH == 1 && S::LANES == 16 && $count == OW;
+                                        // SAFETY: the grid has these outputs, in whole vectors where `behind`, which is not
+                                        // without `padding_at_edges`; `Strip` says where the padding is.
                                         unsafe {
-                                            // What the compiler knows of these leaves few copies of such code.
-                                            if KH == 3 && SH == 1 && S::LANES == 16 && $count == OW && behind && strip.padding_at_edges::<KW, SW, $count>() {
+                                            if whole && behind && strip.padding_at_edges::<KW, SW, $count>() {
                                                 strip_behind::<S, KH, KW, SH, SW, R, $count>(s, a, &grid, &strip)
                                             } else {
                                                 strip_channels::<S, KH, KW, SH, SW, R, $count>(s, a, &grid, &strip)
@@ -162,9 +163,10 @@ unsafe fn strip_channels<
     while c < end {
         let (from, to) = (first.saturating_sub(c), S::LANES.min(end - c));
         let mask = s.mask(from, to);
-        // SAFETY: channels `c + from .. c + to` lie in the part.
+        // SAFETY: channels `c + from .. c + to` lie in the part; `padding_at_edges` where `FULL`.
         unsafe {
-            // Of many taps, what adds a residual is seldom needed, and costs the other code registers.
+            // Of many taps, what adds a residual is seldom needed, and costs the other code registers. A masked vector looks at
+            // every column, wherever the padding is.
             if to - from < S::LANES || (KH > 3 && grid.residual.is_some()) || !t.padding_at_edges::<KW, SW, OW>() {
                 strip::<S, true, false, false, KH, KW, SH, SW, R, OW>(s, a, grid, t, c, mask, None);
             } else if t.edge {
@@ -178,7 +180,7 @@ unsafe fn strip_channels<
 }
 
 /// Whether a channel's inputs and outputs share sets of the first-level cache, so that at stride 1 it pays to write one line behind.
-/// (Zen 4: 7×7×1024 13.5 µs instead of 19.4 µs, 14×14×512 20.6 and 25.5 µs, but 28×28×256 41 and 37 µs.)
+/// (Zen 4: 14×14×512 20.6 µs instead of 25.5 µs, but 28×28×256 41 and 37 µs.)
 #[inline(always)]
 fn shares_sets(grid: &Grid) -> bool {
     let spacing = grid.spacing();
@@ -189,7 +191,8 @@ fn shares_sets(grid: &Grid) -> bool {
         && from.wrapping_sub(to).is_multiple_of(spacing * size_of::<f32>())
 }
 
-/// One strip, all channels of the part, which are whole vectors, each written where it belongs during the next one's rows.
+/// One strip, all channels of the part, which are whole vectors, each written where it belongs during the next one's rows. Of its
+/// columns, those of its edges alone may be padding.
 #[inline(always)]
 unsafe fn strip_behind<
     S: Simd,
@@ -248,8 +251,9 @@ impl Behind {
     }
 }
 
-/// One strip, the selected lanes of the vector at channel `c`: all of them if `FULL`. `EDGE`: some of its columns may be
-/// padding. `BEHIND`: outputs go to a buffer, and each row replaces one of the vector before, which is written where it belongs.
+/// One strip, the selected lanes of the vector at channel `c`: all of them if `FULL`. `EDGE`: some of its columns may be padding, those
+/// of its edges alone if `FULL`. `BEHIND`: outputs go to a buffer, and each row replaces one of the vector before, which is written
+/// where it belongs.
 #[inline(always)]
 pub(super) unsafe fn strip<
     S: Simd,
@@ -331,6 +335,7 @@ pub(super) unsafe fn strip<
             roll!();
         });
         let inside = t.rows.start <= (R - 1) * SH && height * SH <= t.rows.end;
+        // Where `FULL` the last is so anyhow; asked here, LLVM's code is the faster (AVX2, 14×14×672 at stride 2: 26 µs instead of 30 µs).
         if KH > 3 && FULL && inside && t.padding_at_edges::<KW, SW, OW>() {
             acc = middle::<S, EDGE, KH, KW, SH, SW, R, OW>(s, a, grid, t, c, acc);
         } else {
@@ -465,12 +470,13 @@ unsafe fn feed<
                 if kx < SW || ox + 1 == OW {
                     let ix = ox * SW + kx;
                     let mut p = row.wrapping_add(ix.wrapping_mul(step));
-                    // Of many taps, most columns are at an edge.
+                    // Of many taps most columns are at an edge: there all are looked at.
                     if EDGE && (!FULL || KH > 3 || ix + 1 < KW || ix > (OW - 1) * SW) {
                         // Opaque, lest LLVM turn the choice of an address into a jump.
                         p = opaque(if t.columns.contains(&ix) { p } else { zeros }, 0).0;
                     }
-                    // SAFETY: the caller vouches for the lanes of the points that lie in the input.
+                    // SAFETY: the caller vouches for the lanes, and for the columns that are not looked at, which `padding_at_edges`
+                    // says are none of the padding's; the row lies in the input, or is zeros.
                     inputs[ix] = unsafe { load::<S, FULL>(s, p, mask) };
                 }
             }

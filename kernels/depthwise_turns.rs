@@ -11,8 +11,8 @@
 //! ```
 //!
 //! So a pixel's lines are read one after the other. Hardware brings the lines beside those that are read, and where pixels share
-//! cache sets, these are gone before a strip of one vector comes to them. (Zen 4 reads such pixels at 49 to 61 GB/s one vector at a
-//! time, at 111 four at a time.) It costs the loads and stores of the buffer, which the first-level cache holds.
+//! cache sets, these are gone before a strip of one vector comes to them. (Zen 4 reads such pixels at 49 to 61 GB/s one vector of
+//! AVX-512 at a time, at 111 four at a time.) It costs the loads and stores of the buffer, which the first-level cache holds.
 
 use core::mem::MaybeUninit;
 use core::ops::Range;
@@ -23,8 +23,10 @@ use super::depthwise_rolling::{PATCH, Strip, rows_of_strip, strip};
 use super::pointwise::balanced;
 use super::simd::{Simd, opaque};
 
-/// Vectors of channels of a group at the most.
-const TURNS: usize = 8;
+/// Channels of a group at the most.
+const GROUP: usize = 128;
+/// Vectors of a group at the most, for which there is room in the buffer.
+const VECTORS: usize = 16;
 
 /// `KH`×`KW` taps at an undilated stride of `SH`×`SW`: strips of up to `OW` columns, of which `R` rows are held, as many as an
 /// input row feeds.
@@ -81,7 +83,8 @@ pub(super) unsafe fn in_turns<
 }
 
 /// Into how many strips of at most `most` columns to cut a map: the more columns, the more lines of a cache set are in
-/// use. (Zen 4, stride 2, strips of seven columns, four, and two: 28×28×256 15.6, 14.2, 17 µs; 14×14×512 10.6, 8.9, 8.1 µs.)
+/// use. (Zen 4, strips of seven columns, four, and two: at stride 2 28×28×256 15.6, 14.2, 17 µs, 14×14×512 10.6, 8.9, 8.1 µs; at
+/// stride 1 10×10×1024 24.4, 23.3, 23.8 µs, or, outputs elsewhere in a page, 34, 30, 28 µs.)
 #[inline(always)]
 fn strips(width: usize, most: usize, spacing: usize) -> usize {
     match spacing {
@@ -108,22 +111,24 @@ unsafe fn channels<
     grid: &Grid,
     t: &Strip,
 ) {
-    // R - 1 rows of each vector.
-    let mut buffer = MaybeUninit::<[[[S::V; OW]; 2]; TURNS]>::uninit();
+    const { assert!(GROUP <= VECTORS * S::LANES) };
+    // Of each vector `R - 1` rows, up to two.
+    let mut buffer = MaybeUninit::<[[[S::V; OW]; 2]; VECTORS]>::uninit();
     let held = buffer.as_mut_ptr().cast();
     let (first, end) = (a.origin.c, a.origin.c + a.output_shape.c);
-    let as_usual = t.height >= R - 1 && t.padding_at_edges::<KW, SW, OW>();
+    // Else each vector alone, masked, which looks at every column and knows strips of one row.
+    let takes_turns = t.height >= R - 1 && t.padding_at_edges::<KW, SW, OW>();
     let mut c = first / S::LANES * S::LANES;
     while c < end {
         let (from, to) = (first.saturating_sub(c), S::LANES.min(end - c));
         let mut group = c..c + S::LANES;
-        // SAFETY: lanes `from..to`, or whole vectors, lie in the part; the buffer has room for the group, `as_usual` was asked.
+        // SAFETY: lanes `from..to`, or whole vectors, lie in the part; the buffer has room for the group; `padding_at_edges` was asked.
         unsafe {
-            if to - from < S::LANES || !as_usual {
+            if to - from < S::LANES || !takes_turns {
                 let mask = s.mask(from, to);
                 strip::<S, true, false, false, KH, KW, SH, SW, R, OW>(s, a, grid, t, c, mask, None);
             } else {
-                group.end = c + ((end - c) / S::LANES).min(TURNS) * S::LANES;
+                group.end = c + ((end - c) / S::LANES * S::LANES).min(GROUP);
                 if t.edge {
                     turns::<S, true, KH, KW, SH, SW, R, OW>(s, a, grid, t, group.clone(), held);
                 } else {
@@ -155,7 +160,7 @@ unsafe fn turns<
     group: Range<usize>,
     held: *mut f32,
 ) {
-    // What the `i`-th `SH` input rows give to those of the held rows.
+    // Adds what the `i`-th `SH` input rows give to the held rows `fed`, for each vector of the group.
     macro_rules! step {
         ($i:expr, $fed:expr) => {
             let row = |dy: usize| {
@@ -163,10 +168,10 @@ unsafe fn turns<
                 let inside = t.rows.contains(&iy);
                 if inside { (grid.point(t.y * SH + iy, t.x * SW), grid.input_column) } else { (a.zeros, 0) }
             };
-            let (first, last) = (row(0), row(SH - 1));
+            let (first_row, last_row) = (row(0), row(SH - 1));
             for c in group.clone().step_by(S::LANES) {
                 let held = held.wrapping_add((c - group.start) * (R - 1) * OW);
-                turn::<S, EDGE, KH, KW, SH, SW, R, OW>(s, a, grid, t, c, held, $i, first, last, $fed);
+                turn::<S, EDGE, KH, KW, SH, SW, R, OW>(s, a, grid, t, c, held, $i, first_row, last_row, $fed);
             }
         };
     }
@@ -208,12 +213,12 @@ unsafe fn turn<
     c: usize,
     held: *mut f32,
     i: usize,
-    first: (*const f32, usize),
-    last: (*const f32, usize),
+    first_row: (*const f32, usize),
+    last_row: (*const f32, usize),
     fed: Range<usize>,
 ) {
     let held = |r: usize, ox: usize| held.wrapping_add((r * OW + ox) * S::LANES);
-    // SAFETY: the caller vouches for the lanes and the buffer.
+    // SAFETY: the caller vouches for the lanes, the buffer, and, where the first held row is fed, the output row.
     unsafe {
         let mut acc = [[s.load(a.weights.wrapping_add(c * (1 + KH * KW))); OW]; R];
         for r in 0..R - 1 {
@@ -229,7 +234,7 @@ unsafe fn turn<
                 acc = feed::<S, EDGE, $dy, KH, KW, SH, SW, R, OW>(s, a, t, c, $row, fed.clone(), acc)
             };
         }
-        feed!(0, first);
+        feed!(0, first_row);
         // The first row's last taps were those of the first input row.
         if fed.start == 0 {
             let (output, residual) = grid.result(t.y + i + 1 - R, t.x, c);
@@ -241,7 +246,7 @@ unsafe fn turn<
             }
         }
         if SH == 2 {
-            feed!(1, last);
+            feed!(1, last_row);
         }
         for r in 1..R {
             for ox in 0..OW {
@@ -290,7 +295,7 @@ unsafe fn feed<
                     // Opaque, lest LLVM turn the choice of an address into a jump.
                     p = opaque(if t.columns.contains(&ix) { p } else { zeros }, 0).0;
                 }
-                // SAFETY: the caller vouches for the lanes, the row lies in the input or is zeros, and so are its columns.
+                // SAFETY: the caller vouches for the lanes, for the row, which may be zeros, and for `padding_at_edges`.
                 inputs[ix] = unsafe { s.load(p) };
             }
         }

@@ -93,23 +93,27 @@ impl Isa {
     /// Which of the depthwise kernels of one shape is the fastest, channels last: 0, the first, a tile; 1, the second, a larger tile or
     /// a strip; 2, the third, whose channels take turns. Where there are fewer, the last of them.
     ///
-    /// AVX2: a large tile's patch of pixels a multiple of 4 KB apart evicts itself from the first-level cache (Zen 5), and so does a
-    /// strip of rows a multiple of 2 KB apart, as those of large maps are with such numbers of channels (Zen 3: 5×5 at 56×56×128
-    /// 394 µs instead of 281 µs, but at 28×28×240 119 µs instead of 135 µs).
+    /// AVX2: turns where pixels share cache sets (measured on a Zen 4, where AVX-512 is better still: 14×14×512 26 µs instead of 36 µs,
+    /// 7×7×1024 14 and 35 µs, at stride 2 28×28×256 17 and 23 µs, 14×14×512 8.9 and 20 µs; but 256 channels at stride 1 no faster, and
+    /// 112×112×64 at stride 2 74 and 66 µs). At stride 2 a large tile's patch of pixels 512 B apart evicts itself from the first-level
+    /// cache (Zen 5), and so does a strip of rows a multiple of 2 KB apart, as those of large maps are with such numbers of channels
+    /// (Zen 3: 5×5 at 56×56×128 394 µs instead of 281 µs, but at 28×28×240 119 µs instead of 135 µs).
     ///
     /// AVX-512 at stride 2: with few channels maps are large, and their rows come from afar; there a small tile's few streams of
-    /// addresses are what hardware prefetches best. Where pixels share cache sets, tiles touch fewer lines at a time than strips do,
-    /// which decides on Zen 5 (28×28×256 22 µs instead of 42 µs, 14×14×512 10.7 µs instead of 27 µs, at stride 2 8.6 µs instead of
-    /// 14 µs and 5.3 µs instead of 7.0 µs).
+    /// addresses are what hardware prefetches best (Zen 4: than strips whose channels do not take turns, up to 192). Where pixels
+    /// share cache sets, tiles touch fewer lines at a time than strips do, which decides on Zen 5 (28×28×256 22 µs instead of 42 µs,
+    /// 14×14×512 10.7 µs instead of 27 µs, at stride 2 8.6 µs instead of 14 µs and 5.3 µs instead of 7.0 µs).
     ///
-    /// AVX-512 on Zen 4: at stride 2 turns, but tiles where few channels leave a vector in part (56×56×64 12.0 µs instead of 12.7 µs,
-    /// 28×28×32 1.55 and 1.83 µs, but 80×80×58 40 and 36.5 µs). At stride 1 turns where pixels are 4 kB apart: 10×10×1024 24 µs instead
-    /// of the strips' 48 µs where inputs and outputs share sets, else 28 and 27 µs. With 512 channels it depends on that more, and
-    /// is not known here: 19×19×512 40 and 53 µs, or 43 and 33 µs.
+    /// AVX-512 on Zen 4: at stride 2 turns (56×56×64 11.5 µs instead of the tiles' 12.7 µs, 28×28×32 1.55 and 1.83 µs, 116 channels
+    /// at 20×20 3.8 and 4.2 µs), but tiles where few channels leave a vector in part (80×80×58 36.5 µs, turns 40 µs). At stride 1
+    /// turns where pixels are 4 kB apart: 10×10×1024 24 µs instead of the strips' 48 µs where inputs and outputs share sets, else 28
+    /// and 27 µs. With 512 channels the faster one depends on whether they share sets, which a plan cannot know: 19×19×512 41 µs
+    /// instead of 53 µs, else 43 and 33 µs.
     pub(crate) fn fastest_depthwise(self, channels: usize, kernel_size: usize, stride: usize) -> usize {
         match self {
             Isa::Avx2 if kernel_size == 5 => (!channels.is_multiple_of(32) || channels >= 256).into(),
-            Isa::Avx2 => (!channels.is_multiple_of(if stride == 1 { 512 } else { 128 })).into(),
+            Isa::Avx2 if channels.is_multiple_of(if stride == 1 { 512 } else { 256 }) => 2,
+            Isa::Avx2 => (stride == 1 || !channels.is_multiple_of(128)).into(),
             #[cfg(isa = "avx512")]
             Isa::Avx512 if has_halved_vectors() => match stride {
                 1 if channels.is_multiple_of(1024) => 2,

@@ -1,8 +1,8 @@
 //! The micro-kernels: all the `unsafe` of the crate.
 //!
 //! * `isa`: the instruction sets and their detection; `simd`: the vector operations;
-//! * `depthwise_nhwc`, `depthwise_rolling`, `depthwise_turns`, `depthwise_nchw`, `pointwise_nhwc`, `pointwise_nchw`, `activation`: the algorithms,
-//!   written once; `depthwise`, `pointwise`: what layouts share;
+//! * `depthwise_nhwc`, `depthwise_rolling`, `depthwise_turns`, `depthwise_nchw`, `pointwise_nhwc`, `pointwise_nchw`, `activation`:
+//!   the algorithms, written once; `depthwise`, `pointwise`: what layouts share;
 //! * `portable`, `avx2`, `avx512`, `neon`: one instruction set each, its tiles, and its rows of the table;
 //! * `sweep`: activations over memory; `peak`: the rates that no kernel exceeds;
 //! * `view`, `memory`: checked tensors and aligned memory; `stage`: packed weights with the kernel
@@ -69,7 +69,7 @@ pub enum Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KernelInfo {
-    /// Operation, type, layout, taps and stride, tile (`r` if it rolls down the rows, `t` if there channels take turns), instruction set.
+    /// Operation, type, layout, taps and stride, tile (`r` if it rolls down the rows, `t` if channels take turns at them), instruction set.
     pub name: &'static str,
     /// The instruction set it needs.
     pub isa: Isa,

@@ -92,10 +92,11 @@ impl<'a> Common<'a> {
             );
             return Err(Error::KernelDoesNotFit { name: info.name, why });
         }
+        // The kernels' own stride: a factor that it shares with the dilation is split off.
         let (kernel_size, stride) = (taps.kernel_size[1], undilated_stride(taps.stride[1], taps.dilation[1]));
         let fitting =
             |isa| self.kernels_of(isa, Operation::Depthwise).filter(|kernel| fits(kernel.info(), taps, multiplier));
-        // The table lists the kernels of one shape before the one for any.
+        // In the table's order, which is what `fastest_depthwise` counts.
         let of_shape = |isa| fitting(isa).filter(|kernel| kernel.info().kernel_size.is_some());
         let narrower = isa.filled_by(channels * multiplier, kernel_size, stride);
         let is_filled = self.layout == Layout::Nhwc && of_shape(narrower).next().is_some();

@@ -33,6 +33,9 @@ const SPILLS: &[(&str, usize)] = &[
     // Strips' first and last rows. The loops between have up to 6 accesses to the stack in 100 multiply-adds.
     ("dw_f32_nhwc_5x5s1_1x2r_avx2", 90),
     ("dw_f32_nhwc_5x5s2_1x3r_avx2", 45),
+    // The buffer that sums wait in, and an input or two.
+    ("dw_f32_nhwc_3x3s1_1x3t_avx2", 25),
+    ("dw_f32_nhwc_3x3s2_1x4t_avx2", 25),
     ("dw_f32_nchw_3x3s1_4x2v_avx2", 65),
     ("dw_f32_nchw_3x3s2_4x2v_avx2", 130),
     ("dw_f32_nchw_5x5s1_4x2v_avx2", 80),

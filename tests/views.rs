@@ -124,7 +124,8 @@ fn the_same_place_of_a_page() {
         println!("NOT TESTED HERE: outputs written a vector behind, as on Zen 4's AVX-512 alone");
     }
     let case = |input| Case { input, ..Case::default() };
-    // More rows than a strip's, one row, two images, columns of no whole strip; sub-grids.
+    // More rows than a strip's, one row, two images, columns of no whole strip; sub-grids. Pixels 2 kB apart: of those 4 kB apart
+    // channels take turns.
     let mut cases = vec![
         case(Shape::new(1, 512, 31, 7)),
         case(Shape::new(1, 1536, 1, 14)),
