@@ -69,7 +69,8 @@ pub enum Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KernelInfo {
-    /// Operation, type, layout, taps and stride, tile (`r` if it rolls down the rows, `t` if channels take turns at them), instruction set.
+    /// Operation, type, layout, taps and stride, tile (`r` if it rolls down the rows, `t` if channels take turns at them),
+    /// instruction set.
     pub name: &'static str,
     /// The instruction set it needs.
     pub isa: Isa,
