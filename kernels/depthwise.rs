@@ -8,6 +8,27 @@ use core::ops::Range;
 
 use crate::tensor::{Shape, Strides};
 
+/// What of a depthwise kernel's way depends on the CPU. No choice changes a bit of the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DepthwiseTuning {
+    /// Rows of a strip at the most, 1 to [`MOST_STRIP_ROWS`].
+    pub(crate) strip_rows: usize,
+    /// Where inputs and outputs share cache sets, a rolling strip's outputs wait in a buffer while the next vector of channels is
+    /// read.
+    pub(crate) writes_behind: bool,
+    /// Channels first, 3×3 at stride 1 and dilated columns: down all rows, rather than in tiles.
+    pub(crate) rolls: bool,
+}
+
+/// Rows of any strip at the most, for which there is room in the buffer of outputs that wait.
+pub(crate) const MOST_STRIP_ROWS: usize = 28;
+
+impl Default for DepthwiseTuning {
+    fn default() -> Self {
+        Self { strip_rows: MOST_STRIP_ROWS, writes_behind: false, rolls: false }
+    }
+}
+
 /// What a depthwise kernel computes: a part of the output, all pointers and extents checked by
 /// [`DepthwiseStage::run`](super::stage::DepthwiseStage::run).
 pub(crate) struct DepthwiseArgs {
@@ -36,6 +57,7 @@ pub(crate) struct DepthwiseArgs {
     pub(crate) weights: *const f32,
     /// As many +0.0 as there are channels, rounded up to whole vectors.
     pub(crate) zeros: *const f32,
+    pub(crate) tuning: DepthwiseTuning,
     pub(crate) min: f32,
     pub(crate) max: f32,
 }

@@ -13,12 +13,11 @@
 //! masked, so no byte outside of a row is read.
 //!
 //! With sixteen lanes, and instructions that pick and shift lanes of two vectors, taps come from few loads. 5×5, 7×7 and all at
-//! stride 2 then roll down the rows instead, holding those that an input row feeds; so do, where that is faster, 3×3, and dilated
-//! columns, whose taps are loaded. Rows of up to eight columns (7×7 maps) share a vector, two at a time.
+//! stride 2 then roll down the rows instead, holding those that an input row feeds; so do, where the tuning says so, 3×3, and
+//! dilated columns, whose taps are loaded. Rows of up to eight columns (7×7 maps) share a vector, two at a time.
 
 use super::activation::clamp;
 use super::depthwise::{DepthwiseArgs, Lattice, undilated_stride};
-use super::isa::has_halved_vectors;
 use super::simd::{Simd, opaque};
 
 /// One plane: an input channel and the output channel that it feeds, along one sub-grid of rows.
@@ -248,11 +247,9 @@ unsafe fn planes<S: Simd, const K: usize, const SH: usize, const SW: usize, cons
     // What picks, rolls at stride 2.
     const { assert!(SW == 1 || SH == 2) };
     let (width, grids) = (a.output_shape.w, Lattice::all_again(a, 0));
-    // 3×3 at stride 1, and dilated columns, where that is faster: on Zen 4 28×28×256 takes 41 µs instead of 62 µs, and dilated by 2
-    // 51 µs instead of 76 µs, but 14×14×512 dilated by 2 38 µs instead of 30 µs; on Zen 5 14×14×512 21 µs instead of 16 µs.
     let rolls = match TAPS {
-        LOADED => SW == 1 && S::PICKS && width > S::LANES && has_halved_vectors(),
-        _ => SH == 2 || K > 3 || has_halved_vectors(),
+        LOADED => SW == 1 && S::PICKS && width > S::LANES && a.tuning.rolls,
+        _ => SH == 2 || K > 3 || a.tuning.rolls,
     };
     for x in (0..width).step_by(TILES * 2 * S::LANES) {
         let mut tiles = [Columns::<_, K>::new::<S, SW, TAPS>(s, a, x); TILES];

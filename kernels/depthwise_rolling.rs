@@ -15,32 +15,18 @@
 //!
 //! With few registers, an input is loaded again for each tap.
 //!
-//! On Zen 4, where a channel's inputs and outputs share cache sets, the outputs of 3×3 at stride 1 wait in a buffer for the rows of the
-//! next vector of channels, and so are written one line behind what is read.
+//! Where `writes_behind` is asked for and a channel's inputs and outputs share cache sets, the outputs of 3×3 at stride 1 wait in a
+//! buffer for the rows of the next vector of channels, and so are written one line behind what is read.
 
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use super::activation::{clamp, clamps};
-use super::depthwise::{DepthwiseArgs, Lattice};
+use super::depthwise::{DepthwiseArgs, Lattice, MOST_STRIP_ROWS};
 use super::depthwise_nhwc::{Grid, finish, load, store};
-use super::isa::{has_distant_cache, has_halved_vectors};
 use super::pointwise::balanced;
 use super::simd::{Simd, opaque};
 
-/// Rows of any strip at the most, for which there is room in the buffer.
-const ROWS: usize = 28;
-/// Rows of a strip at the most: more make each of its passes over the channels touch more pages, in each of which hardware
-/// prefetches begin anew. Where that takes long, fewer are faster though they read more rows twice (Emerald Rapids, 28, 7
-/// and 4 rows: 56×56×128 220, 164 and 154 µs; 14×14×512 at stride 2 8.4, 8.0 and 9.2 µs. Zen 4, 28 and 7 rows: 112×112×32 69
-/// and 72 µs).
-pub(super) fn rows_of_strip(stride: usize) -> usize {
-    match (has_distant_cache(), stride) {
-        (false, _) => ROWS,
-        (true, 1) => 4,
-        (true, _) => 7,
-    }
-}
 /// Columns of a strip's patch at the most.
 pub(super) const PATCH: usize = 24;
 
@@ -69,8 +55,8 @@ pub(super) unsafe fn rolling<
                 let grid = Grid::new(a, n, rows, columns);
                 let (height, width) = (rows.outputs, columns.outputs);
                 let whole_vectors = (a.origin.c | a.output_shape.c).is_multiple_of(S::LANES);
-                let behind = SH == 1 && whole_vectors && shares_sets(&grid);
-                let (high, wide) = (height.div_ceil(rows_of_strip(SH)), width.div_ceil(OW));
+                let behind = SH == 1 && whole_vectors && a.tuning.writes_behind && shares_sets(&grid);
+                let (high, wide) = (height.div_ceil(a.tuning.strip_rows), width.div_ceil(OW));
                 for i in 0..high {
                     let (y, end) = (balanced(height, high, i), balanced(height, high, i + 1));
                     for j in 0..wide {
@@ -185,8 +171,7 @@ unsafe fn strip_channels<
 fn shares_sets(grid: &Grid) -> bool {
     let spacing = grid.spacing();
     let [from, to] = [grid.point(0, 0).addr(), grid.result(0, 0, 0).0.addr()];
-    has_halved_vectors()
-        && spacing >= 512
+    spacing >= 512
         && grid.output_column == grid.input_column
         && from.wrapping_sub(to).is_multiple_of(spacing * size_of::<f32>())
 }
@@ -208,11 +193,11 @@ unsafe fn strip_behind<
     grid: &Grid,
     t: &Strip,
 ) {
-    debug_assert!(t.height <= ROWS, "a strip of {} rows", t.height);
-    let mut buffer = MaybeUninit::<[[S::V; OW]; ROWS]>::uninit();
+    debug_assert!(t.height <= MOST_STRIP_ROWS, "a strip of {} rows", t.height);
+    let mut buffer = MaybeUninit::<[[S::V; OW]; MOST_STRIP_ROWS]>::uninit();
     let (at, all) = (buffer.as_mut_ptr().cast(), s.mask(0, S::LANES));
     let mut behind = None;
-    // SAFETY: the buffer holds the strip's rows, at most `rows_of_strip`; where `behind`, they were stored with the vector before.
+    // SAFETY: the buffer holds the strip's rows, at most `strip_rows`; where `behind`, they were stored with the vector before.
     unsafe {
         for c in (a.origin.c..a.origin.c + a.output_shape.c).step_by(S::LANES) {
             let buffered = grid.with_outputs_at::<S>(at, OW, [t.y, t.x, c]);

@@ -19,7 +19,7 @@ use core::ops::Range;
 
 use super::depthwise::{DepthwiseArgs, Lattice};
 use super::depthwise_nhwc::{Grid, finish};
-use super::depthwise_rolling::{PATCH, Strip, rows_of_strip, strip};
+use super::depthwise_rolling::{PATCH, Strip, strip};
 use super::pointwise::balanced;
 use super::simd::{Simd, opaque};
 
@@ -56,7 +56,7 @@ pub(super) unsafe fn in_turns<
             for columns in Lattice::all(a, 1) {
                 let grid = Grid::new(a, n, rows, columns);
                 let (height, width) = (rows.outputs, columns.outputs);
-                let high = height.div_ceil(rows_of_strip(SH));
+                let high = height.div_ceil(a.tuning.strip_rows);
                 let wide = strips(width, OW, grid.spacing());
                 for i in 0..high {
                     let (y, end) = (balanced(height, high, i), balanced(height, high, i + 1));

@@ -50,7 +50,7 @@ use self::pointwise::PointwiseArgs;
 use self::pointwise_nhwc::RunColumn;
 use crate::tensor::Layout;
 
-pub(crate) use self::depthwise::{sub_grids, undilated_stride};
+pub(crate) use self::depthwise::{DepthwiseTuning, sub_grids, undilated_stride};
 
 /// The largest stride of a depthwise convolution: the lanes of a gather are numbered in 32 bits.
 pub(crate) const MAX_STRIDE: usize = i32::MAX as usize / 16;
@@ -65,6 +65,20 @@ pub enum Operation {
     Pointwise,
 }
 
+/// How a kernel walks over its output. All forms give the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Form {
+    /// A tile of outputs at a time. Depthwise, channels first: on some CPUs all rows of its columns, which it rolls down.
+    Tile,
+    /// Depthwise, channels last: strips of columns, down which it rolls, one vector of channels after the other.
+    Rolling,
+    /// Depthwise, channels last: strips of columns, at each row of which several vectors of channels take turns.
+    InTurns,
+    /// Depthwise: any window, a part of a row at a time.
+    Any,
+}
+
 /// A kernel of this target's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -76,6 +90,8 @@ pub struct KernelInfo {
     pub isa: Isa,
     /// What it computes.
     pub operation: Operation,
+    /// How it walks over its output.
+    pub form: Form,
     /// The layout of its input and output.
     pub layout: Layout,
     /// The only kernel size, `[height, width]`, that it computes, or `None` for any.
@@ -166,10 +182,11 @@ pub(crate) fn inner_loops() -> impl Iterator<Item = (KernelInfo, *const ())> {
     FAMILIES.iter().flat_map(move |family| family.kernels.iter().map(move |kernel| (kernel.info, code(family, kernel))))
 }
 
-/// The kernels of an instruction set, none if this CPU does not have it.
-pub(crate) fn available(isa: Isa) -> impl Iterator<Item = Available> {
-    let families = FAMILIES.iter().filter(move |family| family.isa == isa && isa.is_available());
-    families.flat_map(|&family| family.kernels.iter().map(move |kernel| Available { kernel, family }))
+/// A kernel of the table, if this CPU has its instruction set.
+pub(crate) fn available(info: &KernelInfo) -> Option<Available> {
+    let family = FAMILIES.iter().find(|family| family.isa == info.isa && info.isa.is_available())?;
+    let kernel = family.kernels.iter().find(|kernel| kernel.info == *info)?;
+    Some(Available { kernel, family })
 }
 
 /// Does `rounds` rounds of independent multiply-adds with an available instruction set's vectors.
@@ -248,7 +265,7 @@ macro_rules! family {
         }
 
         pub(super) static FAMILY: $crate::kernels::Family = {
-            use $crate::kernels::{Entry, Family, Kernel, KernelInfo, Operation, activation, peak, sweep};
+            use $crate::kernels::{Entry, Family, Form, Kernel, KernelInfo, Operation, activation, peak, sweep};
             use $crate::kernels::simd::Simd;
             use $crate::tensor::Layout;
 
@@ -282,55 +299,55 @@ macro_rules! family {
                             { ($ow - 1) * $sw + $kw },
                         >,
                         concat!("dw_f32_nhwc_", $kh, "x", $kw, "s", $sh, "_", $oh, "x", $ow, "_", $suffix),
-                        Nhwc, Some([$kh, $kw]), Some([$sh, $sw]), [$oh, $ow]
+                        Nhwc, Tile, Some([$kh, $kw]), Some([$sh, $sw]), [$oh, $ow]
                     },)*
                     $($crate::kernels::kernel! {
                         $token, $features, Depthwise($crate::kernels::depthwise::DepthwiseArgs),
                         $crate::kernels::depthwise_rolling::rolling::<$token, $down, $across, $step, $step_w, $held, $wide>,
                         concat!("dw_f32_nhwc_", $down, "x", $across, "s", $step, "_1x", $wide, "r_", $suffix),
-                        Nhwc, Some([$down, $across]), Some([$step, $step_w]), [1, $wide]
+                        Nhwc, Rolling, Some([$down, $across]), Some([$step, $step_w]), [1, $wide]
                     },)*
                     $($crate::kernels::kernel! {
                         $token, $features, Depthwise($crate::kernels::depthwise::DepthwiseArgs),
                         $crate::kernels::depthwise_turns::in_turns::<$token, $tall, $broad, $pace, $pace_w, $waiting, $side>,
                         concat!("dw_f32_nhwc_", $tall, "x", $broad, "s", $pace, "_1x", $side, "t_", $suffix),
-                        Nhwc, Some([$tall, $broad]), Some([$pace, $pace_w]), [1, $side]
+                        Nhwc, InTurns, Some([$tall, $broad]), Some([$pace, $pace_w]), [1, $side]
                     },)*
                     $crate::kernels::kernel! {
                         $token, $features, Depthwise($crate::kernels::depthwise::DepthwiseArgs),
                         $crate::kernels::depthwise_nhwc::any::<$token, $any_columns>,
                         concat!("dw_f32_nhwc_any_1x", $any_columns, "_", $suffix),
-                        Nhwc, None, None, [1, $any_columns]
+                        Nhwc, Any, None, None, [1, $any_columns]
                     },
                     $($crate::kernels::kernel! {
                         $token, $features, Depthwise($crate::kernels::depthwise::DepthwiseArgs),
                         $crate::kernels::depthwise_nchw::fixed::<$token, $k, $rsh, $rsw, $rows>,
                         concat!("dw_f32_nchw_", $k, "x", $k, "s", $rsh, "_", $rows, "x2v_", $suffix),
-                        Nchw, Some([$k, $k]), Some([$rsh, $rsw]), [$rows, 2 * $lanes]
+                        Nchw, Tile, Some([$k, $k]), Some([$rsh, $rsw]), [$rows, 2 * $lanes]
                     },)*
                     $crate::kernels::kernel! {
                         $token, $features, Depthwise($crate::kernels::depthwise::DepthwiseArgs),
                         $crate::kernels::depthwise_nchw::any::<$token, $any_rows>,
                         concat!("dw_f32_nchw_any_", $any_rows, "x1v_", $suffix),
-                        Nchw, None, None, [$any_rows, $lanes]
+                        Nchw, Any, None, None, [$any_rows, $lanes]
                     },
                     $($crate::kernels::kernel! {
                         $token, $features, Pointwise($crate::kernels::pointwise::PointwiseArgs),
                         $crate::kernels::pointwise_nhwc::part::<$token, $pixels, 0>,
                         concat!("pw_f32_nhwc_", $pixels, "x2v_", $suffix),
-                        Nhwc, None, None, [$pixels, 2 * $lanes]
+                        Nhwc, Tile, None, None, [$pixels, 2 * $lanes]
                     },)*
                     $($crate::kernels::kernel! {
                         $token, $features, Pointwise($crate::kernels::pointwise::PointwiseArgs),
                         $crate::kernels::pointwise_nhwc::part::<$token, $most, $joined>,
                         concat!("pw_f32_nhwc_", $joined, "x2.5v_", $suffix),
-                        Nhwc, None, None, [$joined, 2 * $lanes + $lanes / 2]
+                        Nhwc, Tile, None, None, [$joined, 2 * $lanes + $lanes / 2]
                     },)*
                     $($crate::kernels::kernel! {
                         $token, $features, Pointwise($crate::kernels::pointwise::PointwiseArgs),
                         $crate::kernels::pointwise_nchw::part::<$token, $channels>,
                         concat!("pw_f32_nchw_", $channels, "x2v_", $suffix),
-                        Nchw, None, None, [2 * $lanes, $channels]
+                        Nchw, Tile, None, None, [2 * $lanes, $channels]
                     },)*
                 ],
             }
@@ -343,7 +360,7 @@ use family;
 macro_rules! kernel {
     (
         $token:ident, $features:meta, $operation:ident($args:ty), $algorithm:expr, $name:expr,
-        $layout:ident, $kernel_size:expr, $stride:expr, $tile:expr
+        $layout:ident, $form:ident, $kernel_size:expr, $stride:expr, $tile:expr
     ) => {{
         // A module of its own, lest the compiler take all kernels of a family for one unit, and so one thread to generate them.
         mod code {
@@ -362,6 +379,7 @@ macro_rules! kernel {
                 isa: <$token as Simd>::ISA,
                 operation: Operation::$operation,
                 layout: Layout::$layout,
+                form: Form::$form,
                 kernel_size: $kernel_size,
                 stride: $stride,
                 tile: $tile,

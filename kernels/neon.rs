@@ -25,15 +25,6 @@ pub(super) fn is_available() -> bool {
     return cfg!(target_feature = "neon");
 }
 
-/// Whether the cores have four pipes of multiply-adds rather than two: Apple's, and those of the generation that brought
-/// products of 8-bit matrices (Cortex-X2, Neoverse V1 and later).
-pub(super) fn has_wide_cores() -> bool {
-    #[cfg(feature = "std")]
-    return cfg!(target_vendor = "apple") || std::arch::is_aarch64_feature_detected!("i8mm");
-    #[cfg(not(feature = "std"))]
-    return cfg!(any(target_vendor = "apple", target_feature = "i8mm"));
-}
-
 super::family! {
     token: Neon,
     compiled: target_feature(enable = "neon"),

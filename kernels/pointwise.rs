@@ -40,6 +40,8 @@ pub(crate) struct PointwiseArgs {
     /// Channels last, what is read after this: to be brought nearer meanwhile, where that pays. Any address.
     pub(crate) next: *const f32,
     pub(crate) next_len: usize,
+    /// Channels last: a tile's outputs are to be brought nearer meanwhile. It changes no bit of the result.
+    pub(crate) prefetches_outputs: bool,
     pub(crate) min: f32,
     pub(crate) max: f32,
 }

@@ -4,7 +4,6 @@
 //! last vector holds the weights of those channels twice, and its factors are two pixels', half and half.
 
 use super::activation::clamps;
-use super::isa::has_distant_cache;
 use super::pointwise::{PointwiseArgs, Results, Runs, balanced, each_row, finish, finish_in_turn, finish_row};
 use super::simd::Simd;
 
@@ -54,7 +53,7 @@ pub(super) unsafe fn part<S: Columns, const MR: usize, const JOINED: usize>(_: S
     // A tile's loop brings a panel's width of elements at each input channel nearer: weights, outputs or what is read next.
     // With all channels, the outputs of a tile's pixels are one run, worth it unless the loop reaches far beyond them.
     let (brought, run) = (2 * S::LANES * a.depth, rows.saturating_mul(a.output_strides.w));
-    let brings_outputs = has_distant_cache() && a.shape.c == a.channels && brought <= run.saturating_add(run / 2);
+    let brings_outputs = a.prefetches_outputs && a.shape.c == a.channels && brought <= run.saturating_add(run / 2);
     let mut next = 0;
     for n in 0..a.shape.n {
         for run in 0..runs.runs {

@@ -2,7 +2,7 @@
 //! a kernel is called: everything that a kernel relies on is asserted here.
 
 use super::activation::Epilogue;
-use super::depthwise::DepthwiseArgs;
+use super::depthwise::{DepthwiseArgs, DepthwiseTuning, MOST_STRIP_ROWS};
 use super::memory::AlignedBuf;
 use super::pointwise::PointwiseArgs;
 use super::pointwise_nhwc::{packed_width, panel_width};
@@ -36,6 +36,7 @@ pub(crate) struct DepthwiseStage {
     /// must not find them.
     zeros: AlignedBuf,
     epilogue: Epilogue,
+    tuning: DepthwiseTuning,
 }
 
 /// A pointwise convolution, ready to run.
@@ -45,6 +46,7 @@ pub(crate) struct PointwiseStage {
     out_channels: usize,
     packed: AlignedBuf,
     epilogue: Epilogue,
+    prefetches_outputs: bool,
 }
 
 /// Applies what of an activation is more than a clamp to an output that a kernel has just written.
@@ -89,9 +91,9 @@ impl DepthwiseStage {
         taps: Taps,
         channels: usize,
         multiplier: usize,
-        weights: &[f32],
-        bias: &[f32],
+        [weights, bias]: [&[f32]; 2],
         activation: Activation,
+        tuning: DepthwiseTuning,
     ) -> Result<Self, Error> {
         let info = kernel.info();
         let [kh, kw] = taps.kernel_size;
@@ -99,6 +101,7 @@ impl DepthwiseStage {
         assert_eq!((weights.len(), bias.len()), (outputs * size, outputs));
         assert!(fits(info, taps, multiplier), "{} does not compute {taps:?}", info.name);
         assert!(taps.stride.iter().all(|&stride| stride <= super::MAX_STRIDE));
+        assert!((1..=MOST_STRIP_ROWS).contains(&tuning.strip_rows));
         let (lanes, zeros) = match info.layout {
             Layout::Nhwc => (info.lanes, outputs.next_multiple_of(info.lanes)),
             Layout::Nchw => (1, 0),
@@ -116,7 +119,7 @@ impl DepthwiseStage {
             }
         }
         let epilogue = Epilogue::of(activation);
-        Ok(Self { kernel, taps, channels, multiplier, packed, zeros, epilogue })
+        Ok(Self { kernel, taps, channels, multiplier, packed, zeros, epilogue, tuning })
     }
 
     pub(crate) fn info(&self) -> &'static KernelInfo {
@@ -173,6 +176,7 @@ impl DepthwiseStage {
             multiplier: self.multiplier,
             weights: self.packed.as_slice().as_ptr(),
             zeros: self.zeros.as_slice().as_ptr(),
+            tuning: self.tuning,
             min: self.epilogue.min,
             max: self.epilogue.max,
         };
@@ -204,9 +208,9 @@ impl PointwiseStage {
         kernel: Available,
         in_channels: usize,
         out_channels: usize,
-        weights: &[f32],
-        bias: &[f32],
+        [weights, bias]: [&[f32]; 2],
         activation: Activation,
+        prefetches_outputs: bool,
     ) -> Result<Self, Error> {
         assert_eq!((weights.len(), bias.len()), (in_channels * out_channels, out_channels));
         let row = |width: usize| match kernel.info().layout {
@@ -232,7 +236,8 @@ impl PointwiseStage {
                 }
             }
         }
-        Ok(Self { kernel, in_channels, out_channels, packed, epilogue: Epilogue::of(activation) })
+        let epilogue = Epilogue::of(activation);
+        Ok(Self { kernel, in_channels, out_channels, packed, epilogue, prefetches_outputs })
     }
 
     pub(crate) fn info(&self) -> &'static KernelInfo {
@@ -275,6 +280,7 @@ impl PointwiseStage {
             channels: self.out_channels,
             next: next.map_or(core::ptr::null(), |rows| rows.as_ptr()),
             next_len: next.map_or(0, |rows| rows.shape().h.saturating_mul(rows.strides().h)),
+            prefetches_outputs: self.prefetches_outputs,
             weights: self.packed.as_slice().as_ptr(),
             min: self.epilogue.min,
             max: self.epilogue.max,

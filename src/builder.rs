@@ -3,15 +3,18 @@
 use alloc::format;
 
 use crate::activation::Activation;
-use crate::engine::{Engine, Fusion, LastRun, Stages};
+use crate::choose;
+use crate::descriptor::{Descriptor, Fusion, Schedule, Stages};
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::geometry::{Padding, Window};
 use crate::kernels::isa::Isa;
 use crate::kernels::stage::{DepthwiseStage, PointwiseStage, Taps, fits};
-use crate::kernels::{self, Available, Operation, undilated_stride};
+use crate::kernels::{self, Available, KernelInfo, Operation};
+use crate::machine::Machine;
 use crate::plan::{Conv2d, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
 use crate::tensor::Layout;
-use crate::weights::{BatchNorm, Names, Parameters, WeightOrder};
+use crate::weights::{BatchNorm, Folded, Names, Parameters, WeightOrder};
 
 /// What all builders hold.
 #[derive(Clone, Debug)]
@@ -19,13 +22,14 @@ struct Common<'a> {
     window: Window,
     layout: Layout,
     isa: Option<Isa>,
+    machine: Option<&'static Machine>,
     /// Those asked for, at the index of their operation.
     kernels: [Option<&'a str>; 2],
 }
 
 impl<'a> Common<'a> {
     fn new(window: Window) -> Self {
-        Self { window, layout: Layout::default(), isa: None, kernels: [None; 2] }
+        Self { window, layout: Layout::default(), isa: None, machine: None, kernels: [None; 2] }
     }
 
     /// The instruction set asked for, by the builder or by the environment, or else the best.
@@ -64,27 +68,34 @@ impl<'a> Common<'a> {
         Ok(())
     }
 
-    /// The kernel of that operation asked for by name.
-    fn asked(&self, isa: Isa, operation: Operation) -> Result<Option<Available>, Error> {
-        let Some(name) = self.kernels[operation as usize] else { return Ok(None) };
-        let included = Isa::all().iter().filter(|&&other| isa.includes(other));
-        let kernel =
-            included.flat_map(|&isa| self.kernels_of(isa, operation)).find(|kernel| kernel.info().name == name);
-        if kernel.is_none() {
-            let listed = kernels::table().find(|kernel| kernel.info.name == name);
-            let name = listed.ok_or_else(|| Error::UnknownKernel { name: name.into() })?.info.name;
-            let why = format!("the plan is for {isa}: give the builder that kernel's instruction set");
-            return Err(Error::KernelDoesNotFit { name, why });
-        }
-        Ok(kernel)
+    /// The machine asked for, or else the one that this CPU is.
+    fn machine(&self) -> &'static Machine {
+        self.machine.unwrap_or_else(Machine::detect)
     }
 
-    fn depthwise_kernel(&self, isa: Isa, channels: usize, multiplier: usize) -> Result<Available, Error> {
+    /// The kernel of that operation asked for by name.
+    fn asked(&self, isa: Isa, operation: Operation) -> Result<Option<&'static KernelInfo>, Error> {
+        let Some(name) = self.kernels[operation as usize] else { return Ok(None) };
+        let listed = kernels::table().map(|kernel| &kernel.info).find(|info| info.name == name);
+        let info = listed.ok_or_else(|| Error::UnknownKernel { name: name.into() })?;
+        if !isa.includes(info.isa) {
+            let why = format!("the plan is for {isa}: give the builder that kernel's instruction set");
+            return Err(Error::KernelDoesNotFit { name: info.name, why });
+        }
+        Ok(Some(info))
+    }
+
+    fn depthwise_kernel(
+        &self,
+        machine: &Machine,
+        isa: Isa,
+        channels: usize,
+        multiplier: usize,
+    ) -> Result<&'static KernelInfo, Error> {
         let taps = self.window.taps;
-        if let Some(kernel) = self.asked(isa, Operation::Depthwise)? {
-            let info = kernel.info();
+        if let Some(info) = self.asked(isa, Operation::Depthwise)? {
             if fits(info, taps, multiplier) {
-                return Ok(kernel);
+                return Ok(info);
             }
             let [[kh, kw], [sh, sw], [dh, dw]] = [taps.kernel_size, taps.stride, taps.dilation];
             let why = format!(
@@ -92,43 +103,21 @@ impl<'a> Common<'a> {
             );
             return Err(Error::KernelDoesNotFit { name: info.name, why });
         }
-        // The kernels' own stride: a factor that it shares with the dilation is split off.
-        let (kernel_size, stride) = (taps.kernel_size[1], undilated_stride(taps.stride[1], taps.dilation[1]));
-        let fitting =
-            |isa| self.kernels_of(isa, Operation::Depthwise).filter(|kernel| fits(kernel.info(), taps, multiplier));
-        // In the table's order, which is what `fastest_depthwise` counts.
-        let of_shape = |isa| fitting(isa).filter(|kernel| kernel.info().kernel_size.is_some());
-        let narrower = isa.filled_by(channels * multiplier, kernel_size, stride);
-        let is_filled = self.layout == Layout::Nhwc && of_shape(narrower).next().is_some();
-        let isa = if is_filled { narrower } else { isa };
-        // Channels first, there is one of a shape.
-        let fastest = of_shape(isa).take(1 + isa.fastest_depthwise(channels, kernel_size, stride)).last();
-        fastest.or_else(|| fitting(isa).next()).ok_or(Error::UnavailableIsa { isa })
+        let chosen = choose::depthwise(machine, isa, self.layout, &self.window, channels, multiplier);
+        chosen.ok_or(Error::UnavailableIsa { isa })
     }
 
-    fn pointwise_kernel(&self, isa: Isa, out_channels: usize) -> Result<Available, Error> {
-        if let Some(kernel) = self.asked(isa, Operation::Pointwise)? {
-            return Ok(kernel);
+    fn pointwise_kernel(&self, machine: &Machine, isa: Isa, out_channels: usize) -> Result<&'static KernelInfo, Error> {
+        if let Some(info) = self.asked(isa, Operation::Pointwise)? {
+            return Ok(info);
         }
-        // Of the kernels that join, or of the others, that with the fewest channels computed for nothing; of those, with the tile
-        // that the cores prefer.
-        let joins = self.layout == Layout::Nhwc && isa.joins(out_channels);
-        let cost = |kernel: &Available| {
-            let [rows, columns] = kernel.info().tile;
-            let tile = rows * columns;
-            let unwanted = if isa.prefers_large_tiles() { usize::MAX - tile } else { tile };
-            (kernel.info().joins() != joins, out_channels.next_multiple_of(columns), unwanted)
-        };
-        self.kernels_of(isa, Operation::Pointwise).min_by_key(cost).ok_or(Error::UnavailableIsa { isa })
+        choose::pointwise(machine, isa, self.layout, out_channels).ok_or(Error::UnavailableIsa { isa })
     }
+}
 
-    fn kernels_of(&self, isa: Isa, operation: Operation) -> impl Iterator<Item = Available> {
-        let layout = self.layout;
-        kernels::available(isa).filter(move |kernel| {
-            let info = kernel.info();
-            info.operation == operation && info.layout == layout
-        })
-    }
+/// The kernel, if this CPU has its instruction set.
+fn available(info: &KernelInfo) -> Result<Available, Error> {
+    kernels::available(info).ok_or(Error::UnavailableIsa { isa: info.isa })
 }
 
 /// The window of the classic module: 3×3, stride 1, padding 1.
@@ -168,6 +157,31 @@ fn multiplied(channels: usize, multiplier: usize) -> Result<usize, Error> {
     channels.checked_mul(multiplier).ok_or(Error::Overflow { what: "channels times multiplier" })
 }
 
+fn depthwise_stage(
+    descriptor: &Descriptor,
+    kernel: &KernelInfo,
+    multiplier: usize,
+    folded: &Folded,
+    activation: Activation,
+) -> Result<DepthwiseStage, Error> {
+    let (taps, channels) = (descriptor.window.taps, descriptor.in_channels);
+    let tuning = descriptor.machine.depthwise_tuning(kernel);
+    let parameters = [&folded.weights[..], &folded.bias];
+    DepthwiseStage::new(available(kernel)?, taps, channels, multiplier, parameters, activation, tuning)
+}
+
+fn pointwise_stage(
+    descriptor: &Descriptor,
+    kernel: &KernelInfo,
+    folded: &Folded,
+    activation: Activation,
+) -> Result<PointwiseStage, Error> {
+    let (inputs, outputs) = (descriptor.mid_channels, descriptor.out_channels);
+    let prefetches = descriptor.machine.prefetches_outputs(kernel);
+    let parameters = [&folded.weights[..], &folded.bias];
+    PointwiseStage::new(available(kernel)?, inputs, outputs, parameters, activation, prefetches)
+}
+
 fn biases(parameters: &Parameters<'_>, channels: usize) -> usize {
     if parameters.bias.is_some() || parameters.batch_norm.is_some() { channels } else { 0 }
 }
@@ -187,6 +201,20 @@ macro_rules! setters {
         pub fn isa(mut self, isa: Isa) -> Self {
             self.common.isa = Some(isa);
             self
+        }
+
+        /// The machine that kernels are chosen and runs are split for. Default: the one that this CPU is. For tests: no bit of the
+        /// result depends on it.
+        #[doc(hidden)]
+        pub fn machine(mut self, machine: &'static Machine) -> Self {
+            self.common.machine = Some(machine);
+            self
+        }
+
+        /// How runs are laid out on a machine by an instruction set, whether or not this CPU has it. Needs no weights.
+        #[doc(hidden)]
+        pub fn schedule(&self, isa: Isa, machine: &'static Machine) -> Result<Schedule, Error> {
+            Ok(Schedule { descriptor: self.descriptor(isa, machine)? })
         }
 
         /// One kernel of [`kernels`](crate::kernels()), by name, instead of the one that would be chosen: to
@@ -296,36 +324,32 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
     /// If a parameter is zero, too large, missing or of the wrong length, or the instruction set or kernel
     /// asked for is not available.
     pub fn build(&self) -> Result<DepthwiseConv2d, Error> {
+        let descriptor = self.descriptor(self.common.isa()?, self.common.machine())?;
+        let Stages::Depthwise(kernel) = descriptor.kernels else {
+            unreachable!("it describes a depthwise convolution")
+        };
+        let taps = descriptor.window.taps;
+        let folded = self.parameters.fold(DEPTHWISE, descriptor.out_channels, 1, taps.kernel_size)?;
+        let stage = depthwise_stage(&descriptor, kernel, self.multiplier, &folded, self.activation)?;
+        Ok(DepthwiseConv2d { engine: Engine::new(descriptor, Stages::Depthwise(stage)) })
+    }
+
+    fn descriptor(&self, isa: Isa, machine: &'static Machine) -> Result<Descriptor, Error> {
         self.common.window.check()?;
         self.common.check_kernels(&[Operation::Depthwise])?;
         check_activation(self.activation)?;
         let outputs = multiplied(self.channels, self.multiplier)?;
-        let taps = self.common.window.taps;
-        let folded = self.parameters.fold(DEPTHWISE, outputs, 1, taps.kernel_size)?;
-        let isa = self.common.isa()?;
-        let kernel = self.common.depthwise_kernel(isa, self.channels, self.multiplier)?;
-        let stage = DepthwiseStage::new(
-            kernel,
-            taps,
-            self.channels,
-            self.multiplier,
-            &folded.weights,
-            &folded.bias,
-            self.activation,
-        )?;
-        Ok(DepthwiseConv2d {
-            engine: Engine {
-                isa,
-                layout: self.common.layout,
-                in_channels: self.channels,
-                mid_channels: outputs,
-                out_channels: outputs,
-                window: self.common.window,
-                fusion: Fusion::default(),
-                biases: [0, biases(&self.parameters, outputs)],
-                stages: Stages::Depthwise(stage),
-                last: LastRun::default(),
-            },
+        Ok(Descriptor {
+            isa,
+            machine,
+            layout: self.common.layout,
+            in_channels: self.channels,
+            mid_channels: outputs,
+            out_channels: outputs,
+            window: self.common.window,
+            fusion: Fusion::default(),
+            biases: [0, biases(&self.parameters, outputs)],
+            kernels: Stages::Depthwise(self.common.depthwise_kernel(machine, isa, self.channels, self.multiplier)?),
         })
     }
 }
@@ -360,28 +384,31 @@ impl<'a> PointwiseConv2dBuilder<'a> {
     /// If a parameter is zero, too large, missing or of the wrong length, or the instruction set or kernel
     /// asked for is not available.
     pub fn build(&self) -> Result<PointwiseConv2d, Error> {
+        let descriptor = self.descriptor(self.common.isa()?, self.common.machine())?;
+        let Stages::Pointwise(kernel) = descriptor.kernels else {
+            unreachable!("it describes a pointwise convolution")
+        };
+        let folded = self.parameters.fold(POINTWISE, self.out_channels, self.in_channels, [1, 1])?;
+        let stage = pointwise_stage(&descriptor, kernel, &folded, self.activation)?;
+        Ok(PointwiseConv2d { engine: Engine::new(descriptor, Stages::Pointwise(stage)) })
+    }
+
+    fn descriptor(&self, isa: Isa, machine: &'static Machine) -> Result<Descriptor, Error> {
         check_channels(self.in_channels, "the number of input channels")?;
         check_channels(self.out_channels, "the number of output channels")?;
         check_activation(self.activation)?;
         self.common.check_kernels(&[Operation::Pointwise])?;
-        let folded = self.parameters.fold(POINTWISE, self.out_channels, self.in_channels, [1, 1])?;
-        let isa = self.common.isa()?;
-        let kernel = self.common.pointwise_kernel(isa, self.out_channels)?;
-        let (inputs, outputs) = (self.in_channels, self.out_channels);
-        let stage = PointwiseStage::new(kernel, inputs, outputs, &folded.weights, &folded.bias, self.activation)?;
-        Ok(PointwiseConv2d {
-            engine: Engine {
-                isa,
-                layout: self.common.layout,
-                in_channels: inputs,
-                mid_channels: inputs,
-                out_channels: outputs,
-                window: Window::POINT,
-                fusion: Fusion::default(),
-                biases: [0, biases(&self.parameters, outputs)],
-                stages: Stages::Pointwise(stage),
-                last: LastRun::default(),
-            },
+        Ok(Descriptor {
+            isa,
+            machine,
+            layout: self.common.layout,
+            in_channels: self.in_channels,
+            mid_channels: self.in_channels,
+            out_channels: self.out_channels,
+            window: Window::POINT,
+            fusion: Fusion::default(),
+            biases: [0, biases(&self.parameters, self.out_channels)],
+            kernels: Stages::Pointwise(self.common.pointwise_kernel(machine, isa, self.out_channels)?),
         })
     }
 }
@@ -417,32 +444,33 @@ impl<'a> Conv2dBuilder<'a> {
     /// If a parameter is zero, too large, missing or of the wrong length, or the instruction set or kernel
     /// asked for is not available.
     pub fn build(&self) -> Result<Conv2d, Error> {
+        let descriptor = self.descriptor(self.common.isa()?, self.common.machine())?;
+        let Stages::Gathered(kernel) = descriptor.kernels else { unreachable!("it describes a standard convolution") };
+        let taps = descriptor.window.taps;
+        let folded = self.parameters.fold(STANDARD, self.out_channels, self.in_channels, taps.kernel_size)?;
+        let stage = pointwise_stage(&descriptor, kernel, &folded, self.activation)?;
+        Ok(Conv2d { engine: Engine::new(descriptor, Stages::Gathered(stage)) })
+    }
+
+    fn descriptor(&self, isa: Isa, machine: &'static Machine) -> Result<Descriptor, Error> {
         self.common.window.check()?;
         check_channels(self.in_channels, "the number of input channels")?;
         check_channels(self.out_channels, "the number of output channels")?;
         check_activation(self.activation)?;
         self.common.check_kernels(&[Operation::Pointwise])?;
-        let (inputs, outputs) = (self.in_channels, self.out_channels);
         let [kh, kw] = self.common.window.taps.kernel_size;
-        let folded = self.parameters.fold(STANDARD, outputs, inputs, [kh, kw])?;
-        let isa = self.common.isa()?;
-        let kernel = self.common.pointwise_kernel(isa, outputs)?;
-        // `fold` found that the product of these fits.
-        let gathered = kh * kw * inputs;
-        let stage = PointwiseStage::new(kernel, gathered, outputs, &folded.weights, &folded.bias, self.activation)?;
-        Ok(Conv2d {
-            engine: Engine {
-                isa,
-                layout: self.common.layout,
-                in_channels: inputs,
-                mid_channels: gathered,
-                out_channels: outputs,
-                window: self.common.window,
-                fusion: Fusion::default(),
-                biases: [0, biases(&self.parameters, outputs)],
-                stages: Stages::Gathered(stage),
-                last: LastRun::default(),
-            },
+        let gathered = kh.checked_mul(kw).and_then(|taps| taps.checked_mul(self.in_channels));
+        Ok(Descriptor {
+            isa,
+            machine,
+            layout: self.common.layout,
+            in_channels: self.in_channels,
+            mid_channels: gathered.ok_or(Error::Overflow { what: "the number of weights" })?,
+            out_channels: self.out_channels,
+            window: self.common.window,
+            fusion: Fusion::default(),
+            biases: [0, biases(&self.parameters, self.out_channels)],
+            kernels: Stages::Gathered(self.common.pointwise_kernel(machine, isa, self.out_channels)?),
         })
     }
 }
@@ -556,51 +584,43 @@ impl<'a> SeparableConv2dBuilder<'a> {
     /// If a parameter is zero, too large, missing or of the wrong length, or the instruction set or kernel
     /// asked for is not available.
     pub fn build(&self) -> Result<SeparableConv2d, Error> {
+        let descriptor = self.descriptor(self.common.isa()?, self.common.machine())?;
+        let Stages::Separable(depthwise, pointwise) = descriptor.kernels else {
+            unreachable!("it describes two stages")
+        };
+        if self.biased && self.pointwise.bias.is_none() && self.pointwise.batch_norm.is_none() {
+            let hint = "use `bias`, or say `no_bias`";
+            return Err(Error::Missing { what: POINTWISE.bias, hint });
+        }
+        let (taps, between) = (descriptor.window.taps, descriptor.mid_channels);
+        let first = self.depthwise.fold(DEPTHWISE, between, 1, taps.kernel_size)?;
+        let second = self.pointwise.fold(POINTWISE, self.out_channels, between, [1, 1])?;
+        let first = depthwise_stage(&descriptor, depthwise, self.multiplier, &first, self.activations[0])?;
+        let second = pointwise_stage(&descriptor, pointwise, &second, self.activations[1])?;
+        Ok(SeparableConv2d { engine: Engine::new(descriptor, Stages::Separable(first, second)) })
+    }
+
+    fn descriptor(&self, isa: Isa, machine: &'static Machine) -> Result<Descriptor, Error> {
         self.common.window.check()?;
         check_channels(self.out_channels, "the number of output channels")?;
         self.activations.into_iter().try_for_each(check_activation)?;
         self.common.check_kernels(&[Operation::Depthwise, Operation::Pointwise])?;
         let (inputs, outputs) = (self.in_channels, self.out_channels);
         let between = multiplied(inputs, self.multiplier)?;
-        if self.biased && self.pointwise.bias.is_none() && self.pointwise.batch_norm.is_none() {
-            let hint = "use `bias`, or say `no_bias`";
-            return Err(Error::Missing { what: POINTWISE.bias, hint });
-        }
-        let taps = self.common.window.taps;
-        let first = self.depthwise.fold(DEPTHWISE, between, 1, taps.kernel_size)?;
-        let second = self.pointwise.fold(POINTWISE, outputs, between, [1, 1])?;
-        let isa = self.common.isa()?;
-        let [depthwise, pointwise] = self.activations;
-        let first = DepthwiseStage::new(
-            self.common.depthwise_kernel(isa, inputs, self.multiplier)?,
-            taps,
-            inputs,
-            self.multiplier,
-            &first.weights,
-            &first.bias,
-            depthwise,
-        )?;
-        let second = PointwiseStage::new(
-            self.common.pointwise_kernel(isa, outputs)?,
-            between,
-            outputs,
-            &second.weights,
-            &second.bias,
-            pointwise,
-        )?;
-        Ok(SeparableConv2d {
-            engine: Engine {
-                isa,
-                layout: self.common.layout,
-                in_channels: inputs,
-                mid_channels: between,
-                out_channels: outputs,
-                window: self.common.window,
-                fusion: self.fusion,
-                biases: [biases(&self.depthwise, between), biases(&self.pointwise, outputs)],
-                stages: Stages::Separable(first, second),
-                last: LastRun::default(),
-            },
+        Ok(Descriptor {
+            isa,
+            machine,
+            layout: self.common.layout,
+            in_channels: inputs,
+            mid_channels: between,
+            out_channels: outputs,
+            window: self.common.window,
+            fusion: self.fusion,
+            biases: [biases(&self.depthwise, between), biases(&self.pointwise, outputs)],
+            kernels: Stages::Separable(
+                self.common.depthwise_kernel(machine, isa, inputs, self.multiplier)?,
+                self.common.pointwise_kernel(machine, isa, outputs)?,
+            ),
         })
     }
 }

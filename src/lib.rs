@@ -7,11 +7,14 @@ extern crate alloc;
 
 mod activation;
 mod builder;
+mod choose;
 mod cost;
+mod descriptor;
 mod engine;
 mod error;
 mod gather;
 mod geometry;
+mod machine;
 #[cfg(feature = "std")]
 mod peak;
 mod plan;
@@ -27,13 +30,17 @@ mod kernels;
 pub use activation::Activation;
 pub use builder::{Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuilder, SeparableConv2dBuilder};
 pub use cost::{Comparison, Cost, compare};
-pub use engine::{Description, Fusion, OutputRange};
+#[doc(hidden)]
+pub use descriptor::Schedule;
+pub use descriptor::{Description, Fusion};
 pub use error::Error;
 pub use geometry::Padding;
 pub use kernels::isa::Isa;
-pub use kernels::{KernelInfo, Operation};
+pub use kernels::{Form, KernelInfo, Operation};
+#[doc(hidden)]
+pub use machine::Machine;
 pub use plan::{Conv2d, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
-pub use schedule::Parallelism;
+pub use schedule::{OutputRange, Parallelism};
 pub use tensor::{Axis, Layout, Shape, Strides, TensorView, TensorViewMut};
 pub use weights::{BatchNorm, WeightOrder};
 pub use workspace::Workspace;

@@ -4,10 +4,11 @@ use alloc::vec::Vec;
 
 use crate::builder::{Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuilder, SeparableConv2dBuilder};
 use crate::cost::Cost;
-use crate::engine::{Description, Engine, OutputRange};
+use crate::descriptor::Description;
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::kernels::isa::Isa;
-use crate::schedule::Parallelism;
+use crate::schedule::{OutputRange, Parallelism};
 use crate::tensor::{Layout, Shape, TensorView, TensorViewMut};
 use crate::workspace::Workspace;
 
@@ -36,7 +37,7 @@ macro_rules! plan {
             /// If the channels are not the plan's, the height or width is 0 or smaller than the window, or
             /// sizes overflow.
             pub fn output_shape(&self, input: Shape) -> Result<Shape, Error> {
-                self.engine.output_shape(input)
+                self.engine.descriptor.output_shape(input)
             }
 
             /// The `f32` of [`Workspace`] that a run on an input of that shape uses, with that parallelism at
@@ -113,28 +114,22 @@ macro_rules! plan {
             /// # Errors
             /// As [`output_shape`](Self::output_shape).
             pub fn parts(&self, input: Shape, threads: usize) -> Result<Vec<Vec<OutputRange>>, Error> {
-                Ok(self.engine.steps(input, threads)?.iter().map(|steps| steps.concat()).collect())
-            }
-
-            /// The parts of each pass by steps, each of which `rayon` finishes before the next: for benchmarks and tests.
-            #[doc(hidden)]
-            pub fn steps(&self, input: Shape, threads: usize) -> Result<Vec<Vec<Vec<OutputRange>>>, Error> {
-                self.engine.steps(input, threads)
+                Ok(self.engine.descriptor.steps(input, threads)?.iter().map(|steps| steps.concat()).collect())
             }
 
             /// The instruction set and kernels that were chosen.
             pub fn describe(&self) -> Description {
-                self.engine.describe()
+                self.engine.descriptor.describe()
             }
 
             /// The instruction set.
             pub fn isa(&self) -> Isa {
-                self.engine.isa
+                self.engine.descriptor.isa
             }
 
             /// The layout.
             pub fn layout(&self) -> Layout {
-                self.engine.layout
+                self.engine.descriptor.layout
             }
 
             /// Parameters, multiply-adds and bytes for an input of that shape.
@@ -142,7 +137,7 @@ macro_rules! plan {
             /// # Errors
             /// As [`output_shape`](Self::output_shape).
             pub fn cost(&self, input: Shape) -> Result<Cost, Error> {
-                self.engine.cost(input)
+                self.engine.descriptor.cost(input)
             }
         }
     };

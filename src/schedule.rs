@@ -3,9 +3,26 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use crate::engine::OutputRange;
 use crate::error::Error;
 use crate::tensor::{Axis, Shape, TensorView, TensorViewMut};
+
+/// A part of an output: images, channels and rows, all columns.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OutputRange {
+    /// Images.
+    pub n: Range<usize>,
+    /// Channels.
+    pub c: Range<usize>,
+    /// Rows.
+    pub h: Range<usize>,
+}
+
+impl OutputRange {
+    /// All of an output.
+    pub fn all(output: Shape) -> Self {
+        Self { n: 0..output.n, c: 0..output.c, h: 0..output.h }
+    }
+}
 
 /// Who does the work of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -22,12 +39,19 @@ pub enum Parallelism {
 }
 
 impl Parallelism {
-    pub(crate) fn workers(self) -> Workers {
+    /// Who may do work of that price. Asks for threads only where it is worth several; where there are none, the calling thread does
+    /// the work.
+    #[cfg_attr(not(feature = "rayon"), expect(unused_variables, reason = "then there are no threads"))]
+    pub(crate) fn workers(self, price: impl Fn() -> f64) -> Workers {
         match self {
             Parallelism::Serial => Workers::called_within(1),
             #[cfg(feature = "rayon")]
             Parallelism::Rayon => {
                 let outside = rayon::current_thread_index().is_none();
+                let least = if outside { LEAST_OUTSIDE } else { 2.0 * LEAST };
+                if price() < least || (outside && !global_pool_runs()) {
+                    return Workers::called_within(1);
+                }
                 Workers { outside, ..Workers::called_within(rayon::current_num_threads()) }
             }
         }
@@ -47,6 +71,20 @@ impl Parallelism {
             }
         }
     }
+}
+
+/// Whether `rayon`'s global pool runs, which the first call starts. Where its threads cannot be started, `rayon` would panic.
+#[cfg(feature = "rayon")]
+fn global_pool_runs() -> bool {
+    static RUNS: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *RUNS.get_or_init(|| match rayon::ThreadPoolBuilder::new().build_global() {
+        Ok(()) => true,
+        // It was tried before, by somebody else. Whether it failed then, only a panic tells.
+        Err(error) if std::error::Error::source(&error).is_none() => {
+            std::panic::catch_unwind(rayon::current_num_threads).is_ok()
+        }
+        Err(_) => false,
+    })
 }
 
 /// The threads that may work on a run.
@@ -69,6 +107,12 @@ pub(crate) struct Price {
     pub(crate) channel: f64,
     /// Of a cut between channels.
     pub(crate) seam: f64,
+    /// Of a column's channel, if the part has not all of these rows: the rows above and below it, which its neighbours read too.
+    pub(crate) overlap: f64,
+    pub(crate) rows: usize,
+    /// What all of the work costs one thread, as a share of the price: less, where its own cache holds what several threads read from
+    /// each other's.
+    pub(crate) alone: f64,
     /// Rows that a kernel computes at a time; those left over cost more.
     pub(crate) tile: usize,
     /// Channels that a kernel computes at a time: never cut.
@@ -91,6 +135,11 @@ const LEAST: f64 = (1 << 15) as f64;
 const LEAST_OUTSIDE: f64 = 6.0 * LEAST;
 /// What it costs to hand out the tasks and to wait for the last: 1 µs.
 pub(crate) const FORK: f64 = (1 << 13) as f64;
+/// The same for so many tasks, which are handed out by a tree of joins.
+fn fork(tasks: usize) -> f64 {
+    const JOIN: f64 = 0.7 * FORK;
+    FORK.max(JOIN * f64::from(tasks.next_power_of_two().ilog2()))
+}
 /// The most parts: beyond, choosing them takes too long.
 const MOST_TASKS: usize = 1024;
 
@@ -119,7 +168,9 @@ impl Price {
         let run = part.h * part.w;
         let filled = run.next_multiple_of(self.pixels) as f64 / run as f64;
         let channels = part.c.next_multiple_of(if self.joined > 0 { self.joined } else { self.channels }) as f64;
-        pixels * (self.pixel + filled * channels * self.value) + part.n as f64 * channels * self.channel
+        let overlap = if part.h < self.rows { self.overlap * part.w as f64 } else { 0.0 };
+        let per_channel = self.channel + overlap;
+        pixels * (self.pixel + filled * channels * self.value) + part.n as f64 * channels * per_channel
     }
 
     /// What of `shape` along an axis is never cut.
@@ -161,7 +212,7 @@ impl Split {
         if tasks == 1 {
             return one;
         }
-        let mut best = (one.dearest() - FORK, one);
+        let mut best = (one.total(), one);
         for outer in [Axis::N, Axis::H, Axis::C] {
             for inner in [Axis::H, Axis::C, Axis::N] {
                 if inner == outer || price.grains(shape, inner) == 1 {
@@ -169,9 +220,9 @@ impl Split {
                 }
                 for groups in 1..=tasks.min(price.grains(shape, outer)) {
                     let split = Split { tasks, outer, inner, groups, ..one };
-                    let dearest = split.dearest();
-                    if dearest < best.0 {
-                        best = (dearest, split);
+                    let total = split.total();
+                    if total < best.0 {
+                        best = (total, split);
                     }
                 }
             }
@@ -179,8 +230,16 @@ impl Split {
         best.1
     }
 
+    /// What it takes in all: the dearest part, and to hand out the parts.
+    fn total(&self) -> f64 {
+        self.dearest() + if self.tasks > 1 { fork(self.tasks) } else { 0.0 }
+    }
+
     /// The price of the dearest part, or a little more.
     fn dearest(&self) -> f64 {
+        if self.tasks == 1 {
+            return self.price.alone * self.price.of(self.shape);
+        }
         // A group has one of two numbers of tasks. Positions are rounded: an extent is at most rounded up.
         let [few, many] = [self.tasks / self.groups, self.tasks.div_ceil(self.groups)];
         let of = |tasks: usize| {
@@ -267,7 +326,7 @@ impl Shares {
             return one;
         }
         let two = Shares { most: of_rows(shape.h - left), rest: Some(of_rows(left)) };
-        if two.dearest() < one.dearest() { two } else { one }
+        if two.total() < one.total() { two } else { one }
     }
 
     /// The splits, each with its first row.
@@ -282,7 +341,12 @@ impl Shares {
 
     /// The price of what is done one after the other at the most.
     pub(crate) fn dearest(&self) -> f64 {
-        self.most.dearest() + self.rest.map_or(0.0, |rest| rest.dearest() + FORK)
+        self.splits().map(|(_, split)| split.dearest()).sum()
+    }
+
+    /// What it takes in all.
+    pub(crate) fn total(&self) -> f64 {
+        self.splits().map(|(_, split)| split.total()).sum()
     }
 
     /// What each task would cost if all were equal.

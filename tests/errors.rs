@@ -5,8 +5,8 @@ mod common;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use depthwise::{
-    Activation, Axis, BatchNorm, Conv2d, DepthwiseConv2d, Error, Isa, Layout, OutputRange, Padding, Parallelism,
-    PointwiseConv2d, SeparableConv2d, Shape, Strides, TensorView, TensorViewMut, Workspace,
+    Activation, Axis, BatchNorm, Conv2d, DepthwiseConv2d, Error, Isa, Layout, Machine, OutputRange, Padding,
+    Parallelism, PointwiseConv2d, SeparableConv2d, Shape, Strides, TensorView, TensorViewMut, Workspace,
 };
 
 /// Collects what went wrong, so that one run tells of all.
@@ -533,17 +533,18 @@ fn names() {
 /// A plan can be built again from its description, whichever instruction sets its kernels are of.
 #[test]
 fn what_a_plan_describes_can_be_asked_for() {
-    for channels in [8, 16, 24, 33, 40] {
-        for kernel in [3, 5] {
+    for &machine in Machine::all() {
+        for (channels, kernel) in [8, 16, 24, 33, 40].into_iter().flat_map(|channels| [(channels, 3), (channels, 5)]) {
             let (depthwise, pointwise) = (vec![0.5; channels * kernel * kernel], vec![0.5; channels * channels]);
             let builder = || {
                 let builder = SeparableConv2d::builder(channels, channels).layout(Layout::Nhwc).no_bias();
-                builder.kernel_size([kernel; 2]).depthwise_weights(&depthwise).pointwise_weights(&pointwise)
+                let builder = builder.machine(machine).kernel_size([kernel; 2]);
+                builder.depthwise_weights(&depthwise).pointwise_weights(&pointwise)
             };
             let first = builder().build().expect("a plan").describe();
             let names = [first.depthwise, first.pointwise].map(|name| name.expect("a kernel"));
             let again = builder().isa(first.isa).kernel(names[0]).kernel(names[1]).build().expect("the same plan");
-            assert_eq!(again.describe(), first, "{channels} channels, {kernel}x{kernel}");
+            assert_eq!(again.describe(), first, "{machine}, {channels} channels, {kernel}x{kernel}");
         }
     }
 }
@@ -592,4 +593,41 @@ fn environment() {
     expect(Some("sse9"), &["sse9", "avx2"]);
     assert!(!run(Some("sse9")).contains("<built"));
     assert!(!run(Some("AVX2 ")).contains("<built"));
+}
+
+/// Runs with `Parallelism::Rayon` in a process that cannot start threads: what [`no_threads`] sees of another process.
+#[cfg(feature = "rayon")]
+#[test]
+#[ignore = "run by `no_threads`, where none can be started"]
+fn child_without_threads() {
+    // Never split, and worth more than two threads.
+    for side in [3, 300] {
+        let shape = Shape::new(1, 4, side, side);
+        let input: Vec<f32> = (0..4 * side * side).map(|i| i as f32).collect();
+        let plan = depthwise(Layout::Nchw);
+        let run = |parallelism| {
+            let mut output = vec![0.0; input.len()];
+            let view = TensorViewMut::new(&mut output, shape, Layout::Nchw)?;
+            let input = TensorView::new(&input, shape, Layout::Nchw)?;
+            plan.run(input, view, &mut Workspace::new(), parallelism).map(|()| output)
+        };
+        let [serial, rayon] = [Parallelism::Serial, Parallelism::Rayon].map(run);
+        println!("<{side}: {}>", if serial.is_ok() && serial == rayon { "the same" } else { "not the same" });
+    }
+}
+
+/// Where `rayon` cannot start its threads, the calling thread does the work.
+#[cfg(feature = "rayon")]
+#[test]
+#[cfg_attr(target_family = "wasm", ignore = "WASI has no processes")]
+fn no_threads() {
+    let mut command = common::emulation::this_program();
+    command.args(["--exact", "child_without_threads", "--ignored", "--nocapture", "--test-threads=1"]);
+    // A stack for each thread that no machine has the memory for.
+    let stack = if usize::BITS == 32 { 3 << 30 } else { 1u64 << 46 };
+    let output = command.env("RUST_MIN_STACK", stack.to_string()).output().expect("a child");
+    let [text, errors] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+    for side in [3, 300] {
+        assert!(text.contains(&format!("<{side}: the same>")), "{text}\n{errors}");
+    }
 }

@@ -20,11 +20,11 @@ const OPERATIONS: [Operation; 4] =
 fn for_each_plan(case: &Case, mut test: impl FnMut(&str, &Arguments, &Plan, Isa, Layout, &Tensor)) {
     for operation in OPERATIONS {
         let arguments = Arguments::new(operation, case);
-        for isa in common::isas() {
+        for (machine, isa) in common::machines() {
             let want = expected_on(isa, operation, case, &arguments);
             for layout in [Layout::Nchw, Layout::Nhwc] {
-                let plan = Plan::new(operation, case, &arguments, Choice::new(isa, layout)).expect(&case.name);
-                test(&format!("{operation:?} on {isa}, {layout}"), &arguments, &plan, isa, layout, &want);
+                let plan = Plan::new(operation, case, &arguments, Choice::new(machine, isa, layout)).expect(&case.name);
+                test(&format!("{operation:?} on {machine}, {isa}, {layout}"), &arguments, &plan, isa, layout, &want);
             }
         }
     }
@@ -70,11 +70,11 @@ fn broadcast_input() {
                 Axis::N => first.at(0, c, h, w),
                 _ => first.at(n, c, 0, w),
             });
-            for isa in common::isas() {
+            for (machine, isa) in common::machines() {
                 let want = expected_on(isa, operation, &case, &arguments);
                 for layout in [Layout::Nchw, Layout::Nhwc] {
-                    let name = format!("{operation:?} on {isa}, {layout}, stride 0 along {axis}");
-                    let plan = Plan::new(operation, &case, &arguments, Choice::new(isa, layout)).expect(&name);
+                    let name = format!("{operation:?} on {machine}, {isa}, {layout}, stride 0 along {axis}");
+                    let plan = Plan::new(operation, &case, &arguments, Choice::new(machine, isa, layout)).expect(&name);
                     let dense = Buffer::of(&arguments.input, layout, Arrangement::Contiguous);
                     let mut strides = dense.view().strides();
                     strides[axis] = 0;
@@ -115,14 +115,11 @@ fn narrowed_views() {
     });
 }
 
-/// Inputs and outputs at the same place of a page, as large allocations are, and pixels that share sets of a cache. Zen 4 writes
-/// such outputs later than others; elsewhere this tests what other tests do, and says so.
+/// Inputs and outputs at the same place of a page, as large allocations are, and pixels that share sets of a cache, where some machines
+/// have outputs written later than others.
 #[test]
 fn the_same_place_of_a_page() {
     const PAGE: usize = 1024;
-    if !common::isas().iter().any(|isa| isa.turns() == 2) {
-        println!("NOT TESTED HERE: outputs written a vector behind, as on Zen 4's AVX-512 alone");
-    }
     let case = |input| Case { input, ..Case::default() };
     // More rows than a strip's, one row, two images, columns of no whole strip; sub-grids. Pixels 2 kB apart: of those 4 kB apart
     // channels take turns.
@@ -139,10 +136,10 @@ fn the_same_place_of_a_page() {
     }
     for case in cases {
         let arguments = Arguments::new(Operation::Depthwise, &case);
-        for isa in common::isas() {
+        for (machine, isa) in common::machines() {
             let want = expected_on(isa, Operation::Depthwise, &case, &arguments);
-            let name = format!("{:?} on {isa}", case.input);
-            let choice = Choice::new(isa, Layout::Nhwc);
+            let name = format!("{:?} on {machine}, {isa}", case.input);
+            let choice = Choice::new(machine, isa, Layout::Nhwc);
             let plan = Plan::new(Operation::Depthwise, &case, &arguments, choice).expect(&name);
             let dense = Buffer::of(&arguments.input, Layout::Nhwc, Arrangement::Contiguous);
             let residual = arguments.residual.as_ref().map(|r| Buffer::of(r, Layout::Nhwc, Arrangement::Contiguous));
@@ -192,10 +189,11 @@ fn one_plan_for_many_sizes() {
     let case = |(n, h, w)| Case { input: Shape::new(n, 11, h, w), stride: [2, 1], ..Case::default() };
     for operation in OPERATIONS {
         let first = Arguments::new(operation, &case(sizes[0]));
-        for isa in common::isas() {
+        for (machine, isa) in common::machines() {
             for layout in [Layout::Nchw, Layout::Nhwc] {
-                let name = format!("{operation:?} on {isa}, {layout}");
-                let plan = Plan::new(operation, &case(sizes[0]), &first, Choice::new(isa, layout)).expect(&name);
+                let name = format!("{operation:?} on {machine}, {isa}, {layout}");
+                let plan =
+                    Plan::new(operation, &case(sizes[0]), &first, Choice::new(machine, isa, layout)).expect(&name);
                 let mut workspace = Workspace::new();
                 for size in sizes {
                     let case = case(size);
@@ -264,10 +262,10 @@ fn a_call_from_outside_of_the_pool() {
     let pool = two().build().expect("a pool");
     let case = Case { input: Shape::new(1, 32, 8, 8), outputs: 32, ..Case::default() };
     let arguments = Arguments::new(Operation::Separable, &case);
-    for isa in common::isas() {
+    for (machine, isa) in common::machines() {
         for layout in [Layout::Nchw, Layout::Nhwc] {
-            let name = format!("{isa}, {layout}");
-            let choice = Choice { fusion: Fusion::Fused, ..Choice::new(isa, layout) };
+            let name = format!("{machine}, {isa}, {layout}");
+            let choice = Choice { fusion: Fusion::Fused, ..Choice::new(machine, isa, layout) };
             let plan = Plan::new(Operation::Separable, &case, &arguments, choice).expect(&name);
             // Each task has scratch of its own.
             let tasks = |n| {
@@ -319,10 +317,10 @@ fn a_range_needs_no_more_than_the_whole() {
     // One row alone would go in wider blocks than the rows together.
     let case = Case { input: Shape::new(1, 150, 5, 600), outputs: 4, ..Case::default() };
     let arguments = Arguments::new(Operation::Separable, &case);
-    for isa in common::isas() {
+    for (machine, isa) in common::machines() {
         for layout in [Layout::Nchw, Layout::Nhwc] {
             for fusion in [Fusion::Auto, Fusion::Fused, Fusion::TwoPass] {
-                let choice = Choice { fusion, ..Choice::new(isa, layout) };
+                let choice = Choice { fusion, ..Choice::new(machine, isa, layout) };
                 let plan = Plan::new(Operation::Separable, &case, &arguments, choice).expect("a plain plan");
                 let input = Buffer::of(&arguments.input, layout, Arrangement::Contiguous);
                 let whole = plan.output_shape(case.input).expect("a plain shape");
@@ -333,7 +331,7 @@ fn a_range_needs_no_more_than_the_whole() {
                     let range = OutputRange { h: row..row + 1, ..OutputRange::all(whole) };
                     let before = workspace.len();
                     plan.run_range(input.view(), None, output.view_mut(), range, &mut workspace).expect("a plain run");
-                    assert_eq!(workspace.len(), before, "{isa} {layout} {fusion:?}, row {row} of {whole}");
+                    assert_eq!(workspace.len(), before, "{machine} {isa} {layout} {fusion:?}, row {row} of {whole}");
                 }
             }
         }

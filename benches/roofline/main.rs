@@ -226,7 +226,8 @@ fn measure(args: &Args, isa: Isa, tasks: &[Task]) -> Result<Report, Box<dyn Erro
         for (task, prepared, best) in group {
             let between = (task.part == Part::Separable(Fusion::TwoPass)).then_some(prepared.between);
             for (crew, seconds) in crews.iter().zip(best) {
-                let predicted = model::Machine::with_vectors_of(isa).predict(&prepared, crew.threads)?.seconds;
+                let layer = shapes::layer(task.block, task.part, task.layout, isa, depthwise::Machine::detect())?;
+                let predicted = model::predict(&layer, crew.threads)?.seconds;
                 report.rows.push(Row {
                     operation: task.operation,
                     layout: task.layout,

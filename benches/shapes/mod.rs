@@ -6,11 +6,10 @@ pub mod model;
 
 use std::error::Error;
 use std::path::Path;
-use std::sync::Arc;
 
 use depthwise::{
-    Activation, Conv2d, Cost, DepthwiseConv2d, Description, Fusion, Isa, Layout, OutputRange, Padding, Parallelism,
-    PointwiseConv2d, SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
+    Activation, Conv2d, Cost, DepthwiseConv2d, Fusion, Isa, Layout, Machine, Padding, Parallelism, PointwiseConv2d,
+    Schedule, SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -91,20 +90,22 @@ impl Aligned {
     }
 }
 
-type Steps = dyn Fn(usize) -> Result<Vec<Vec<Vec<OutputRange>>>, depthwise::Error>;
-
-/// A part of a block with random weights, ready to run on a random input, which the first run makes.
-pub struct Prepared {
+/// A part of a block, and how it is run on some machine.
+pub struct Layer {
     pub cost: Cost,
     pub layout: Layout,
-    pub description: Description,
     pub input: Shape,
     pub output: Shape,
     /// Of the first stage, per axis; 1 of a pointwise part.
     pub kernel_size: usize,
     pub stride: usize,
-    /// How a run with that many threads is split: one pass or two, of one step or two, of parts.
-    pub steps: Box<Steps>,
+    pub machine: &'static Machine,
+    pub schedule: Schedule,
+}
+
+/// A part of a block with random weights, ready to run on a random input, which the first run makes.
+pub struct Prepared {
+    pub cost: Cost,
     /// The bytes that lie between two stages.
     pub between: u64,
     /// Runs it once.
@@ -130,6 +131,62 @@ fn activation(name: &str) -> Result<Activation, String> {
     })
 }
 
+impl Block {
+    fn padding(&self) -> Padding {
+        let [top, left, bottom, right] = match self.pad {
+            Pad::Equal(pad) => [pad; 4],
+            Pad::Sides(sides) => sides,
+        };
+        Padding::explicit(top, left, bottom, right)
+    }
+
+    /// The output channels of a part.
+    fn out_channels(&self, part: Part) -> Result<usize, &'static str> {
+        match part {
+            Part::Depthwise => Ok(self.c),
+            _ => self.m.ok_or("it is depthwise only: give `m`, its output channels, or run the depthwise part"),
+        }
+    }
+}
+
+macro_rules! with_window {
+    ($builder:expr, $block:expr, $layout:expr) => {
+        $builder
+            .kernel_size([$block.k; 2])
+            .stride([$block.stride; 2])
+            .dilation([$block.dilation; 2])
+            .padding($block.padding())
+            .layout($layout)
+    };
+}
+
+/// A part of a block as a machine would run it by an instruction set.
+pub fn layer(
+    block: &Block,
+    part: Part,
+    layout: Layout,
+    isa: Isa,
+    machine: &'static Machine,
+) -> Result<Layer, Box<dyn Error>> {
+    let (c, m) = (block.c, block.out_channels(part)?);
+    let depthwise = with_window!(DepthwiseConv2d::builder(c), block, layout).schedule(isa, machine)?;
+    let mut input = Shape::new(block.n, c, block.h, block.w);
+    let (mut kernel_size, mut stride) = (block.k, block.stride);
+    let schedule = match part {
+        Part::Depthwise => depthwise,
+        Part::Pointwise => {
+            (input, kernel_size, stride) = (depthwise.output_shape(input)?, 1, 1);
+            PointwiseConv2d::builder(c, m).layout(layout).schedule(isa, machine)?
+        }
+        Part::Separable(fusion) => {
+            with_window!(SeparableConv2d::builder(c, m), block, layout).fusion(fusion).schedule(isa, machine)?
+        }
+        Part::Standard => with_window!(Conv2d::builder(c, m), block, layout).schedule(isa, machine)?,
+    };
+    let (cost, output) = (schedule.cost(input)?, schedule.output_shape(input)?);
+    Ok(Layer { cost, layout, input, output, kernel_size, stride, machine, schedule })
+}
+
 /// Builds a part of a block.
 pub fn prepare(block: &Block, part: Part, layout: Layout, isa: Isa) -> Result<Prepared, Box<dyn Error>> {
     try_prepare(block, part, layout, isa).map_err(|e| format!("block {}: {e}", block.name).into())
@@ -137,14 +194,7 @@ pub fn prepare(block: &Block, part: Part, layout: Layout, isa: Isa) -> Result<Pr
 
 fn try_prepare(block: &Block, part: Part, layout: Layout, isa: Isa) -> Result<Prepared, Box<dyn Error>> {
     let Block { n, c, h, w, k, .. } = *block;
-    let m = match part {
-        Part::Depthwise => c,
-        _ => block.m.ok_or("it is depthwise only: give `m`, its output channels, or run the depthwise part")?,
-    };
-    let [top, left, bottom, right] = match block.pad {
-        Pad::Equal(pad) => [pad; 4],
-        Pad::Sides(sides) => sides,
-    };
+    let m = block.out_channels(part)?;
     let first = activation(&block.act)?;
     let last = block.project_act.as_deref().map_or(Ok(first), activation)?;
     let mut rng = StdRng::seed_from_u64(1);
@@ -152,25 +202,13 @@ fn try_prepare(block: &Block, part: Part, layout: Layout, isa: Isa) -> Result<Pr
     let (first_bias, last_bias) = (vec![0.1; c], vec![0.2; m]);
     let input = Shape::new(n, c, h, w);
 
-    macro_rules! with_window {
-        ($builder:expr) => {
-            $builder
-                .kernel_size([k; 2])
-                .stride([block.stride; 2])
-                .dilation([block.dilation; 2])
-                .padding(Padding::explicit(top, left, bottom, right))
-                .layout(layout)
-                .isa(isa)
-        };
-    }
     macro_rules! prepared {
         ($plan:expr, $input:expr, $between:expr) => {{
-            let (plan, shape) = (Arc::new($plan), $input);
-            let (cost, to, description) = (plan.cost(shape)?, plan.output_shape(shape)?, plan.describe());
+            let (plan, shape) = ($plan, $input);
+            let (cost, to) = (plan.cost(shape)?, plan.output_shape(shape)?);
             let len = |shape: Shape| shape.len().ok_or("a tensor's size overflows");
             let (from_len, to_len) = (len(shape)?, len(to)?);
             let (mut data, mut workspace) = (None, Workspace::new());
-            let planned = Arc::clone(&plan);
             let run = move |parallelism| {
                 let rng = &mut StdRng::seed_from_u64(2);
                 let (input, output) =
@@ -182,23 +220,11 @@ fn try_prepare(block: &Block, part: Part, layout: Layout, isa: Isa) -> Result<Pr
                     parallelism,
                 )
             };
-            let (kernel_size, stride) = if part == Part::Pointwise { (1, 1) } else { (k, block.stride) };
-            Ok(Prepared {
-                cost,
-                layout,
-                description,
-                input: shape,
-                output: to,
-                kernel_size,
-                stride,
-                steps: Box::new(move |threads| planned.steps(shape, threads)),
-                between: $between,
-                run: Box::new(run),
-            })
+            Ok(Prepared { cost, between: $between, run: Box::new(run) })
         }};
     }
     let depthwise_weights = random(c * k * k);
-    let depthwise = with_window!(DepthwiseConv2d::builder(c)).weights(depthwise_weights.get());
+    let depthwise = with_window!(DepthwiseConv2d::builder(c), block, layout).isa(isa).weights(depthwise_weights.get());
     let depthwise = depthwise.bias(&first_bias).activation(first).build()?;
     let between = depthwise.output_shape(input)?;
     match part {
@@ -210,7 +236,8 @@ fn try_prepare(block: &Block, part: Part, layout: Layout, isa: Isa) -> Result<Pr
         }
         Part::Separable(fusion) => {
             let weights = random(m * c);
-            let plan = with_window!(SeparableConv2d::builder(c, m))
+            let plan = with_window!(SeparableConv2d::builder(c, m), block, layout)
+                .isa(isa)
                 .fusion(fusion)
                 .depthwise_weights(depthwise_weights.get())
                 .depthwise_bias(&first_bias)
@@ -224,7 +251,7 @@ fn try_prepare(block: &Block, part: Part, layout: Layout, isa: Isa) -> Result<Pr
         }
         Part::Standard => {
             let weights = random(m * c * k * k);
-            let plan = with_window!(Conv2d::builder(c, m)).weights(weights.get());
+            let plan = with_window!(Conv2d::builder(c, m), block, layout).isa(isa).weights(weights.get());
             prepared!(plan.bias(&last_bias).activation(last).build()?, input, 0)
         }
     }

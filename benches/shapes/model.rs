@@ -3,14 +3,14 @@
 //! A part takes the time of its multiply-adds, those that kernels compute for nothing included, and then that of its
 //! bytes. A run takes the time of each step's slowest part, and that of handing the parts to the threads.
 
-use depthwise::{Isa, KernelInfo, Layout, OutputRange, Shape};
+use depthwise::{KernelInfo, Layout, Machine, OutputRange, Shape};
 
-use super::Prepared;
+use super::Layer;
 
 /// What a machine does in a second.
 #[derive(Clone, Copy, Debug)]
-pub struct Machine {
-    /// Multiply-adds of one lane of a core's vectors, of those that take one turn.
+pub struct Rates {
+    /// Multiply-adds of one lane of a core's vectors, of those that take one slot.
     pub lane: f64,
     /// Bytes that a core reads or writes: in its own cache, and in the one that cores share.
     pub own: f64,
@@ -20,6 +20,8 @@ pub struct Machine {
     pub shared_bytes: f64,
     /// Bytes from and to memory: of one core, of each of several, of all together.
     pub memory: [f64; 3],
+    /// Pointwise kernels bring what they read next from afar while they multiply.
+    pub overlaps: bool,
     /// The seconds that the halves of a join wait for each other, both threads awake.
     pub join: f64,
 }
@@ -29,26 +31,42 @@ pub struct Machine {
 /// loops, less one loop, while both threads are awake; to wake one took some 20 µs and more. Not measured, as it has two
 /// cores: that the shared cache's rate grows with the cores, and that memory's ends somewhere, here at 400 GB/s, two thirds of
 /// what the twelve channels of such a processor carry.
-pub const ZEN_5: Machine = Machine {
+pub const ZEN_5: Rates = Rates {
     lane: 125e9 / 16.0,
     own: 235e9,
     shared: 110e9,
     own_bytes: 1e6,
     shared_bytes: 32e6,
     memory: [36e9, 32.5e9, 400e9],
+    overlaps: false,
     join: 0.7e-6,
 };
 
 /// AMD EPYC, Zen 4 (family 25, model 17), a virtual machine of two cores, November 2026: the peak by AVX-512, 118 GFLOP/s, and
 /// the rates of reading as the roofline report measured them. The join is Zen 5's; memory's end is two thirds of what twelve
 /// channels of DDR5-4800 carry.
-pub const ZEN_4: Machine = Machine {
+pub const ZEN_4: Rates = Rates {
     lane: 118e9 / 16.0,
     own: 118e9,
     shared: 100e9,
     own_bytes: 1e6,
     shared_bytes: 32e6,
     memory: [23.5e9, 20.3e9, 300e9],
+    overlaps: false,
+    join: 0.7e-6,
+};
+
+/// Intel Xeon, Emerald Rapids (family 6, model 207), a virtual machine of two cores, November 2026: the peak by AVX-512, 205 GFLOP/s,
+/// and the shared cache's rate, 25 GB/s a core, as measured there. Not measured: the own cache, for which Zen 5's rate stands, memory,
+/// of which a core gets half of what the shared cache gives, and the join, which is Zen 5's.
+pub const EMERALD_RAPIDS: Rates = Rates {
+    lane: 102e9 / 16.0,
+    own: 235e9,
+    shared: 25e9,
+    own_bytes: 2e6,
+    shared_bytes: 64e6,
+    memory: [12e9, 12e9, 200e9],
+    overlaps: true,
     join: 0.7e-6,
 };
 
@@ -75,25 +93,37 @@ fn kernel(name: Option<&str>) -> KernelInfo {
     depthwise::kernels().find(|kernel| Some(kernel.name) == name).expect("what a plan describes is in the table")
 }
 
-impl Machine {
-    /// The one whose vectors take as many turns as this CPU's, which splits go by. (Of AVX2 the peak is much the same on both.)
-    pub fn with_vectors_of(isa: Isa) -> &'static Machine {
-        if isa.turns() == 2 { &ZEN_4 } else { &ZEN_5 }
+/// How long a run of a layer with that many threads takes on its machine.
+pub fn predict(layer: &Layer, threads: usize) -> Result<Prediction, depthwise::Error> {
+    Rates::of(layer.machine).predict(layer, threads)
+}
+
+impl Rates {
+    fn of(machine: &Machine) -> Rates {
+        match machine.name() {
+            "zen4" => ZEN_4,
+            "emerald-rapids" => EMERALD_RAPIDS,
+            _ => ZEN_5,
+        }
     }
 
-    /// How long a run with that many threads takes.
-    pub fn predict(&self, layer: &Prepared, threads: usize) -> Result<Prediction, depthwise::Error> {
-        let passes = (layer.steps)(threads)?;
-        let kinds: &[Pass] = match (layer.description.depthwise, layer.description.pointwise) {
+    fn predict(&self, layer: &Layer, threads: usize) -> Result<Prediction, depthwise::Error> {
+        let passes = layer.schedule.steps(layer.input, threads)?;
+        let description = layer.schedule.describe();
+        let kinds: &[Pass] = match (description.depthwise, description.pointwise) {
             (_, None) => &[Pass::Depthwise],
             (None, _) => &[Pass::Pointwise],
             _ if passes.len() == 2 => &[Pass::Depthwise, Pass::Pointwise],
             _ => &[Pass::Fused],
         };
+        // What an earlier run left, with what lies between two passes.
+        let between =
+            if passes.len() == 2 { 4 * layer.output.n * layer.output.h * layer.output.w * layer.input.c } else { 0 };
+        let bytes = layer.cost.bytes as f64 + between as f64;
         let (mut slowest, mut all, mut serial) = (0.0, 0.0, 0.0);
         for (steps, &pass) in passes.iter().zip(kinds) {
             for parts in steps {
-                let bandwidth = self.bandwidth(layer, parts.len());
+                let bandwidth = self.bandwidth(bytes, parts.len());
                 let seconds = |part| self.seconds(layer, pass, part, bandwidth);
                 slowest += parts.iter().map(seconds).fold(0.0, f64::max);
                 all += parts.iter().map(seconds).sum::<f64>();
@@ -106,17 +136,17 @@ impl Machine {
     }
 
     /// How long a part of a pass takes at that many bytes in a second.
-    fn seconds(&self, layer: &Prepared, pass: Pass, part: &OutputRange, bandwidth: f64) -> f64 {
+    fn seconds(&self, layer: &Layer, pass: Pass, part: &OutputRange, bandwidth: f64) -> f64 {
         let (n, rows, c) = (part.n.len(), part.h.len(), part.c.len());
         let (width, mid, taps) = (layer.output.w, layer.input.c, layer.kernel_size.pow(2));
         let mut seconds = 0.0;
         let time = |multiply_adds: usize, kernel: &KernelInfo| {
-            f64::from(kernel.isa.turns()) * multiply_adds as f64 / (self.lane * kernel.lanes as f64)
+            layer.schedule.slots(kernel) * multiply_adds as f64 / (self.lane * kernel.lanes as f64)
         };
         // Read and written.
         let mut values = n * rows * width * c;
         if let Pass::Depthwise | Pass::Fused = pass {
-            let info = kernel(layer.description.depthwise);
+            let info = kernel(layer.schedule.describe().depthwise);
             let channels = if let Pass::Fused = pass { mid } else { c };
             let computed = match layer.layout {
                 Layout::Nhwc => rows.next_multiple_of(info.tile[0]) * width * channels.next_multiple_of(info.lanes),
@@ -128,7 +158,7 @@ impl Machine {
             values += n * rows_read * layer.input.w * channels + taps * channels;
         }
         if let Pass::Pointwise | Pass::Fused = pass {
-            let info = kernel(layer.description.pointwise);
+            let info = kernel(layer.schedule.describe().pointwise);
             let computed = match layer.layout {
                 // The last panel may be a single vector wide, or a half more.
                 Layout::Nhwc if info.joins() => rows * width * c.next_multiple_of(info.lanes / 2),
@@ -138,12 +168,15 @@ impl Machine {
             seconds += time(n * computed * mid, &info);
             values += c * mid + if let Pass::Pointwise = pass { n * rows * width * mid } else { 0 };
         }
-        seconds + 4.0 * values as f64 / bandwidth
+        let moving = 4.0 * values as f64 / bandwidth;
+        match pass {
+            Pass::Pointwise | Pass::Fused if self.overlaps => seconds.max(moving),
+            _ => seconds + moving,
+        }
     }
 
-    /// Bytes in a second for each thread, from where the whole layer lies after an earlier run.
-    fn bandwidth(&self, layer: &Prepared, threads: usize) -> f64 {
-        let bytes = layer.cost.bytes as f64;
+    /// Bytes in a second for each thread, from where so many lie after an earlier run.
+    fn bandwidth(&self, bytes: f64, threads: usize) -> f64 {
         match threads {
             1 if bytes <= self.own_bytes => self.own,
             // What one core has written, another may read.

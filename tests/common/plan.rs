@@ -1,7 +1,7 @@
 //! A case's arguments, what the oracle makes of them, and the plans that must make the same.
 
 use depthwise::{
-    Activation, BatchNorm, Conv2d, DepthwiseConv2d, Error, Fusion, Isa, Layout, OutputRange, Parallelism,
+    Activation, BatchNorm, Conv2d, DepthwiseConv2d, Error, Fusion, Isa, Layout, Machine, OutputRange, Parallelism,
     PointwiseConv2d, SeparableConv2d, Shape, TensorView, TensorViewMut, WeightOrder, Workspace,
 };
 use rand::rngs::StdRng;
@@ -160,6 +160,7 @@ pub fn expected_on(isa: Isa, operation: Operation, case: &Case, arguments: &Argu
 /// What a caller may choose about a plan without changing what it computes.
 #[derive(Clone, Copy, Debug)]
 pub struct Choice {
+    pub machine: &'static Machine,
     pub isa: Isa,
     pub layout: Layout,
     pub kernel: Option<&'static str>,
@@ -168,20 +169,34 @@ pub struct Choice {
 }
 
 impl Choice {
-    pub fn new(isa: Isa, layout: Layout) -> Choice {
-        Choice { isa, layout, kernel: None, order: WeightOrder::Pytorch, fusion: Fusion::Auto }
+    pub fn new(machine: &'static Machine, isa: Isa, layout: Layout) -> Choice {
+        Choice { machine, isa, layout, kernel: None, order: WeightOrder::Pytorch, fusion: Fusion::Auto }
     }
 
-    /// Everything to choose from, each alone: the plan's own choices first, then every kernel.
+    /// The machines that may have an instruction set.
+    pub fn machines(isa: Isa) -> impl Iterator<Item = &'static Machine> {
+        Machine::all().iter().copied().filter(move |machine| machine.isas().contains(&isa))
+    }
+
+    /// Whether it is the plan's own choice on the first machine, which runs in more ways than the others.
+    pub fn is_first(&self) -> bool {
+        self.kernel.is_none() && Choice::machines(self.isa).next() == Some(self.machine)
+    }
+
+    /// Everything to choose from, each alone: the plan's own choices on each machine first, then every kernel in each way that a machine
+    /// has it go about its work.
     pub fn all(operation: Operation, isa: Isa, layout: Layout) -> Vec<Choice> {
-        let own = Choice::new(isa, layout);
         let fusions: &[Fusion] = match operation {
             Operation::Separable => &[Fusion::Fused, Fusion::TwoPass],
             _ => &[Fusion::Auto],
         };
-        let mut all = vec![own, Choice { order: WeightOrder::Tflite, ..own }];
+        let own = |machine| Choice::new(machine, isa, layout);
+        let mut all: Vec<Choice> = Choice::machines(isa).map(own).collect();
+        all.push(Choice { order: WeightOrder::Tflite, ..all[0] });
         for kernel in depthwise::kernels().filter(|k| k.isa == isa && k.layout == layout) {
-            all.extend(fusions.iter().map(|&fusion| Choice { kernel: Some(kernel.name), fusion, ..own }));
+            for machine in Machine::each_way_of(&kernel) {
+                all.extend(fusions.iter().map(|&fusion| Choice { kernel: Some(kernel.name), fusion, ..own(machine) }));
+            }
         }
         all
     }
@@ -211,7 +226,7 @@ impl Plan {
         let Arguments { depthwise, pointwise, .. } = arguments;
         let middle = case.input.c * case.multiplier;
         let taps = case.kernel[0] * case.kernel[1];
-        let Choice { isa, layout, kernel, order, fusion } = choice;
+        let Choice { machine, isa, layout, kernel, order, fusion } = choice;
         let depthwise_weights = depthwise.weights(order, middle, taps);
         let conv_taps = if operation == Operation::Conv2d { taps } else { 1 };
         let pointwise_weights = pointwise.weights(order, case.outputs, conv_taps);
@@ -233,6 +248,7 @@ impl Plan {
                     .weight_order(order)
                     .activation(depthwise.activation)
                     .layout(layout)
+                    .machine(machine)
                     .isa(isa);
                 given!(b, bias(depthwise.bias.as_deref()), batch_norm(depthwise.norm()), kernel(kernel));
                 Plan::Depthwise(b.build()?)
@@ -243,6 +259,7 @@ impl Plan {
                     .weight_order(order)
                     .activation(pointwise.activation)
                     .layout(layout)
+                    .machine(machine)
                     .isa(isa);
                 given!(b, bias(pointwise.bias.as_deref()), batch_norm(pointwise.norm()), kernel(kernel));
                 Plan::Pointwise(b.build()?)
@@ -260,6 +277,7 @@ impl Plan {
                     .depthwise_activation(depthwise.activation)
                     .activation(pointwise.activation)
                     .layout(layout)
+                    .machine(machine)
                     .isa(isa)
                     .fusion(fusion);
                 given!(b, depthwise_bias(depthwise.bias.as_deref()), depthwise_batch_norm(depthwise.norm()));
@@ -279,6 +297,7 @@ impl Plan {
                     .weight_order(order)
                     .activation(pointwise.activation)
                     .layout(layout)
+                    .machine(machine)
                     .isa(isa);
                 given!(b, bias(pointwise.bias.as_deref()), batch_norm(pointwise.norm()), kernel(kernel));
                 Plan::Conv2d(b.build()?)

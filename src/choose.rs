@@ -1,0 +1,117 @@
+//! Which kernels a plan takes: pure functions of the machine, the instruction set and the convolution.
+
+use crate::geometry::Window;
+use crate::kernels::stage::fits;
+use crate::kernels::{self, Form, KernelInfo, Operation, undilated_stride};
+use crate::machine::Machine;
+use crate::{Isa, Layout};
+
+/// The kernels of the table for an operation in a layout, by an instruction set, whether or not this CPU has it.
+pub(crate) fn kernels_of(isa: Isa, layout: Layout, operation: Operation) -> impl Iterator<Item = &'static KernelInfo> {
+    let infos = kernels::table().map(|kernel| &kernel.info);
+    infos.filter(move |info| info.isa == isa && info.layout == layout && info.operation == operation)
+}
+
+/// The fastest depthwise kernel for that window, or `None` if the instruction set has none.
+pub(crate) fn depthwise(
+    machine: &Machine,
+    isa: Isa,
+    layout: Layout,
+    window: &Window,
+    channels: usize,
+    multiplier: usize,
+) -> Option<&'static KernelInfo> {
+    let taps = window.taps;
+    // The kernels' own stride: a factor that it shares with the dilation is split off.
+    let (kernel_size, stride) = (taps.kernel_size[1], undilated_stride(taps.stride[1], taps.dilation[1]));
+    let fitting = |isa| kernels_of(isa, layout, Operation::Depthwise).filter(|info| fits(info, taps, multiplier));
+    let of_shape = |isa| fitting(isa).filter(|info| info.kernel_size.is_some());
+    let narrower = filled_by(machine, isa, channels * multiplier, kernel_size, stride);
+    let is_filled = layout == Layout::Nhwc && of_shape(narrower).next().is_some();
+    let isa = if is_filled { narrower } else { isa };
+    let (form, large) = preferred(machine, isa, channels, kernel_size, stride);
+    // Where there is no such form, tiles.
+    let unwanted = |info: &&KernelInfo| {
+        let [rows, columns] = info.tile;
+        let size = rows * columns;
+        (info.form != form, info.form != Form::Tile, if large { usize::MAX - size } else { size })
+    };
+    of_shape(isa).min_by_key(unwanted).or_else(|| fitting(isa).next())
+}
+
+/// The instruction set, this one or one that it includes, whose vectors so many channels of a depthwise convolution fill best,
+/// channels last. Where AVX-512's are computed in halves, few that end in half of one are left to AVX2. (Zen 4, 80×80: of 8
+/// channels 3×3 takes 12.5 µs instead of 16.7 µs, at stride 2 4.4 and 9.1 µs, 5×5 25 and 49 µs; of 24 33 and 36 µs, but of a map
+/// of 20×20 2.46 and 2.34 µs, at stride 2 11.5 and 14.9 µs, 5×5 76 and 96 µs; of 40 5×5 133 and 145 µs, but at stride 2 45 and
+/// 41 µs.)
+fn filled_by(machine: &Machine, isa: Isa, channels: usize, kernel_size: usize, stride: usize) -> Isa {
+    let few = match (kernel_size, stride) {
+        (..=3, 1) => 8,
+        (_, 1) => 40,
+        _ => 24,
+    };
+    let leaves_half = channels <= few && (1..=8).contains(&(channels % 16));
+    if isa == Isa::Avx512 && machine.avx512_slots == 2 && leaves_half { Isa::Avx2 } else { isa }
+}
+
+/// Which form is the fastest, channels last, and of two tiles whether the larger one.
+///
+/// AVX2: turns where pixels share cache sets (measured on a Zen 4, where AVX-512 is better still: 14×14×512 26 µs instead of 36 µs,
+/// 7×7×1024 14 and 35 µs, at stride 2 28×28×256 17 and 23 µs, 14×14×512 8.9 and 20 µs; but 256 channels at stride 1 no faster, and
+/// 112×112×64 at stride 2 74 and 66 µs). At stride 2 a large tile's patch of pixels 512 B apart evicts itself from the first-level
+/// cache (Zen 5), and so does a strip of rows a multiple of 2 KB apart, as those of large maps are with such numbers of channels
+/// (Zen 3: 5×5 at 56×56×128 394 µs instead of 281 µs, but at 28×28×240 119 µs instead of 135 µs).
+///
+/// AVX-512 at stride 2: with few channels maps are large, and their rows come from afar; there a small tile's few streams of
+/// addresses are what hardware prefetches best (Zen 4: than strips whose channels do not take turns, up to 192). Where pixels
+/// share cache sets, tiles touch fewer lines at a time than strips do, which decides on Zen 5 (28×28×256 22 µs instead of 42 µs,
+/// 14×14×512 10.7 µs instead of 27 µs, at stride 2 8.6 µs instead of 14 µs and 5.3 µs instead of 7.0 µs).
+///
+/// AVX-512 in halves (Zen 4): at stride 2 turns (56×56×64 11.5 µs instead of the tiles' 12.7 µs, 28×28×32 1.55 and 1.83 µs, 116
+/// channels at 20×20 3.8 and 4.2 µs), but tiles where few channels leave a vector in part (80×80×58 36.5 µs, turns 40 µs). At stride 1
+/// turns where pixels are 4 kB apart: 10×10×1024 24 µs instead of the strips' 48 µs where inputs and outputs share sets, else 28
+/// and 27 µs. With 512 channels the faster one depends on whether they share sets, which a plan cannot know: 19×19×512 41 µs
+/// instead of 53 µs, else 43 and 33 µs.
+fn preferred(machine: &Machine, isa: Isa, channels: usize, kernel_size: usize, stride: usize) -> (Form, bool) {
+    match (isa, stride) {
+        (Isa::Avx2, _) if kernel_size == 5 => {
+            (if !channels.is_multiple_of(32) || channels >= 256 { Form::Rolling } else { Form::Tile }, true)
+        }
+        (Isa::Avx2, 1) if channels.is_multiple_of(512) => (Form::InTurns, true),
+        (Isa::Avx2, 1) => (Form::Tile, true),
+        (Isa::Avx2, _) if channels.is_multiple_of(256) => (Form::InTurns, true),
+        (Isa::Avx2, _) => (Form::Tile, !channels.is_multiple_of(128)),
+        (Isa::Avx512, 1) if machine.avx512_slots == 2 => {
+            (if channels.is_multiple_of(1024) { Form::InTurns } else { Form::Rolling }, true)
+        }
+        (Isa::Avx512, _) if machine.avx512_slots == 2 => {
+            (if channels.is_multiple_of(16) || channels >= 72 { Form::InTurns } else { Form::Tile }, true)
+        }
+        (Isa::Avx512, _) => {
+            let shares_sets = channels.is_multiple_of(if stride == 1 { 128 } else { 256 });
+            let rolls = (stride == 1 || channels >= 160) && (machine.distant_cache || !shares_sets);
+            (if rolls { Form::Rolling } else { Form::Tile }, true)
+        }
+        _ => (Form::Tile, isa != Isa::Neon || machine.wide_cores),
+    }
+}
+
+/// The fastest pointwise kernel to so many output channels, or `None` if the instruction set has none: of the kernels that join, or of
+/// the others, that with the fewest channels computed for nothing; of those, with the tile that the cores prefer.
+pub(crate) fn pointwise(
+    machine: &Machine,
+    isa: Isa,
+    layout: Layout,
+    out_channels: usize,
+) -> Option<&'static KernelInfo> {
+    let half_left = out_channels > 16 && (1..=8).contains(&(out_channels % 16));
+    let joins = layout == Layout::Nhwc && isa == Isa::Avx512 && machine.joins_halves && half_left;
+    let large = isa != Isa::Neon || machine.wide_cores;
+    let unwanted = |info: &&KernelInfo| {
+        let [rows, columns] = info.tile;
+        let size = rows * columns;
+        let for_nothing = (columns - out_channels % columns) % columns;
+        (info.joins() != joins, for_nothing, if large { usize::MAX - size } else { size })
+    };
+    kernels_of(isa, layout, Operation::Pointwise).min_by_key(unwanted)
+}
