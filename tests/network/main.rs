@@ -23,6 +23,7 @@ mod photo;
 
 mod errors;
 mod net;
+mod photos;
 mod synthetic;
 mod trained;
 
