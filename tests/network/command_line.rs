@@ -1,5 +1,6 @@
 //! The command line: what it prints, what it reports, and whether it says that all went well.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
@@ -143,4 +144,32 @@ fn the_bundled_photographs_explain_the_astronaut() {
     assert!(fine, "{errors}");
     let (classes, note) = out.rsplit_once("ImageNet's 1000 classes").unwrap_or_else(|| panic!("{out}"));
     assert!(classes.contains("espresso") && note.contains("no astronaut"), "{out}");
+}
+
+/// The legend below the table has every kind of tile of the kernels' names, and the note every layer of one pixel.
+#[test]
+fn the_profile_explains_names_and_weights() {
+    let folder = folder("network_profile");
+    let model = model(&folder);
+    let photo = folder.join("photo.png");
+    image::RgbImage::new(9, 9).save(&photo).unwrap();
+    let args = [&model[..], &["--profile".into(), photo.to_str().unwrap().into()]].concat();
+    let Outcome { out, errors, fine } = run(&args);
+    assert!(fine, "{errors}");
+    let (table, legend) = out.split_once("kernels are named").unwrap_or_else(|| panic!("{out}"));
+    let note = table.lines().find(|line| line.contains("uses each weight once")).unwrap_or_else(|| panic!("{out}"));
+    assert!(note.ends_with(": 007.fc"), "{note}");
+    assert!(table.contains("on 1 thread\n"), "{table}");
+
+    let explained: BTreeSet<&str> = legend.split(|c: char| !c.is_alphanumeric() && c != '.').collect();
+    for kernel in depthwise::kernels() {
+        let parts: Vec<_> = kernel.name.split('_').collect();
+        let [operation, .., tile, _] = parts[..] else { panic!("{}", kernel.name) };
+        assert!(explained.contains(operation), "{operation} of {}: {legend}", kernel.name);
+        // What the tile's last number counts, or does: nothing, or a letter.
+        let kind = tile.trim_start_matches(|c: char| c.is_ascii_digit() || c == 'x' || c == '.');
+        let is_explained = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.ends_with(kind);
+        assert!(explained.iter().any(is_explained), "{tile} of {}: {legend}", kernel.name);
+    }
+    assert!(["any", "3x3s1", "2.5v"].iter().all(|word| explained.contains(word)), "{legend}");
 }
