@@ -104,10 +104,10 @@ impl OnePixel {
         let rate = self.bytes / self.time.as_secs_f64().max(1e-9) / 1e9;
         writeln!(
             out,
-            "far below the peak, as one output pixel uses each weight once, so that reading the weights ({:.1} MB, \
-             {rate:.0} GB/s) takes the time: {}",
-            self.bytes / 1e6,
-            self.steps.join(", ")
+            "{}: one output pixel uses each weight once, so the rate of reading weights is the bound, not the peak of \
+             multiply-adds ({:.1} MB at {rate:.1} GB/s)",
+            self.steps.join(", "),
+            self.bytes / 1e6
         )
     }
 }
