@@ -89,10 +89,11 @@ impl fmt::Display for Isa {
 impl FromStr for Isa {
     type Err = Error;
 
+    /// Takes a name in upper or lower case.
     fn from_str(name: &str) -> Result<Self, Error> {
         [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Neon]
             .into_iter()
-            .find(|isa| isa.name() == name)
+            .find(|isa| isa.name().eq_ignore_ascii_case(name))
             .ok_or_else(|| Error::UnknownIsa { name: name.into() })
     }
 }

@@ -83,8 +83,18 @@ pub enum Form {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KernelInfo {
-    /// Operation, type, layout, taps and stride, tile (`r` if it rolls down the rows, `t` if channels take turns at them),
-    /// instruction set.
+    /// Its name, unique in the table, of parts with `_` between them, such as `dw_f32_nhwc_3x3s1_1x7r_avx512`:
+    ///
+    /// * operation: `dw` is depthwise, `pw` pointwise;
+    /// * type of the elements: `f32`;
+    /// * layout: `nhwc` or `nchw`;
+    /// * window and stride of a depthwise kernel: `3x3s1` is 3×3 at stride 1, `any` is any window at any stride;
+    /// * tile, the outputs that it computes at a time: rows `x` columns of a depthwise kernel, pixels `x` channels of a
+    ///   pointwise one in NHWC, channels `x` pixels in NCHW. What runs along the vector may be counted in vectors of
+    ///   [`lanes`](Self::lanes) elements: `2v` is two of them, and `2.5v` two and a half, of which the half one holds the
+    ///   last channels, computed for two pixels at a time. An `r` says that the tile rolls down the rows and keeps the sums
+    ///   of rows to come, a `t` that vectors of channels take turns at each row;
+    /// * instruction set: [`Isa::name`].
     pub name: &'static str,
     /// The instruction set it needs.
     pub isa: Isa,

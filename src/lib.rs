@@ -1,4 +1,87 @@
-#![doc = include_str!("../README.md")]
+//! Depthwise separable convolution on CPUs: a K×K filter for each channel, then a 1×1 convolution that mixes the channels.
+//!
+//! ```text
+//! z[i,j,c] = Σ_u Σ_v x[i·s + u·d − p, j·s + v·d − p, c] · D[u,v,c]    (+ bias, activation)
+//! y[i,j,k] = Σ_c z[i,j,c] · P[c,k] + b[k]                             (+ residual, activation)
+//! ```
+//!
+//! Here x is the input, D and P are the weights of the two stages, s is the stride, d the dilation, p the padding. The crate
+//! computes both stages at once or each alone, and standard convolution too, on `f32`. It works on borrowed slices, brings no
+//! tensor type of its own, and leaves threads and memory to the caller. Its kernels are written for AVX2, AVX-512 and NEON; a
+//! portable one runs on any other CPU.
+//!
+//! # A first example
+//!
+//! Describe the convolution, build a plan once, run it often:
+//!
+//! ```
+//! use depthwise::{Activation, Layout, Parallelism, SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace};
+//!
+//! // 3×3, stride 1, padding 1, from 4 to 2 channels; weights in PyTorch's order.
+//! let plan = SeparableConv2d::builder(4, 2)
+//!     .layout(Layout::Nhwc)
+//!     .depthwise_weights(&[1.0; 4 * 3 * 3])
+//!     .depthwise_activation(Activation::Relu6)
+//!     .pointwise_weights(&[0.25; 2 * 4])
+//!     .bias(&[0.0, 2.0])
+//!     .build()?;
+//!
+//! let shape = Shape::new(1, 4, 3, 3); // batch, channels, height, width, in either layout
+//! let (input, mut output) = ([0.5; 36], [0.0; 18]);
+//! plan.run(
+//!     TensorView::new(&input, shape, Layout::Nhwc)?,
+//!     TensorViewMut::new(&mut output, plan.output_shape(shape)?, Layout::Nhwc)?,
+//!     &mut Workspace::new(),
+//!     Parallelism::Serial,
+//! )?;
+//! assert_eq!(output[..2], [2.0, 4.0]); // both channels of the first pixel
+//! # Ok::<(), depthwise::Error>(())
+//! ```
+//!
+//! # The types
+//!
+//! A plan is one convolution with its weights, ready to run. It fits any batch, height and width, and threads can share it.
+//!
+//! | plan                | computes                                      |
+//! |---------------------|-----------------------------------------------|
+//! | [`SeparableConv2d`] | a depthwise and then a pointwise convolution  |
+//! | [`DepthwiseConv2d`] | K×K, each channel by itself                   |
+//! | [`PointwiseConv2d`] | 1×1, over all channels                        |
+//! | [`Conv2d`]          | K×K, over all channels: standard convolution  |
+//!
+//! * To describe one: [`Padding`], [`Activation`], [`BatchNorm`], [`WeightOrder`], [`Layout`], [`Fusion`].
+//! * To run it: [`Shape`], [`TensorView`] and [`TensorViewMut`] with their [`Strides`] say where tensors lie, a [`Workspace`]
+//!   is memory to use again, [`Parallelism`] says who works. Threads of your own share a run by
+//!   [`parts`](SeparableConv2d::parts) and [`run_range`](SeparableConv2d::run_range), which computes one [`OutputRange`].
+//! * To look into it: [`Isa`] is an instruction set, [`Description`] what a plan chose, [`kernels()`] the table of kernels,
+//!   [`Cost`] what a run has to do; [`compare`] sets a separable beside a standard convolution.
+//! * What is wrong, in a sentence with the numbers that disagree: [`Error`].
+//!
+//! # Guarantees
+//!
+//! * AVX2, AVX-512 and NEON give the same bits, with any number of threads, layout, batch and split, fused or in two passes.
+//!   The portable kernels round each product and each sum, so their bits are others, but the same on every CPU.
+//! * No byte outside the slices is read or written. `unsafe` is in the folder `kernels` alone.
+//! * Bad input is an [`Error`], not a panic.
+//! * NaN propagates, nothing is flushed to zero, and a tap on padding is multiplied by +0.0.
+//! * A run allocates nothing once its workspace is large enough, and starts no thread.
+//!
+//! # Choosing an instruction set
+//!
+//! A plan takes the best that the CPU has. A builder's `isa`, as in `.isa(Isa::Avx2)`, or else the environment variable
+//! `DEPTHWISE_ISA` (`portable`, `avx2`, `avx512` or `neon`) forces one. One that the CPU lacks is an error, never a silent
+//! change. [`SeparableConv2d::describe`] says which kernels a plan chose.
+//!
+//! # Features
+//!
+//! * `std` (default): CPU detection at run time, `DEPTHWISE_ISA`, and the rates that [`Isa`] measures. Without it the crate is
+//!   `no_std` with `alloc`, and uses the instruction sets that the compiler was told of (`-C target-cpu=…`).
+//! * `rayon` (default): `Parallelism::Rayon`, which runs on the current `rayon` pool.
+//! * `ndarray`: views of the arrays of `ndarray` 0.17, by `TensorView::from_ndarray` and `TensorViewMut::from_ndarray`.
+//!
+//! README tells more: what each operation takes, how to choose layout and threads, errors and what to do, and how fast all of
+//! it is.
+
 #![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub, clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
@@ -55,3 +138,8 @@ pub fn kernels() -> impl Iterator<Item = KernelInfo> {
 pub fn kernel_code() -> impl Iterator<Item = (KernelInfo, *const ())> {
     kernels::inner_loops()
 }
+
+/// README's code, to be tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;

@@ -160,10 +160,11 @@ impl fmt::Display for Layout {
 impl FromStr for Layout {
     type Err = Error;
 
+    /// Takes a name in upper or lower case.
     fn from_str(name: &str) -> Result<Self, Error> {
         [Layout::Nchw, Layout::Nhwc]
             .into_iter()
-            .find(|layout| layout.name() == name)
+            .find(|layout| layout.name().eq_ignore_ascii_case(name))
             .ok_or_else(|| Error::UnknownLayout { name: name.into() })
     }
 }

@@ -40,7 +40,7 @@ fn errors() -> Vec<Error> {
         depthwise().weights(&[0.5; 36]).dilation([4, 1]).build().and_then(|plan| plan.output_shape(shape)).map(drop),
         // Where the CPU has it, building would be fine.
         Err(Error::UnavailableIsa { isa: Isa::Neon }),
-        "AVX2".parse::<Isa>().map(drop),
+        "sse9".parse::<Isa>().map(drop),
     ];
     errors.into_iter().map(|result| result.expect_err("an error")).collect()
 }
@@ -71,5 +71,42 @@ fn the_readme_names_the_instruction_sets_and_what_there_is_to_run() {
     for example in examples {
         let there = [format!("{example}.rs"), format!("{example}/main.rs")].iter().any(|file| root.join(file).exists());
         assert!(there, "there is no example {example}");
+    }
+}
+
+/// The targets of the links, pictures included, of a text in Markdown, code left out.
+fn links(text: &str) -> Vec<&str> {
+    let prose = text.split("```").step_by(2);
+    let targets = prose.flat_map(|prose| prose.split("](").skip(1));
+    targets.filter_map(|rest| rest.split(')').next()).collect()
+}
+
+/// On docs.rs there is nothing beside the documentation, and so nothing for a relative link to lead to.
+#[test]
+fn the_documentation_of_the_crate_has_no_relative_link() {
+    let source = include_str!("../src/lib.rs");
+    assert!(!source.contains("#![doc = include_str!"), "a file, with its relative links, is part of the documentation");
+    let text: String =
+        source.lines().filter_map(|line| line.strip_prefix("//!")).map(|line| format!("{line}\n")).collect();
+    assert!(text.lines().count() > 20, "{text}");
+    for link in links(&text) {
+        // Anchors, and paths of Rust.
+        let is_absolute = link.starts_with("https://") || link.starts_with('#');
+        assert!(is_absolute || !link.contains(['/', '.']), "{link}");
+    }
+}
+
+#[test]
+fn the_links_of_the_readme_lead_somewhere() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let anchor = |heading: &str| heading.trim().to_lowercase().replace(' ', "-");
+    let anchors: BTreeSet<_> =
+        README.lines().filter(|line| line.starts_with('#')).map(|line| anchor(line.trim_start_matches('#'))).collect();
+    let links = links(README);
+    assert!(links.len() > 5, "{links:?}");
+    for link in links.into_iter().filter(|link| !link.starts_with("https://")) {
+        let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+        assert!(root.join(file).exists(), "README links to {link}, and there is no such file");
+        assert!(!file.is_empty() || anchors.contains(anchor), "README links to {link}, and has no such heading");
     }
 }

@@ -549,6 +549,30 @@ fn what_a_plan_describes_can_be_asked_for() {
     }
 }
 
+/// Names are told apart by their letters, not by their case, and nothing is trimmed.
+#[test]
+fn names_in_any_case() {
+    for isa in [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Neon] {
+        let name = isa.name();
+        let capital = name[..1].to_uppercase() + &name[1..];
+        for name in [name, &name.to_uppercase(), &capital] {
+            assert_eq!(name.parse(), Ok(isa), "{name}");
+        }
+    }
+    for (name, layout) in [("nchw", Layout::Nchw), ("NHWC", Layout::Nhwc), ("Nhwc", Layout::Nhwc)] {
+        assert_eq!(name.parse(), Ok(layout), "{name}");
+    }
+    // The message quotes what was written.
+    for (name, error) in [
+        ("AVX3", "AVX3".parse::<Isa>().map(drop)),
+        ("AVX2 ", "AVX2 ".parse::<Isa>().map(drop)),
+        ("NHCW", "NHCW".parse::<Layout>().map(drop)),
+    ] {
+        let message = error.expect_err(name).to_string();
+        assert!(message.contains(&format!("`{name}`")), "{message}");
+    }
+}
+
 /// The name of the plan's instruction set, or the error: what [`environment`] sees of another process.
 #[cfg(feature = "std")]
 #[test]

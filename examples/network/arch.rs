@@ -285,6 +285,11 @@ pub fn dims(shape: Shape, rank: usize) -> Vec<usize> {
     [shape.n, shape.c, shape.h, shape.w][..rank].to_vec()
 }
 
+/// `1 thread`, `2 threads`.
+pub fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// The tensors that the layers read so far have declared.
 #[derive(Default)]
 struct Known {

@@ -29,6 +29,24 @@ pub struct Options {
     pub isa: Option<Isa>,
 }
 
+/// Calls a method of a builder if there is an argument for it.
+macro_rules! with {
+    ($builder:expr, $method:ident, $argument:expr) => {
+        match $argument {
+            Some(argument) => $builder.$method(argument),
+            None => $builder,
+        }
+    };
+}
+
+/// The instruction set that plans are built for: the one asked for, else that of `DEPTHWISE_ISA`, else the best of this CPU.
+///
+/// Only a plan knows the rule, so this builds the smallest one.
+pub fn instruction_set(asked: Option<Isa>) -> Result<Isa> {
+    let builder = PointwiseConv2d::builder(1, 1).weights(&[1.0]);
+    with!(builder, isa, asked).build().map(|plan| plan.isa()).map_err(|error| error.to_string())
+}
+
 /// A network ready to run. It never changes: threads may share it, each with a [`Scratch`] of its own.
 pub struct Network {
     pub arch: Arch,
@@ -353,16 +371,6 @@ impl Group {
             output: self.layers[self.layers.len() - 1] + 1,
         })
     }
-}
-
-/// Calls a method of a builder if there is an argument for it.
-macro_rules! with {
-    ($builder:expr, $method:ident, $argument:expr) => {
-        match $argument {
-            Some(argument) => $builder.$method(argument),
-            None => $builder,
-        }
-    };
 }
 
 /// The plans of one convolution, one per group unless the groups are the channels.

@@ -15,7 +15,7 @@ use crate::photo;
 const PORTABLE: Options = Options { layout: Layout::Nhwc, isa: Some(Isa::Portable) };
 
 /// A correct network, to be spoilt: stem, depthwise, project, residual, pool, classifier.
-fn small() -> Net {
+pub fn small() -> Net {
     let mut net = Net::new(3, 9, 8);
     let stem =
         net.standard("input", 4, 1, [3, 3], json!({"name": "stem", "pad": pad(1, 1, 1, 1), "activation": "relu"}));
@@ -221,6 +221,34 @@ fn bad_images_are_named() {
     std::fs::write(folder.join("text.png"), "not a photograph").unwrap();
     let message = photo::load(&folder.join("text.png"), input).unwrap_err();
     assert!(message.contains("text.png"), "{message}");
+}
+
+/// The description of the format: its example builds and runs, and it has every op and activation that errors name.
+#[test]
+fn the_format_is_described() {
+    let text = include_str!("../../examples/models/README.md");
+    let (_, rest) = text.split_once("```json\n").expect("an example");
+    let (example, _) = rest.split_once("```").expect("its end");
+    let shapes = [("edges.weight", vec![4, 1, 3, 3]), ("scores.weight", vec![2, 4]), ("scores.bias", vec![2])];
+    let bytes = [0; 4 * 4 * 9];
+    let views = shapes.map(|(name, shape)| {
+        let length = 4 * shape.iter().product::<usize>();
+        (name, TensorView::new(Dtype::F32, shape, &bytes[..length]).unwrap())
+    });
+    let network = build(example, &safetensors::serialize(views, None).unwrap(), PORTABLE).unwrap();
+    let mut scratch = network.scratch().unwrap();
+    assert_eq!(network.run(&mut scratch, &[1.0; 64], Parallelism::Serial, |_| ()).unwrap(), [0.0; 2]);
+    assert_eq!(network.arch.classes, ["night", "day"]);
+
+    for (pointer, what) in [("/layers/0/op", "op"), ("/layers/0/activation", "activation")] {
+        let mut spoilt: Value = serde_json::from_str(example).unwrap();
+        *spoilt.pointer_mut(pointer).unwrap() = "unheard of".into();
+        let message = Arch::parse(&spoilt.to_string()).unwrap_err();
+        let (_, known) = message.split_once("known are ").unwrap_or_else(|| panic!("{message}"));
+        for name in known.split(", ") {
+            assert!(text.contains(&format!("`{name}`")), "the {what} {name} is not described");
+        }
+    }
 }
 
 /// Pixels are normalised channel by channel, and what is written can be read.

@@ -7,22 +7,25 @@ use std::collections::BTreeMap;
 
 use depthwise::{Isa, Layout, Parallelism};
 
-#[allow(dead_code, reason = "the example uses all of it")]
 #[path = "../../examples/network/arch.rs"]
 mod arch;
-#[allow(dead_code, reason = "the example uses all of it")]
+#[path = "../../examples/network/command.rs"]
+mod command;
 #[path = "../../examples/network/engine.rs"]
 mod engine;
-#[allow(dead_code, reason = "the example uses all of it")]
 #[path = "../../examples/network/files.rs"]
 mod files;
 #[path = "../../examples/network/ops.rs"]
 mod ops;
 #[path = "../../examples/network/photo.rs"]
 mod photo;
+#[path = "../../examples/network/profile.rs"]
+mod profile;
 
+mod command_line;
 mod errors;
 mod net;
+mod photos;
 mod synthetic;
 mod trained;
 
