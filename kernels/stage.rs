@@ -146,12 +146,13 @@ impl DepthwiseStage {
             assert_eq!(residual.shape(), shape);
             assert_contiguous(info, shape, residual.strides());
         }
-        // With positions this small, no index computation of a kernel overflows. Where an output's taps
-        // lie is then the kernel's own look-out: it reads the input only inside of its extents.
+        // With positions this small, no index computation of a kernel overflows: a kernel goes at most a vector of strides beyond
+        // the last output, which 32 bits hold too. Where an output's taps lie is then the kernel's own look-out: it reads the
+        // input only inside of its extents.
         let reach = |axis: usize, origin: usize, extent: usize| {
-            let last = origin.checked_add(extent)?.checked_mul(self.taps.stride[axis])?;
-            let taps = self.taps.kernel_size[axis].checked_mul(self.taps.dilation[axis])?;
-            last.checked_add(taps)?.checked_add(pad[axis])
+            let last = (origin.checked_add(extent)? - 1).checked_mul(self.taps.stride[axis])?;
+            let taps = (self.taps.kernel_size[axis] - 1).checked_mul(self.taps.dilation[axis])?;
+            last.checked_add(taps)?.checked_add(1)?.checked_add(pad[axis])
         };
         let limit = MAX_POSITION;
         assert!(reach(0, origin.h, shape.h).is_some_and(|r| r < limit));

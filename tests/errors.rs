@@ -279,6 +279,112 @@ fn absurd_extents() {
     report.finish();
 }
 
+/// Along one axis: kernel, stride, dilation, and the padding before and after.
+type Axial = (usize, usize, usize, [usize; 2]);
+
+/// Of an input of that extent, how many taps of each output lie on it, or `None` if that is no convolution. It counts in 128 bits.
+fn taps_on(extent: usize, (kernel, stride, dilation, [before, after]): Axial) -> Option<Vec<u64>> {
+    let [extent, kernel, stride, dilation, before, after] =
+        [extent, kernel, stride, dilation, before, after].map(|x| x as i128);
+    let last = extent + before + after - (kernel - 1) * dilation - 1;
+    // Enough for more than one tile of any kernel.
+    let outputs = if last < 0 { 0 } else { last / stride + 1 };
+    let lies_on = |o: i128, k: i128| (0..extent).contains(&(o * stride + k * dilation - before));
+    let count = |o: i128| (0..kernel).filter(|&k| lies_on(o, k)).count() as u64;
+    (1..=40).contains(&outputs).then(|| (0..outputs).map(count).collect())
+}
+
+/// Strides, dilations and padding up to the largest: what `output_shape` takes runs, and computes what it should. 32 bits leave
+/// the least room.
+#[test]
+fn far_positions() {
+    // What a window may span.
+    let limit = isize::MAX as usize / 256;
+    let plain = (3, 1, 1, [1, 1]);
+    let mut axes = vec![];
+    for stride in [1, 2, 3, 1 << 20, 33_554_427, 50_000_000, 134_217_727] {
+        for kernel in [1, 2, 3] {
+            for dilation in [1, 2, 1 << 20, limit / kernel - 1] {
+                let (half, all) = (limit / 2 - 10, limit - 20);
+                for padding in [[0, 0], [1, 1], [1 << 20, 1 << 20], [half, half], [all, 0], [0, all]] {
+                    axes.push((kernel, stride, dilation, padding));
+                }
+            }
+        }
+    }
+    let mut report = Report::default();
+    let mut ran = 0;
+    for &axial in &axes {
+        for [down, across] in [[axial, plain], [plain, axial], [axial, axial]] {
+            let Some((rows, columns)) = taps_on(5, down).zip(taps_on(6, across)) else { continue };
+            let padding = Padding::explicit(down.3[0], across.3[0], down.3[1], across.3[1]);
+            let weights = vec![1.0; 12 * down.0 * across.0];
+            macro_rules! window {
+                ($builder:expr) => {
+                    $builder
+                        .kernel_size([down.0, across.0])
+                        .stride([down.1, across.1])
+                        .dilation([down.2, across.2])
+                        .padding(padding)
+                };
+            }
+            let taps = down.0 * across.0;
+            for layout in LAYOUTS {
+                // Of ones, each output is the number of taps that lie on the input.
+                macro_rules! counts {
+                    ($name:literal, $builder:expr, $times:literal) => {
+                        report.fine(&format!("{}, {layout}, {down:?} {across:?}", $name), || {
+                            let plan = window!($builder).layout(layout).build()?;
+                            let input = Shape::new(1, 3, 5, 6);
+                            // What does not fit is an error here, or runs.
+                            let Ok(shape) = plan.output_shape(input) else { return Ok(()) };
+                            assert_eq!((shape.h, shape.w), (rows.len(), columns.len()));
+                            ran += 1;
+                            let mut output = vec![f32::NAN; shape.len().expect("a few")];
+                            let view = TensorViewMut::new(&mut output, shape, layout)?;
+                            let input = TensorView::new(&[1.0; 90], input, layout)?;
+                            plan.run(input, view, &mut Workspace::new(), Parallelism::Serial)?;
+                            let output = TensorView::new(&output, shape, layout)?;
+                            for (y, row) in rows.iter().enumerate() {
+                                for (x, column) in columns.iter().enumerate() {
+                                    for c in 0..shape.c {
+                                        assert_eq!(output.get(0, c, y, x), Some(($times * row * column) as f32));
+                                    }
+                                }
+                            }
+                            Ok(())
+                        });
+                    };
+                }
+                counts!("depthwise", DepthwiseConv2d::builder(3).weights(&weights[..3 * taps]), 1);
+                counts!(
+                    "multiplied",
+                    DepthwiseConv2d::builder(3).channel_multiplier(2).weights(&weights[..6 * taps]),
+                    1
+                );
+                counts!("conv2d", Conv2d::builder(3, 4).weights(&weights[..12 * taps]), 3);
+                let separable = SeparableConv2d::builder(3, 4).depthwise_weights(&weights[..3 * taps]).no_bias();
+                counts!("separable", separable.pointwise_weights(&[1.0; 12]), 3);
+            }
+        }
+    }
+    // Pixels a stride apart would be further apart than memory is long.
+    for layout in LAYOUTS {
+        report.fine(&format!("conv2d of 64 channels, {layout}"), || {
+            let stride = [1, 134_217_727];
+            let builder = Conv2d::builder(64, 1).weights(&[1.0; 576]).padding(Padding::valid()).stride(stride);
+            let (plan, mut output) = (builder.layout(layout).build()?, [0.0]);
+            let input = TensorView::new(&[1.0; 576], Shape::new(1, 64, 3, 3), layout)?;
+            let view = TensorViewMut::new(&mut output, Shape::new(1, 1, 1, 1), layout)?;
+            plan.run(input, view, &mut Workspace::new(), Parallelism::Serial)?;
+            assert_eq!(output, [576.0]);
+            Ok(())
+        });
+    }
+    report.finish();
+    assert!(ran > 1000, "{ran} runs");
+}
+
 #[test]
 fn parameters() {
     let mut report = Report::default();
