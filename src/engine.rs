@@ -172,7 +172,7 @@ impl Engine {
             Stages::Separable(..) => {
                 let between = Shape { c: self.mid_channels, ..output };
                 let depthwise = Cost::of(&self.window, input, between, 1, first)?;
-                Ok(depthwise.then(Cost::of(&Window::POINT, between, output, between.c, last)?, between))
+                depthwise.then(Cost::of(&Window::POINT, between, output, between.c, last)?, between)
             }
         }
     }

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use depthwise::{
     Activation, Axis, BatchNorm, Conv2d, DepthwiseConv2d, Error, Isa, Layout, OutputRange, Padding, Parallelism,
-    PointwiseConv2d, SeparableConv2d, Shape, Strides, TensorView, TensorViewMut, Workspace,
+    PointwiseConv2d, SeparableConv2d, Shape, Strides, TensorView, TensorViewMut, Workspace, compare,
 };
 
 /// Collects what went wrong, so that one run tells of all.
@@ -383,6 +383,33 @@ fn far_positions() {
     }
     report.finish();
     assert!(ran > 1000, "{ran} runs");
+}
+
+/// Costs are counted, not indexed: what 32 bits cannot number is counted all the same.
+#[test]
+fn costs_beyond_the_address_space() {
+    let mut report = Report::default();
+    // 2^34 values between the stages.
+    report.fine("separable 1 to 64 to 1", || {
+        let builder = SeparableConv2d::builder(1, 1).channel_multiplier(64).depthwise_weights(&[0.5; 576]);
+        let plan = builder.pointwise_weights(&[0.5; 64]).padding(Padding::symmetric(1, 1)).no_bias().build()?;
+        let cost = plan.cost(Shape::new(1, 1, 1 << 14, 1 << 14))?;
+        assert_eq!((cost.parameters, cost.bytes), (640, 2_147_486_208));
+        assert_eq!(cost.multiply_adds, 640 << 28);
+        Ok(())
+    });
+    // 2^32 taps, and outputs of 4465 x 4465.
+    report.fine("a kernel of 65536 x 65536", || {
+        let shape = Shape::new(1, 1, 70_000, 70_000);
+        let compared = compare(shape, 1, [65_536; 2], [1, 1], [1, 1], Padding::valid())?;
+        assert_eq!(compared.standard.parameters, 1 << 32);
+        assert_eq!(compared.standard.multiply_adds, (1 << 32) * 4465 * 4465);
+        assert_eq!(compared.separable.parameters, (1 << 32) + 1);
+        assert_eq!(compared.separable.bytes, 4 * (70_000 * 70_000 + 4465 * 4465 + (1 << 32) + 1));
+        assert_eq!(compared.ratio, 1.0 + 2f64.powi(-32));
+        Ok(())
+    });
+    report.finish();
 }
 
 #[test]
