@@ -149,7 +149,10 @@ const STANDARD: Names = Names { weights: "the weights", weights_hint: "use `weig
 
 fn check_activation(activation: Activation) -> Result<(), Error> {
     match activation {
-        Activation::Clamp { min, max } if min > max || min.is_nan() || max.is_nan() => Err(Error::Clamp { min, max }),
+        // Of bounds that are both the same infinity every output would be that.
+        Activation::Clamp { min, max } if !(min <= max && min < f32::INFINITY && max > f32::NEG_INFINITY) => {
+            Err(Error::Clamp { min, max })
+        }
         Activation::LeakyRelu { slope } if !slope.is_finite() => {
             Err(Error::NotFinite { what: "the slope of the leaky ReLU", value: slope })
         }

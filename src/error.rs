@@ -124,7 +124,7 @@ pub enum Error {
         /// The axis's extent.
         extent: usize,
     },
-    /// A clamp whose bounds are out of order or not numbers.
+    /// A clamp whose bounds are out of order or not numbers, or hold no finite number.
     Clamp {
         /// The lower bound.
         min: f32,
@@ -137,6 +137,29 @@ pub enum Error {
         what: &'static str,
         /// Its value.
         value: f32,
+    },
+    /// The ε of a batch normalisation is negative, infinite or no number.
+    Epsilon {
+        /// The ε.
+        epsilon: f32,
+    },
+    /// The σ² + ε of a batch normalisation is not a finite number above 0, so it has no scale.
+    Variance {
+        /// The output channel.
+        channel: usize,
+        /// Its σ².
+        variance: f32,
+        /// The ε.
+        epsilon: f32,
+    },
+    /// Finite parameters fold to a weight or bias beyond what an `f32` holds.
+    Folded {
+        /// Which stage's weights or bias.
+        what: &'static str,
+        /// The output channel.
+        channel: usize,
+        /// What it folds to.
+        value: f64,
     },
     /// There is no instruction set of this name.
     UnknownIsa {
@@ -213,10 +236,25 @@ impl fmt::Display for Error {
             Error::Range { axis, start, end, extent } => {
                 write!(f, "the range {start}..{end} does not lie within the {axis} of 0..{extent}")
             }
-            Error::Clamp { min, max } => {
-                write!(f, "an activation cannot clamp to {min} ..= {max}: the bounds must be numbers with min <= max")
-            }
+            Error::Clamp { min, max } => write!(
+                f,
+                "an activation cannot clamp to {min} ..= {max}: the bounds must be numbers with min <= max, and hold a \
+                 finite one"
+            ),
             Error::NotFinite { what, value } => write!(f, "{what} is {value}: it must be a finite number"),
+            Error::Epsilon { epsilon } => {
+                write!(f, "the batch norm's epsilon is {epsilon}: it must be a finite number, 0 or above")
+            }
+            Error::Variance { channel, variance, epsilon } => write!(
+                f,
+                "the batch norm's variance of channel {channel} is {variance}, with an epsilon of {epsilon}: their sum must \
+                 be a finite number above 0; check the file that they come from, and the order of the four arrays"
+            ),
+            Error::Folded { what, channel, value } => write!(
+                f,
+                "with the batch norm folded in, {what} of channel {channel} would be {value:.3e}, which no f32 holds: check \
+                 its variance and gamma, or compute the batch norm after the convolution"
+            ),
             Error::UnknownIsa { name } => {
                 write!(f, "there is no instruction set `{name}`: use portable, avx2, avx512 or neon")
             }

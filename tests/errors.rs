@@ -459,7 +459,16 @@ fn parameters() {
             DepthwiseConv2d::builder(4).weights(&few[..36]).batch_norm(norm).build()
         });
     }
-    for (min, max) in [(1.0, -1.0), (f32::NAN, 1.0), (-1.0, f32::NAN), (f32::NAN, f32::NAN)] {
+    let infinity = f32::INFINITY;
+    for (min, max) in [
+        (1.0, -1.0),
+        (f32::NAN, 1.0),
+        (-1.0, f32::NAN),
+        (f32::NAN, f32::NAN),
+        (infinity, infinity),
+        (-infinity, -infinity),
+        (infinity, -infinity),
+    ] {
         let clamp = Activation::Clamp { min, max };
         let says = [&format!("{min}")[..], &format!("{max}")];
         report.error(&format!("depthwise {clamp:?}"), &says, || {
@@ -472,6 +481,94 @@ fn parameters() {
             separable(27, 15).no_bias().depthwise_activation(clamp).build()
         });
         report.error(&format!("separable {clamp:?}"), &says, || separable(27, 15).no_bias().activation(clamp).build());
+    }
+    for (min, max) in [(-infinity, infinity), (0.5, 0.5), (-0.0, 0.0), (2.0, infinity), (-infinity, -2.0)] {
+        let clamp = Activation::Clamp { min, max };
+        report.fine(&format!("{clamp:?}"), || {
+            PointwiseConv2d::builder(3, 5).weights(&few[..15]).activation(clamp).build()
+        });
+    }
+    for slope in [f32::NAN, infinity, -infinity] {
+        let leaky = Activation::LeakyRelu { slope };
+        let says = ["slope", &format!("{slope}")[..]];
+        report.error(&format!("{leaky:?}"), &says, || {
+            PointwiseConv2d::builder(3, 5).weights(&few[..15]).activation(leaky).build()
+        });
+        report.error(&format!("separable, depthwise {leaky:?}"), &says, || {
+            separable(27, 15).no_bias().depthwise_activation(leaky).build()
+        });
+    }
+    report.finish();
+}
+
+/// A batch norm that has no scale, or that folds finite numbers to what is none.
+#[test]
+fn batch_norms() {
+    let mut report = Report::default();
+    let [gamma, beta, mean, variance] = [[0.5; 4], [0.25; 4], [-1.0; 4], [2.0; 4]];
+    let plain = BatchNorm { gamma: &gamma, beta: &beta, mean: &mean, variance: &variance, epsilon: 1e-3 };
+    let with = |array: [f32; 4], x: f32| [array[0], array[1], x, array[3]];
+    let weights = [0.5; 36];
+    let build = |norm: BatchNorm<'_>| DepthwiseConv2d::builder(4).weights(&weights).batch_norm(norm).build();
+    report.fine("plain", || build(plain));
+    for epsilon in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1e-3, -f32::from_bits(1)] {
+        let says = ["epsilon", &format!("{epsilon}")[..]];
+        report.error(&format!("epsilon {epsilon}"), &says, || build(BatchNorm { epsilon, ..plain }));
+    }
+    report.fine("no epsilon", || build(BatchNorm { epsilon: 0.0, ..plain }));
+    report.fine("an epsilon of -0", || build(BatchNorm { epsilon: -0.0, ..plain }));
+    for (x, epsilon) in [(f32::NAN, 1e-3), (f32::INFINITY, 1e-3), (-1.0, 1e-3), (-1e-3, 1e-3), (0.0, 0.0), (-0.0, 0.0)]
+    {
+        let variance = with(variance, x);
+        let norm = BatchNorm { variance: &variance, epsilon, ..plain };
+        let says = ["variance", "channel 2", &format!("{x}")[..], &format!("{epsilon}")];
+        report.error(&format!("variance {x}"), &says, || build(norm));
+        let (pointwise, square) = ([0.5; 16], [0.5; 144]);
+        report.error(&format!("pointwise, variance {x}"), &says, || {
+            PointwiseConv2d::builder(4, 4).weights(&pointwise).batch_norm(norm).build()
+        });
+        report.error(&format!("conv2d, variance {x}"), &says, || {
+            Conv2d::builder(4, 4).weights(&square).batch_norm(norm).build()
+        });
+        let separable =
+            || SeparableConv2d::builder(4, 4).depthwise_weights(&weights).pointwise_weights(&pointwise).no_bias();
+        report.error(&format!("separable, variance {x}"), &says, || separable().batch_norm(norm).build());
+        report.error(&format!("separable, depthwise variance {x}"), &says, || {
+            separable().depthwise_batch_norm(norm).batch_norm(plain).build()
+        });
+    }
+    report.fine("a variance below 0 by less than epsilon", || {
+        let variance = with(variance, -1e-9);
+        build(BatchNorm { variance: &variance, ..plain })
+    });
+
+    // What finite numbers fold to. A frozen model's dead channel has a variance of 0 and a small epsilon.
+    let [large, tiny] = [with(gamma, 1e30), with(variance, 1e-30)];
+    let norm = BatchNorm { gamma: &large, variance: &tiny, epsilon: 0.0, ..plain };
+    report.error("weights beyond f32", &["the depthwise weights", "channel 2", "5.000e44"], || build(norm));
+    let none = [0.0; 36];
+    let dead = |norm: BatchNorm<'_>| DepthwiseConv2d::builder(4).weights(&none).batch_norm(norm).build();
+    report.error("a bias beyond f32", &["the depthwise bias", "channel 2", "1.000e45"], || dead(norm));
+    let shift = with(beta, f32::MAX);
+    report.error("a shift beyond f32", &["the depthwise bias", "channel 2"], || {
+        let mean = with(mean, -f32::MAX);
+        dead(BatchNorm { beta: &shift, mean: &mean, ..plain })
+    });
+    report.fine("a shift up to f32's end", || dead(BatchNorm { beta: &shift, mean: &[0.0; 4], ..plain }));
+    // What is given as NaN or infinite stays so.
+    for x in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let [gamma, beta, mean, bias] = [gamma, beta, mean, [0.5; 4]].map(|array| with(array, x));
+        report.fine(&format!("gamma {x}"), || build(BatchNorm { gamma: &gamma, ..plain }));
+        report.fine(&format!("beta {x}"), || build(BatchNorm { beta: &beta, ..plain }));
+        report.fine(&format!("mean {x}"), || build(BatchNorm { mean: &mean, ..plain }));
+        let build = |norm: Option<BatchNorm<'_>>| {
+            let mut weights = weights;
+            weights[18] = x;
+            let builder = DepthwiseConv2d::builder(4).weights(&weights).bias(&bias);
+            norm.into_iter().fold(builder, |builder, norm| builder.batch_norm(norm)).build()
+        };
+        report.fine(&format!("weight and bias {x}"), || build(None));
+        report.fine(&format!("weight and bias {x}, normalised"), || build(Some(plain)));
     }
     report.finish();
 }
