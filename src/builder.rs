@@ -5,7 +5,7 @@ use alloc::format;
 use crate::activation::Activation;
 use crate::engine::{Engine, Fusion, LastRun, Stages};
 use crate::error::Error;
-use crate::geometry::{Padding, Window};
+use crate::geometry::{AskedWindow, Padding, Window};
 use crate::kernels::isa::Isa;
 use crate::kernels::stage::{DepthwiseStage, PointwiseStage, Taps, fits};
 use crate::kernels::{self, Available, Operation, undilated_stride};
@@ -16,7 +16,7 @@ use crate::weights::{BatchNorm, Names, Parameters, WeightOrder};
 /// What all builders hold.
 #[derive(Clone, Debug)]
 struct Common<'a> {
-    window: Window,
+    window: AskedWindow,
     layout: Layout,
     isa: Option<Isa>,
     /// Those asked for, at the index of their operation.
@@ -24,8 +24,10 @@ struct Common<'a> {
 }
 
 impl<'a> Common<'a> {
-    fn new(window: Window) -> Self {
-        Self { window, layout: Layout::default(), isa: None, kernels: [None; 2] }
+    /// A 3×3 window, until told otherwise.
+    fn new() -> Self {
+        let taps = Taps { kernel_size: [3, 3], stride: [1, 1], dilation: [1, 1] };
+        Self { window: AskedWindow { taps, padding: None }, layout: Layout::default(), isa: None, kernels: [None; 2] }
     }
 
     /// The instruction set asked for, by the builder or by the environment, or else the best.
@@ -131,10 +133,6 @@ impl<'a> Common<'a> {
     }
 }
 
-/// The window of the classic module: 3×3, stride 1, padding 1.
-const CLASSIC: Window =
-    Window { taps: Taps { kernel_size: [3, 3], stride: [1, 1], dilation: [1, 1] }, padding: Padding::symmetric(1, 1) };
-
 const DEPTHWISE: Names = Names {
     weights: "the depthwise weights",
     weights_hint: "use `weights`, or `depthwise_weights` of a separable convolution",
@@ -220,9 +218,11 @@ macro_rules! setters {
             self
         }
 
-        /// The zeros around the input. Default: one on each side.
+        /// The zeros around the input, in rows and columns. Default: (K − 1)·d / 2 on each side, for K taps with dilation d
+        /// along an axis, which at stride 1 keeps the size. If (K − 1)·d is odd, as with an even kernel, there is no default, and
+        /// building without a padding fails.
         pub fn padding(mut self, padding: Padding) -> Self {
-            self.common.window.padding = padding;
+            self.common.window.padding = Some(padding);
             self
         }
     };
@@ -280,7 +280,7 @@ pub struct DepthwiseConv2dBuilder<'a> {
 impl<'a> DepthwiseConv2dBuilder<'a> {
     pub(crate) fn new(channels: usize) -> Self {
         Self {
-            common: Common::new(CLASSIC),
+            common: Common::new(),
             channels,
             multiplier: 1,
             parameters: Parameters::default(),
@@ -299,11 +299,11 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
     /// If a parameter is zero, too large, missing or of the wrong length, or the instruction set or kernel
     /// asked for is not available.
     pub fn build(&self) -> Result<DepthwiseConv2d, Error> {
-        self.common.window.check()?;
+        let window = self.common.window.resolve()?;
         self.common.check_kernels(&[Operation::Depthwise])?;
         check_activation(self.activation)?;
         let outputs = multiplied(self.channels, self.multiplier)?;
-        let taps = self.common.window.taps;
+        let taps = window.taps;
         let folded = self.parameters.fold(DEPTHWISE, outputs, 1, taps.kernel_size)?;
         let isa = self.common.isa()?;
         let kernel = self.common.depthwise_kernel(isa, self.channels, self.multiplier)?;
@@ -323,7 +323,7 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
                 in_channels: self.channels,
                 mid_channels: outputs,
                 out_channels: outputs,
-                window: self.common.window,
+                window,
                 fusion: Fusion::default(),
                 biases: [0, biases(&self.parameters, outputs)],
                 stages: Stages::Depthwise(stage),
@@ -346,7 +346,10 @@ pub struct PointwiseConv2dBuilder<'a> {
 impl<'a> PointwiseConv2dBuilder<'a> {
     pub(crate) fn new(in_channels: usize, out_channels: usize) -> Self {
         Self {
-            common: Common::new(Window::POINT),
+            common: Common {
+                window: AskedWindow { taps: Window::POINT.taps, padding: Some(Padding::Valid) },
+                ..Common::new()
+            },
             in_channels,
             out_channels,
             parameters: Parameters::default(),
@@ -402,7 +405,7 @@ pub struct Conv2dBuilder<'a> {
 impl<'a> Conv2dBuilder<'a> {
     pub(crate) fn new(in_channels: usize, out_channels: usize) -> Self {
         Self {
-            common: Common::new(CLASSIC),
+            common: Common::new(),
             in_channels,
             out_channels,
             parameters: Parameters::default(),
@@ -420,13 +423,13 @@ impl<'a> Conv2dBuilder<'a> {
     /// If a parameter is zero, too large, missing or of the wrong length, or the instruction set or kernel
     /// asked for is not available.
     pub fn build(&self) -> Result<Conv2d, Error> {
-        self.common.window.check()?;
+        let window = self.common.window.resolve()?;
         check_channels(self.in_channels, "the number of input channels")?;
         check_channels(self.out_channels, "the number of output channels")?;
         check_activation(self.activation)?;
         self.common.check_kernels(&[Operation::Pointwise])?;
         let (inputs, outputs) = (self.in_channels, self.out_channels);
-        let [kh, kw] = self.common.window.taps.kernel_size;
+        let [kh, kw] = window.taps.kernel_size;
         let folded = self.parameters.fold(STANDARD, outputs, inputs, [kh, kw])?;
         let isa = self.common.isa()?;
         let kernel = self.common.pointwise_kernel(isa, outputs)?;
@@ -440,7 +443,7 @@ impl<'a> Conv2dBuilder<'a> {
                 in_channels: inputs,
                 mid_channels: gathered,
                 out_channels: outputs,
-                window: self.common.window,
+                window,
                 fusion: Fusion::default(),
                 biases: [0, biases(&self.parameters, outputs)],
                 stages: Stages::Gathered(stage),
@@ -467,7 +470,7 @@ pub struct SeparableConv2dBuilder<'a> {
 impl<'a> SeparableConv2dBuilder<'a> {
     pub(crate) fn new(in_channels: usize, out_channels: usize) -> Self {
         Self {
-            common: Common::new(CLASSIC),
+            common: Common::new(),
             in_channels,
             out_channels,
             multiplier: 1,
@@ -559,7 +562,7 @@ impl<'a> SeparableConv2dBuilder<'a> {
     /// If a parameter is zero, too large, missing or of the wrong length, or the instruction set or kernel
     /// asked for is not available.
     pub fn build(&self) -> Result<SeparableConv2d, Error> {
-        self.common.window.check()?;
+        let window = self.common.window.resolve()?;
         check_channels(self.out_channels, "the number of output channels")?;
         self.activations.into_iter().try_for_each(check_activation)?;
         self.common.check_kernels(&[Operation::Depthwise, Operation::Pointwise])?;
@@ -569,7 +572,7 @@ impl<'a> SeparableConv2dBuilder<'a> {
             let hint = "use `bias`, or say `no_bias`";
             return Err(Error::Missing { what: POINTWISE.bias, hint });
         }
-        let taps = self.common.window.taps;
+        let taps = window.taps;
         let first = self.depthwise.fold(DEPTHWISE, between, 1, taps.kernel_size)?;
         let second = self.pointwise.fold(POINTWISE, outputs, between, [1, 1])?;
         let isa = self.common.isa()?;
@@ -598,7 +601,7 @@ impl<'a> SeparableConv2dBuilder<'a> {
                 in_channels: inputs,
                 mid_channels: between,
                 out_channels: outputs,
-                window: self.common.window,
+                window,
                 fusion: self.fusion,
                 biases: [biases(&self.depthwise, between), biases(&self.pointwise, outputs)],
                 stages: Stages::Separable(first, second),

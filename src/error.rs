@@ -95,6 +95,15 @@ pub enum Error {
         /// The padding before and after it.
         padding: [usize; 2],
     },
+    /// A builder was not told of the padding, and none of the same width on both sides keeps the size: (K − 1)·d is odd.
+    PaddingNotGiven {
+        /// Height or width.
+        axis: Axis,
+        /// The taps along it, K.
+        kernel: usize,
+        /// The dilation along it, d.
+        dilation: usize,
+    },
     /// A parameter array has another length than the shape of the convolution asks for.
     Length {
         /// The array.
@@ -228,6 +237,12 @@ impl fmt::Display for Error {
                 f,
                 "the kernel spans {window} along the {axis}, more than the input's {input} with padding {before} \
                  before and {after} after it: pad more, or use a smaller kernel or dilation"
+            ),
+            Error::PaddingNotGiven { axis, kernel, dilation } => write!(
+                f,
+                "no padding was given, and along the {axis} there is no default for a kernel of {kernel} with dilation \
+                 {dilation}: ({kernel} - 1) * {dilation} is odd, and one half of it is due on each side; use `.padding(...)`, \
+                 such as `.padding(Padding::same_upper())`"
             ),
             Error::Length { what, formula, expected, found } => {
                 write!(f, "{found} elements were given for {what}, but {expected} are needed ({formula})")

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use depthwise::{
-    DepthwiseConv2d, Error, Isa, Layout, Parallelism, SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
+    DepthwiseConv2d, Error, Isa, Layout, Padding, Parallelism, SeparableConv2d, Shape, TensorView, TensorViewMut,
+    Workspace,
 };
 
 const README: &str = include_str!("../README.md");
@@ -30,6 +31,7 @@ fn run(layout: Layout, input: Shape, output: Shape) -> Result<(), Error> {
 fn errors() -> Vec<Error> {
     let shape = Shape::new(1, 4, 5, 5);
     let depthwise = || DepthwiseConv2d::builder(4);
+    let one = Padding::symmetric(1, 1);
     let errors = [
         SeparableConv2d::builder(4, 2).depthwise_weights(&[0.5; 36]).pointwise_weights(&[0.5; 8]).build().map(drop),
         depthwise().weights(&[0.5; 9]).build().map(drop),
@@ -37,7 +39,14 @@ fn errors() -> Vec<Error> {
         run(Layout::Nchw, shape, Shape { h: 7, w: 7, ..shape }),
         TensorView::new(&[0.0; 99], shape, Layout::Nchw).map(drop),
         run(Layout::Nhwc, shape, shape),
-        depthwise().weights(&[0.5; 36]).dilation([4, 1]).build().and_then(|plan| plan.output_shape(shape)).map(drop),
+        depthwise()
+            .weights(&[0.5; 36])
+            .dilation([4, 1])
+            .padding(one)
+            .build()
+            .and_then(|plan| plan.output_shape(shape))
+            .map(drop),
+        depthwise().weights(&[0.5; 48]).kernel_size([4, 3]).build().map(drop),
         // Where the CPU has it, building would be fine.
         Err(Error::UnavailableIsa { isa: Isa::Neon }),
         "AVX2".parse::<Isa>().map(drop),

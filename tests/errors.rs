@@ -166,6 +166,80 @@ fn windows() {
     report.finish();
 }
 
+/// A padding that nobody gave keeps the size at stride 1, or is an error.
+#[test]
+fn default_padding() {
+    let mut report = Report::default();
+    let few = [0.5; 400];
+    macro_rules! each {
+        ($kernel:expr, $dilation:expr, $stride:expr, $call:expr) => {
+            let taps: usize = $kernel.iter().product();
+            let window = ($kernel, $stride, $dilation);
+            let name = |of: &str| format!("{of} {window:?}");
+            let builder = DepthwiseConv2d::builder(2).weights(&few[..2 * taps]);
+            $call(name("depthwise"), &|| {
+                builder
+                    .clone()
+                    .kernel_size($kernel)
+                    .stride($stride)
+                    .dilation($dilation)
+                    .build()?
+                    .output_shape(Shape::new(1, 2, 9, 11))
+            });
+            let builder = Conv2d::builder(2, 3).weights(&few[..6 * taps]);
+            $call(name("conv2d"), &|| {
+                builder
+                    .clone()
+                    .kernel_size($kernel)
+                    .stride($stride)
+                    .dilation($dilation)
+                    .build()?
+                    .output_shape(Shape::new(1, 2, 9, 11))
+            });
+            let builder = SeparableConv2d::builder(2, 3)
+                .depthwise_weights(&few[..2 * taps])
+                .pointwise_weights(&few[..6])
+                .bias(&few[..3]);
+            $call(name("separable"), &|| {
+                builder
+                    .clone()
+                    .kernel_size($kernel)
+                    .stride($stride)
+                    .dilation($dilation)
+                    .build()?
+                    .output_shape(Shape::new(1, 2, 9, 11))
+            });
+        };
+    }
+    type Call<'a> = &'a dyn Fn() -> Result<Shape, Error>;
+    for (kernel, dilation) in [([3, 3], [1, 1]), ([5, 5], [1, 1]), ([1, 7], [1, 1]), ([3, 5], [4, 3]), ([2, 4], [2, 4])]
+    {
+        for (stride, extent) in [([1, 1], [9, 11]), ([2, 2], [5, 6]), ([1, 3], [9, 4])] {
+            each!(kernel, dilation, stride, |name: String, call: Call<'_>| report.fine(&name, || {
+                let shape = call()?;
+                assert_eq!([shape.h, shape.w], extent);
+                Ok(())
+            }));
+        }
+    }
+    for (kernel, dilation, says) in [
+        ([2, 3], [1, 1], ["height", "kernel of 2", "dilation 1"]),
+        ([3, 4], [2, 3], ["width", "kernel of 4", "dilation 3"]),
+        ([6, 6], [5, 5], ["height", "kernel of 6", "dilation 5"]),
+    ] {
+        each!(kernel, dilation, [1, 1], |name: String, call: Call<'_>| report.error(&name, &says, call));
+        each!(kernel, dilation, [1, 1], |name: String, call: Call<'_>| report.error(&name, &[".padding("], call));
+    }
+    report.fine("an even kernel, told", || {
+        let builder =
+            DepthwiseConv2d::builder(2).kernel_size([2, 4]).padding(Padding::same_lower()).weights(&few[..16]);
+        let shape = Shape::new(1, 2, 9, 11);
+        assert_eq!(builder.build()?.output_shape(shape)?, shape);
+        Ok(())
+    });
+    report.finish();
+}
+
 #[test]
 fn overflow() {
     let mut report = Report::default();
