@@ -296,8 +296,8 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
     /// Checks everything and packs the weights, which need not be kept.
     ///
     /// # Errors
-    /// If a parameter is zero, too large, missing or of the wrong length, or the instruction set or kernel
-    /// asked for is not available.
+    /// If a parameter is zero, too large, missing or of the wrong length, if a batch norm or an activation has no meaning or a
+    /// batch norm folds to what no `f32` holds, or if the instruction set or kernel asked for is not available.
     pub fn build(&self) -> Result<DepthwiseConv2d, Error> {
         let window = self.common.window.resolve()?;
         self.common.check_kernels(&[Operation::Depthwise])?;
@@ -363,8 +363,8 @@ impl<'a> PointwiseConv2dBuilder<'a> {
     /// Checks everything and packs the weights, which need not be kept.
     ///
     /// # Errors
-    /// If a parameter is zero, too large, missing or of the wrong length, or the instruction set or kernel
-    /// asked for is not available.
+    /// If a parameter is zero, too large, missing or of the wrong length, if a batch norm or an activation has no meaning or a
+    /// batch norm folds to what no `f32` holds, or if the instruction set or kernel asked for is not available.
     pub fn build(&self) -> Result<PointwiseConv2d, Error> {
         check_channels(self.in_channels, "the number of input channels")?;
         check_channels(self.out_channels, "the number of output channels")?;
@@ -420,8 +420,8 @@ impl<'a> Conv2dBuilder<'a> {
     /// Checks everything and packs the weights, which need not be kept.
     ///
     /// # Errors
-    /// If a parameter is zero, too large, missing or of the wrong length, or the instruction set or kernel
-    /// asked for is not available.
+    /// If a parameter is zero, too large, missing or of the wrong length, if a batch norm or an activation has no meaning or a
+    /// batch norm folds to what no `f32` holds, or if the instruction set or kernel asked for is not available.
     pub fn build(&self) -> Result<Conv2d, Error> {
         let window = self.common.window.resolve()?;
         check_channels(self.in_channels, "the number of input channels")?;
@@ -462,7 +462,6 @@ pub struct SeparableConv2dBuilder<'a> {
     multiplier: usize,
     depthwise: Parameters<'a>,
     pointwise: Parameters<'a>,
-    biased: bool,
     activations: [Activation; 2],
     fusion: Fusion,
 }
@@ -476,7 +475,6 @@ impl<'a> SeparableConv2dBuilder<'a> {
             multiplier: 1,
             depthwise: Parameters::default(),
             pointwise: Parameters::default(),
-            biased: true,
             activations: [Activation::default(); 2],
             fusion: Fusion::default(),
         }
@@ -512,17 +510,9 @@ impl<'a> SeparableConv2dBuilder<'a> {
         self
     }
 
-    /// A bias per output channel. The classic module has one: give it, or say [`no_bias`](Self::no_bias).
+    /// A bias per output channel, where the sums of the second stage start. Default: none.
     pub fn bias(mut self, bias: &'a [f32]) -> Self {
         self.pointwise.bias = Some(bias);
-        self.biased = true;
-        self
-    }
-
-    /// No bias after the second stage.
-    pub fn no_bias(mut self) -> Self {
-        self.pointwise.bias = None;
-        self.biased = false;
         self
     }
 
@@ -532,7 +522,7 @@ impl<'a> SeparableConv2dBuilder<'a> {
         self
     }
 
-    /// A batch normalisation after the second stage, folded into it, which then needs no bias. Default: none.
+    /// A batch normalisation after the second stage, folded into it. Default: none.
     pub fn batch_norm(mut self, batch_norm: BatchNorm<'a>) -> Self {
         self.pointwise.batch_norm = Some(batch_norm);
         self
@@ -559,8 +549,8 @@ impl<'a> SeparableConv2dBuilder<'a> {
     /// Checks everything and packs the weights, which need not be kept.
     ///
     /// # Errors
-    /// If a parameter is zero, too large, missing or of the wrong length, or the instruction set or kernel
-    /// asked for is not available.
+    /// If a parameter is zero, too large, missing or of the wrong length, if a batch norm or an activation has no meaning or a
+    /// batch norm folds to what no `f32` holds, or if the instruction set or kernel asked for is not available.
     pub fn build(&self) -> Result<SeparableConv2d, Error> {
         let window = self.common.window.resolve()?;
         check_channels(self.out_channels, "the number of output channels")?;
@@ -568,10 +558,6 @@ impl<'a> SeparableConv2dBuilder<'a> {
         self.common.check_kernels(&[Operation::Depthwise, Operation::Pointwise])?;
         let (inputs, outputs) = (self.in_channels, self.out_channels);
         let between = multiplied(inputs, self.multiplier)?;
-        if self.biased && self.pointwise.bias.is_none() && self.pointwise.batch_norm.is_none() {
-            let hint = "use `bias`, or say `no_bias`";
-            return Err(Error::Missing { what: POINTWISE.bias, hint });
-        }
         let taps = window.taps;
         let first = self.depthwise.fold(DEPTHWISE, between, 1, taps.kernel_size)?;
         let second = self.pointwise.fold(POINTWISE, outputs, between, [1, 1])?;

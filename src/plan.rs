@@ -155,7 +155,7 @@ plan!(
     /// order.
     DepthwiseConv2d, DepthwiseConv2dBuilder, (channels),
     builder:
-    /// Starts a plan for that many input channels: 3×3, stride 1, padding 1, no bias, until told otherwise.
+    /// Starts a plan for that many input channels: 3×3, stride 1, padding that keeps the size, no bias, until told otherwise.
 );
 
 plan!(
@@ -172,8 +172,8 @@ plan!(
     /// pass where that pays. Both ways give the same bits, those of the two plans one after the other.
     SeparableConv2d, SeparableConv2dBuilder, (in_channels, out_channels),
     builder:
-    /// Starts a plan from and to that many channels: the classic module, 3×3, stride 1, padding 1, no bias between the
-    /// stages, a bias after the second.
+    /// Starts a plan from and to that many channels: 3×3, stride 1, padding that keeps the size, no bias after either stage, until
+    /// told otherwise.
 );
 
 plan!(
@@ -183,5 +183,5 @@ plan!(
     /// order, then channels ascending.
     Conv2d, Conv2dBuilder, (in_channels, out_channels),
     builder:
-    /// Starts a plan from and to that many channels: 3×3, stride 1, padding 1, no bias, until told otherwise.
+    /// Starts a plan from and to that many channels: 3×3, stride 1, padding that keeps the size, no bias, until told otherwise.
 );

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use depthwise::{
-    DepthwiseConv2d, Error, Isa, Layout, Padding, Parallelism, SeparableConv2d, Shape, TensorView, TensorViewMut,
-    Workspace,
+    DepthwiseConv2d, Error, Isa, Layout, Padding, Parallelism, Shape, TensorView, TensorViewMut, Workspace,
 };
 
 const README: &str = include_str!("../README.md");
@@ -33,7 +32,6 @@ fn errors() -> Vec<Error> {
     let depthwise = || DepthwiseConv2d::builder(4);
     let one = Padding::symmetric(1, 1);
     let errors = [
-        SeparableConv2d::builder(4, 2).depthwise_weights(&[0.5; 36]).pointwise_weights(&[0.5; 8]).build().map(drop),
         depthwise().weights(&[0.5; 9]).build().map(drop),
         run(Layout::Nchw, Shape { c: 5, ..shape }, shape),
         run(Layout::Nchw, shape, Shape { h: 7, w: 7, ..shape }),

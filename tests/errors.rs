@@ -79,7 +79,7 @@ fn zeros() {
     report.error("conv2d to nothing", &["0"], || Conv2d::builder(4, 0).weights(&[]).build());
     let separable = |inputs, outputs| {
         let builder = SeparableConv2d::builder(inputs, outputs).depthwise_weights(&weights).pointwise_weights(&weights);
-        builder.no_bias().build()
+        builder.build()
     };
     report.error("separable from nothing", &["0"], || separable(0, 9));
     report.error("separable to nothing", &["0"], || separable(4, 0));
@@ -256,13 +256,13 @@ fn overflow() {
         report.error(&name("conv2d"), &[], || Conv2d::builder(channels, channels).weights(&few).build());
         report.error(&name("separable"), &[], || {
             let builder = SeparableConv2d::builder(channels, channels).depthwise_weights(&few).pointwise_weights(&few);
-            builder.no_bias().build()
+            builder.build()
         });
         report.error(&name("multiplier"), &[], || {
             DepthwiseConv2d::builder(4).channel_multiplier(channels).weights(&few).build()
         });
         report.error(&name("tails multiplied"), &[], || {
-            let builder = SeparableConv2d::builder(4, 9).channel_multiplier(channels).no_bias();
+            let builder = SeparableConv2d::builder(4, 9).channel_multiplier(channels);
             builder.depthwise_weights(&few).pointwise_weights(&few).build()
         });
     }
@@ -326,7 +326,7 @@ fn absurd_extents() {
             for padding in extents {
                 let plan = |padding: Padding, layout| {
                     let builder = SeparableConv2d::builder(2, 3).depthwise_weights(&[0.5; 18]).stride([1, stride]);
-                    let builder = builder.pointwise_weights(&[0.5; 6]).no_bias().dilation([1, dilation]);
+                    let builder = builder.pointwise_weights(&[0.5; 6]).dilation([1, dilation]);
                     builder.padding(padding).layout(layout).build()
                 };
                 for padding in [Padding::explicit(1, padding, 1, padding), Padding::same_lower()] {
@@ -437,7 +437,7 @@ fn far_positions() {
                     1
                 );
                 counts!("conv2d", Conv2d::builder(3, 4).weights(&weights[..12 * taps]), 3);
-                let separable = SeparableConv2d::builder(3, 4).depthwise_weights(&weights[..3 * taps]).no_bias();
+                let separable = SeparableConv2d::builder(3, 4).depthwise_weights(&weights[..3 * taps]);
                 counts!("separable", separable.pointwise_weights(&[1.0; 12]), 3);
             }
         }
@@ -466,7 +466,7 @@ fn costs_beyond_the_address_space() {
     // 2^34 values between the stages.
     report.fine("separable 1 to 64 to 1", || {
         let builder = SeparableConv2d::builder(1, 1).channel_multiplier(64).depthwise_weights(&[0.5; 576]);
-        let plan = builder.pointwise_weights(&[0.5; 64]).padding(Padding::symmetric(1, 1)).no_bias().build()?;
+        let plan = builder.pointwise_weights(&[0.5; 64]).padding(Padding::symmetric(1, 1)).build()?;
         let cost = plan.cost(Shape::new(1, 1, 1 << 14, 1 << 14))?;
         assert_eq!((cost.parameters, cost.bytes), (640, 2_147_486_208));
         assert_eq!(cost.multiply_adds, 640 << 28);
@@ -506,23 +506,20 @@ fn parameters() {
         let builder = SeparableConv2d::builder(3, 5).depthwise_weights(&few[..depthwise]);
         builder.pointwise_weights(&few[..pointwise])
     };
-    report.error("depthwise weights", &["26", "27"], || separable(26, 15).no_bias().build());
-    report.error("pointwise weights of the pair", &["16", "15"], || separable(27, 16).no_bias().build());
-    report.error("weights for another multiplier", &["15", "30"], || {
-        separable(54, 15).channel_multiplier(2).no_bias().build()
-    });
-    report.fine("the pair as it should be", || separable(27, 15).no_bias().build());
-    report.error("neither bias nor no_bias", &["no_bias"], || separable(27, 15).build());
+    report.error("depthwise weights", &["26", "27"], || separable(26, 15).build());
+    report.error("pointwise weights of the pair", &["16", "15"], || separable(27, 16).build());
+    report.error("weights for another multiplier", &["15", "30"], || separable(54, 15).channel_multiplier(2).build());
+    report.fine("the pair as it should be", || separable(27, 15).build());
     report.error("no weights, depthwise", &["weights"], || DepthwiseConv2d::builder(4).build());
     report.error("no weights, pointwise", &["weights"], || PointwiseConv2d::builder(4, 4).build());
     report.error("no weights, conv2d", &["weights"], || Conv2d::builder(4, 4).build());
-    report.error("no weights, separable", &["weights"], || SeparableConv2d::builder(4, 4).no_bias().build());
+    report.error("no weights, separable", &["weights"], || SeparableConv2d::builder(4, 4).build());
     report.error("no pointwise weights", &["pointwise"], || {
-        SeparableConv2d::builder(4, 4).depthwise_weights(&few[..36]).no_bias().build()
+        SeparableConv2d::builder(4, 4).depthwise_weights(&few[..36]).build()
     });
     report.error("bias", &["3", "4"], || DepthwiseConv2d::builder(4).weights(&few[..36]).bias(&few[..3]).build());
     report.error("an empty bias", &["0", "4"], || DepthwiseConv2d::builder(4).weights(&few[..36]).bias(&[]).build());
-    report.error("depthwise bias", &["4", "3"], || separable(27, 15).depthwise_bias(&few[..4]).no_bias().build());
+    report.error("depthwise bias", &["4", "3"], || separable(27, 15).depthwise_bias(&few[..4]).build());
     report.error("pointwise bias", &["3", "5"], || separable(27, 15).bias(&few[..3]).build());
     let right = [1.0; 4];
     for wrong in 0..4 {
@@ -552,9 +549,9 @@ fn parameters() {
             PointwiseConv2d::builder(3, 5).weights(&few[..15]).activation(clamp).build()
         });
         report.error(&format!("separable, depthwise {clamp:?}"), &says, || {
-            separable(27, 15).no_bias().depthwise_activation(clamp).build()
+            separable(27, 15).depthwise_activation(clamp).build()
         });
-        report.error(&format!("separable {clamp:?}"), &says, || separable(27, 15).no_bias().activation(clamp).build());
+        report.error(&format!("separable {clamp:?}"), &says, || separable(27, 15).activation(clamp).build());
     }
     for (min, max) in [(-infinity, infinity), (0.5, 0.5), (-0.0, 0.0), (2.0, infinity), (-infinity, -2.0)] {
         let clamp = Activation::Clamp { min, max };
@@ -569,7 +566,7 @@ fn parameters() {
             PointwiseConv2d::builder(3, 5).weights(&few[..15]).activation(leaky).build()
         });
         report.error(&format!("separable, depthwise {leaky:?}"), &says, || {
-            separable(27, 15).no_bias().depthwise_activation(leaky).build()
+            separable(27, 15).depthwise_activation(leaky).build()
         });
     }
     report.finish();
@@ -604,8 +601,7 @@ fn batch_norms() {
         report.error(&format!("conv2d, variance {x}"), &says, || {
             Conv2d::builder(4, 4).weights(&square).batch_norm(norm).build()
         });
-        let separable =
-            || SeparableConv2d::builder(4, 4).depthwise_weights(&weights).pointwise_weights(&pointwise).no_bias();
+        let separable = || SeparableConv2d::builder(4, 4).depthwise_weights(&weights).pointwise_weights(&pointwise);
         report.error(&format!("separable, variance {x}"), &says, || separable().batch_norm(norm).build());
         report.error(&format!("separable, depthwise variance {x}"), &says, || {
             separable().depthwise_batch_norm(norm).batch_norm(plain).build()
@@ -841,7 +837,7 @@ fn what_a_plan_describes_can_be_asked_for() {
         for kernel in [3, 5] {
             let (depthwise, pointwise) = (vec![0.5; channels * kernel * kernel], vec![0.5; channels * channels]);
             let builder = || {
-                let builder = SeparableConv2d::builder(channels, channels).layout(Layout::Nhwc).no_bias();
+                let builder = SeparableConv2d::builder(channels, channels).layout(Layout::Nhwc);
                 builder.kernel_size([kernel; 2]).depthwise_weights(&depthwise).pointwise_weights(&pointwise)
             };
             let first = builder().build().expect("a plan").describe();

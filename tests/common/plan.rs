@@ -274,9 +274,6 @@ impl Plan {
                     .fusion(fusion);
                 given!(b, depthwise_bias(depthwise.bias.as_deref()), depthwise_batch_norm(depthwise.norm()));
                 given!(b, bias(pointwise.bias.as_deref()), batch_norm(pointwise.norm()), kernel(kernel));
-                if pointwise.bias.is_none() {
-                    b = b.no_bias();
-                }
                 Plan::Separable(b.build()?)
             }
             Operation::Conv2d => {
