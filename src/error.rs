@@ -45,6 +45,15 @@ pub enum Error {
         /// The tensor's strides.
         strides: Strides,
     },
+    /// A slice has more elements than the contiguous tensor that it was given for.
+    SliceTooLong {
+        /// The tensor's elements.
+        needed: usize,
+        /// The elements there are.
+        len: usize,
+        /// The tensor's extents.
+        shape: Shape,
+    },
     /// Two elements of an output would lie at the same place.
     OverlappingStrides {
         /// The tensor's extents.
@@ -213,6 +222,11 @@ impl fmt::Display for Error {
             Error::SliceTooShort { needed, len, shape, strides } => write!(
                 f,
                 "a tensor of shape {shape} with strides {strides} needs a slice of {needed} elements, but it has {len}"
+            ),
+            Error::SliceTooLong { needed, len, shape } => write!(
+                f,
+                "a contiguous tensor of shape {shape} has {needed} elements, but the slice has {len}: check the shape, pass \
+                 that part of the slice, or use `strided`, which takes longer slices"
             ),
             Error::OverlappingStrides { shape, strides } => write!(
                 f,

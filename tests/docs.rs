@@ -18,10 +18,9 @@ fn quoted(section: &str) -> Vec<String> {
 
 /// Runs a plan for four channels, 3×3, on views of zeros.
 fn run(layout: Layout, input: Shape, output: Shape) -> Result<(), Error> {
-    let zeros = [0.0; 512];
+    let [zeros, mut target] = [input, output].map(|shape| vec![0.0; shape.len().expect("a small shape")]);
     let plan = DepthwiseConv2d::builder(4).weights(&[0.5; 36]).build()?;
     let input = TensorView::new(&zeros, input, layout)?;
-    let mut target = [0.0; 512];
     let output = TensorViewMut::new(&mut target, output, layout)?;
     plan.run(input, output, &mut Workspace::new(), Parallelism::Serial)
 }
@@ -36,6 +35,7 @@ fn errors() -> Vec<Error> {
         run(Layout::Nchw, Shape { c: 5, ..shape }, shape),
         run(Layout::Nchw, shape, Shape { h: 7, w: 7, ..shape }),
         TensorView::new(&[0.0; 99], shape, Layout::Nchw).map(drop),
+        TensorView::new(&[0.0; 101], shape, Layout::Nchw).map(drop),
         run(Layout::Nhwc, shape, shape),
         depthwise()
             .weights(&[0.5; 36])

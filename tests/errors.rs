@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use depthwise::{
@@ -118,9 +119,10 @@ fn empty_batch_is_fine() {
         });
         // More than the batch needs stays as it is.
         report.fine("untouched", || {
-            let mut target = [7.0; 9];
-            let output = TensorViewMut::new(&mut target, none, layout)?;
-            plan.run(TensorView::new(&[1.0; 9], none, layout)?, output, &mut Workspace::new(), Parallelism::Serial)?;
+            let (mut target, strides) = ([7.0; 9], layout.strides(none)?);
+            let output = TensorViewMut::strided(&mut target, none, strides)?;
+            let input = TensorView::strided(&[1.0; 9], none, strides)?;
+            plan.run(input, output, &mut Workspace::new(), Parallelism::Serial)?;
             assert_eq!(target, [7.0; 9]);
             Ok(())
         });
@@ -653,6 +655,15 @@ fn tensors() {
         report.error("short output", &["100", "99"], || TensorViewMut::new(&mut [0.0; 99], shape, layout).map(drop));
         report.error("no slice", &["100", "0"], || TensorView::<f32>::new(&[], shape, layout));
         report.fine("exact slice", || TensorView::new(&data, shape, layout));
+        let says = ["100", "101", "strided"];
+        report.error("long slice", &says, || TensorView::new(&[1.0; 101], shape, layout));
+        report.error("long output", &says, || TensorViewMut::new(&mut [1.0; 101], shape, layout).map(drop));
+        report.error("long output to be", &says, || {
+            TensorViewMut::<f32>::uninit(&mut [const { MaybeUninit::uninit() }; 101], shape, layout).map(drop)
+        });
+        report
+            .error("a slice for no images", &["0", "100"], || TensorView::new(&data, Shape { n: 0, ..shape }, layout));
+        report.fine("long slice, strided", || TensorView::strided(&[1.0; 101], shape, layout.strides(shape)?));
     }
     let strides = |n, c, h, w| Strides { n, c, h, w };
     report.error("strides beyond the slice", &["100"], || TensorView::strided(&data, shape, strides(0, 26, 5, 1)));
@@ -727,10 +738,10 @@ fn shapes_of_a_run() {
             report.error(&format!("output, {name}"), &[&says[0], &says[1]], || run(&plan, right, wrong));
             let with_residual = |residual: Shape| {
                 let data = vec![1.0; 400];
-                let mut target = vec![0.0; 400];
+                let mut target = vec![0.0; 240];
                 let output = TensorViewMut::new(&mut target, right, layout)?;
-                let input = TensorView::new(&data, right, layout)?;
-                let residual = TensorView::new(&data, residual, layout)?;
+                let input = TensorView::new(&data[..240], right, layout)?;
+                let residual = TensorView::new(&data[..residual.len().expect("small")], residual, layout)?;
                 plan.run_with_residual(input, residual, output, &mut Workspace::new(), Parallelism::Serial)
             };
             report.fine("the right residual", || with_residual(right));
@@ -765,8 +776,8 @@ fn shapes_of_a_run() {
 
         // A part of the output.
         let range = |range: OutputRange, output: Shape| {
-            let data = vec![1.0; 300];
-            let mut target = vec![0.0; 300];
+            let data = vec![1.0; 240];
+            let mut target = vec![0.0; output.len().expect("small")];
             let output = TensorViewMut::new(&mut target, output, layout)?;
             let input = TensorView::new(&data, right, layout)?;
             plan.run_range(input, None, output, range, &mut Workspace::new())
