@@ -36,14 +36,21 @@ impl<'a> Common<'a> {
             Some(isa) => Some(isa),
             #[cfg(feature = "std")]
             None => match std::env::var_os("DEPTHWISE_ISA") {
-                Some(name) if !name.is_empty() => Some(name.to_string_lossy().parse()?),
+                Some(name) if !name.is_empty() => {
+                    Some(name.to_string_lossy().parse().map_err(|error| match error {
+                        Error::UnknownIsa { name, .. } => Error::UnknownIsa { name, from_environment: true },
+                        other => other,
+                    })?)
+                }
                 _ => None,
             },
             #[cfg(not(feature = "std"))]
             None => None,
         };
         match asked {
-            Some(isa) if !isa.is_available() => Err(Error::UnavailableIsa { isa }),
+            Some(isa) if !isa.is_available() => {
+                Err(Error::UnavailableIsa { isa, from_environment: self.isa.is_none() })
+            }
             Some(isa) => Ok(isa),
             None => Ok(Isa::detect()),
         }
@@ -105,7 +112,7 @@ impl<'a> Common<'a> {
         let isa = if is_filled { narrower } else { isa };
         // Channels first, there is one of a shape.
         let fastest = of_shape(isa).take(1 + isa.fastest_depthwise(channels, kernel_size, stride)).last();
-        fastest.or_else(|| fitting(isa).next()).ok_or(Error::UnavailableIsa { isa })
+        fastest.or_else(|| fitting(isa).next()).ok_or(Error::UnavailableIsa { isa, from_environment: false })
     }
 
     fn pointwise_kernel(&self, isa: Isa, out_channels: usize) -> Result<Available, Error> {
@@ -121,7 +128,9 @@ impl<'a> Common<'a> {
             let unwanted = if isa.prefers_large_tiles() { usize::MAX - tile } else { tile };
             (kernel.info().joins() != joins, out_channels.next_multiple_of(columns), unwanted)
         };
-        self.kernels_of(isa, Operation::Pointwise).min_by_key(cost).ok_or(Error::UnavailableIsa { isa })
+        self.kernels_of(isa, Operation::Pointwise)
+            .min_by_key(cost)
+            .ok_or(Error::UnavailableIsa { isa, from_environment: false })
     }
 
     fn kernels_of(&self, isa: Isa, operation: Operation) -> impl Iterator<Item = Available> {

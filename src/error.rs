@@ -1,6 +1,7 @@
 //! What can be wrong with the arguments.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 
 use crate::kernels::isa::Isa;
@@ -183,11 +184,15 @@ pub enum Error {
     UnknownIsa {
         /// The name asked for.
         name: String,
+        /// Whether the environment variable `DEPTHWISE_ISA` asked for it; else a call did.
+        from_environment: bool,
     },
     /// This target or this CPU does not have the instruction set.
     UnavailableIsa {
         /// The instruction set asked for.
         isa: Isa,
+        /// Whether the environment variable `DEPTHWISE_ISA` asked for it; else a call did, such as the builder's `isa`.
+        from_environment: bool,
     },
     /// There is no layout of this name.
     UnknownLayout {
@@ -284,13 +289,17 @@ impl fmt::Display for Error {
                 "with the batch norm folded in, {what} of channel {channel} would be {value:.3e}, which no f32 holds: check \
                  its variance and gamma, or compute the batch norm after the convolution"
             ),
-            Error::UnknownIsa { name } => {
-                write!(f, "there is no instruction set `{name}`: use portable, avx2, avx512 or neon")
+            Error::UnknownIsa { name, from_environment } => {
+                let by = if *from_environment { ", which the environment variable DEPTHWISE_ISA asks for" } else { "" };
+                write!(f, "there is no instruction set `{name}`{by}: use ")?;
+                listed(f, &Isa::EVERY, " or ")
             }
-            Error::UnavailableIsa { isa } => {
-                write!(f, "the instruction set {isa} was asked for, but this CPU and target have")?;
-                let have = Isa::all().iter().filter(|isa| isa.is_available());
-                have.enumerate().try_for_each(|(i, isa)| write!(f, "{}{isa}", if i == 0 { " " } else { ", " }))
+            Error::UnavailableIsa { isa, from_environment } => {
+                let by =
+                    if *from_environment { " by the environment variable DEPTHWISE_ISA" } else { " in the program" };
+                write!(f, "the instruction set {isa} was asked for{by}, but this CPU and target have ")?;
+                let have: Vec<Isa> = Isa::all().iter().copied().filter(|isa| isa.is_available()).collect();
+                listed(f, &have, " and ")
             }
             Error::UnknownLayout { name } => write!(f, "there is no layout `{name}`: use nchw or nhwc"),
             Error::UnknownKernel { name } => {
@@ -299,6 +308,18 @@ impl fmt::Display for Error {
             Error::KernelDoesNotFit { name, why } => write!(f, "the kernel {name} was asked for, but {why}"),
         }
     }
+}
+
+/// Names one after the other, the last after `last`.
+fn listed(f: &mut fmt::Formatter<'_>, isas: &[Isa], last: &str) -> fmt::Result {
+    isas.iter().enumerate().try_for_each(|(i, isa)| {
+        let before = match i {
+            0 => "",
+            i if i + 1 == isas.len() => last,
+            _ => ", ",
+        };
+        write!(f, "{before}{isa}")
+    })
 }
 
 impl core::error::Error for Error {}

@@ -46,7 +46,7 @@ fn errors() -> Vec<Error> {
             .map(drop),
         depthwise().weights(&[0.5; 48]).kernel_size([4, 3]).build().map(drop),
         // Where the CPU has it, building would be fine.
-        Err(Error::UnavailableIsa { isa: Isa::Neon }),
+        Err(Error::UnavailableIsa { isa: Isa::Neon, from_environment: true }),
         "AVX2".parse::<Isa>().map(drop),
     ];
     errors.into_iter().map(|result| result.expect_err("an error")).collect()

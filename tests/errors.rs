@@ -803,6 +803,9 @@ fn names() {
     let mut report = Report::default();
     report
         .error("an unknown instruction set", &["sse9", "portable", "avx2", "avx512", "neon"], || "sse9".parse::<Isa>());
+    let unknown = "sse9".parse::<Isa>().expect_err("no such instruction set");
+    assert_eq!(unknown, Error::UnknownIsa { name: "sse9".into(), from_environment: false });
+    assert!(!unknown.to_string().contains("DEPTHWISE_ISA"), "{unknown}");
     report.error("an empty instruction set", &["avx2"], || "".parse::<Isa>());
     report.error("an unknown layout", &["chwn", "nchw", "nhwc"], || "chwn".parse::<Layout>());
     let plain = || DepthwiseConv2d::builder(4).weights(&[0.5; 36]);
@@ -810,8 +813,11 @@ fn names() {
         let build = || plain().isa(name.parse()?).build();
         match name.parse::<Isa>().expect(name) {
             isa if isa.is_available() => report.fine(name, build),
-            // It must say what there is instead.
-            _ => report.error(name, &[name, "portable"], build),
+            // It must say what there is instead, and that it was not the environment that asked.
+            isa => {
+                report.error(name, &[name, "in the program", "portable"], build);
+                assert_eq!(build().unwrap_err(), Error::UnavailableIsa { isa, from_environment: false });
+            }
         }
         assert_eq!(name.parse::<Isa>().expect(name).to_string(), name);
     }
@@ -896,11 +902,11 @@ fn environment() {
         if isa.is_available() {
             expect(Some(name), &[&format!("<built for {name}>")]);
         } else {
-            expect(Some(name), &["<the instruction set", name, "portable"]);
+            expect(Some(name), &["<the instruction set", name, "environment variable DEPTHWISE_ISA", "portable"]);
         }
     }
     // Never a silent fallback.
-    expect(Some("sse9"), &["sse9", "avx2"]);
+    expect(Some("sse9"), &["sse9", "environment variable DEPTHWISE_ISA", "portable, avx2, avx512 or neon"]);
     assert!(!run(Some("sse9")).contains("<built"));
     assert!(!run(Some("AVX2 ")).contains("<built"));
 }
