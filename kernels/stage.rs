@@ -298,15 +298,3 @@ fn panels(kernel: Available, out_channels: usize) -> impl Iterator<Item = (usize
     let next = move |&(first, width): &(usize, usize)| Some(first + width).filter(|&first| first < out_channels);
     core::iter::successors(Some((0, width(0))), move |panel| next(panel).map(|first| (first, width(first))))
 }
-
-impl core::fmt::Debug for DepthwiseStage {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(self.info().name)
-    }
-}
-
-impl core::fmt::Debug for PointwiseStage {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(self.info().name)
-    }
-}

@@ -73,7 +73,6 @@ impl fmt::Display for Description {
 }
 
 /// The stages of a plan.
-#[derive(Debug)]
 pub(crate) enum Stages {
     Depthwise(DepthwiseStage),
     Pointwise(PointwiseStage),
@@ -83,7 +82,6 @@ pub(crate) enum Stages {
 }
 
 /// A plan of any operation: what is behind the public types.
-#[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) isa: Isa,
     pub(crate) layout: Layout,
@@ -143,6 +141,28 @@ impl Engine {
             depthwise: depthwise.map(|stage| stage.info().name),
             pointwise: pointwise.map(|stage| stage.info().name),
         }
+    }
+
+    /// What a plan of that name shows of itself: what it was built for and chose, not its weights.
+    pub(crate) fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mut plan, description) = (f.debug_struct(name), self.describe());
+        plan.field("in_channels", &self.in_channels);
+        if let Stages::Depthwise(_) | Stages::Separable(..) = self.stages {
+            plan.field("multiplier", &(self.mid_channels / self.in_channels));
+        }
+        plan.field("out_channels", &self.out_channels);
+        if !matches!(self.stages, Stages::Pointwise(_)) {
+            let Window { taps, padding } = self.window;
+            plan.field("kernel_size", &taps.kernel_size)
+                .field("stride", &taps.stride)
+                .field("dilation", &taps.dilation);
+            plan.field("padding", &padding);
+        }
+        if let Stages::Separable(..) = self.stages {
+            plan.field("fusion", &self.fusion);
+        }
+        plan.field("layout", &self.layout).field("isa", &self.isa);
+        plan.field("kernels", &format_args!("{description}")).finish()
     }
 
     pub(crate) fn output_shape(&self, input: Shape) -> Result<Shape, Error> {
@@ -490,7 +510,7 @@ struct Run {
 
 /// The layout of the last run on several threads, for the next of the same shapes: to choose one takes 1 µs for two threads, and up to
 /// 16 µs for seventeen (Zen 4).
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct LastRun {
     #[cfg(feature = "rayon")]
     last: std::sync::RwLock<Option<(Key, Run)>>,

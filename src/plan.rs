@@ -1,6 +1,7 @@
 //! The four operations as plans that run.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::builder::{Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuilder, SeparableConv2dBuilder};
 use crate::cost::Cost;
@@ -19,9 +20,14 @@ macro_rules! plan {
         ///
         /// A plan is independent of batch, height and width, owns its packed weights, and can be shared
         /// between threads.
-        #[derive(Debug)]
         pub struct $plan {
             pub(crate) engine: Engine,
+        }
+
+        impl fmt::Debug for $plan {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.engine.debug(stringify!($plan), f)
+            }
         }
 
         impl $plan {

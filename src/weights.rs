@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::error::Error;
 
@@ -24,7 +25,7 @@ pub enum WeightOrder {
 ///
 /// Building fails unless ε is finite and at least 0, σ² + ε is finite and above 0 in each channel, and each weight and bias that
 /// comes of finite numbers is a finite `f32`. NaN and infinities in w, b, γ, β and μ propagate.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct BatchNorm<'a> {
     /// γ, the scale.
     pub gamma: &'a [f32],
@@ -39,12 +40,44 @@ pub struct BatchNorm<'a> {
 }
 
 /// One convolution's parameters as the caller gave them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Parameters<'a> {
     pub(crate) weights: Option<&'a [f32]>,
     pub(crate) order: WeightOrder,
     pub(crate) bias: Option<&'a [f32]>,
     pub(crate) batch_norm: Option<BatchNorm<'a>>,
+}
+
+/// An array as debug output shows it: how long it is, not each of its numbers.
+struct Len<'a>(&'a [f32]);
+
+impl fmt::Debug for Len<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[f32; {}]", self.0.len())
+    }
+}
+
+impl fmt::Debug for BatchNorm<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchNorm")
+            .field("gamma", &Len(self.gamma))
+            .field("beta", &Len(self.beta))
+            .field("mean", &Len(self.mean))
+            .field("variance", &Len(self.variance))
+            .field("epsilon", &self.epsilon)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Parameters<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parameters")
+            .field("weights", &self.weights.map(Len))
+            .field("order", &self.order)
+            .field("bias", &self.bias.map(Len))
+            .field("batch_norm", &self.batch_norm)
+            .finish()
+    }
 }
 
 /// One convolution's parameters in one order, batch norm folded.
