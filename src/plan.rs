@@ -57,6 +57,9 @@ macro_rules! plan {
             /// Computes the output. It allocates nothing if the workspace has
             /// [`workspace_len`](Self::workspace_len).
             ///
+            /// Each output is one sum in one order, whatever the split: its error grows as the square root of the number of terms,
+            /// if they are random.
+            ///
             /// # Errors
             /// If the input's or output's shape is not the plan's, or it is not contiguous along its
             /// layout's last axis; nothing is written then.
