@@ -44,7 +44,7 @@ impl Cost {
             let values = count(input)?.checked_add(count(output)?)?.checked_add(parameters)?;
             Some(Cost { parameters, multiply_adds, bytes: values.checked_mul(4)? })
         };
-        cost().ok_or(OVERFLOW)
+        cost().ok_or(Error::CostOverflow)
     }
 
     /// Of this convolution and the next, fused: what lies between them, of that shape, does not move.
@@ -57,11 +57,9 @@ impl Cost {
                 bytes: self.bytes.checked_sub(between)?.checked_add(next.bytes.checked_sub(between)?)?,
             })
         };
-        cost().ok_or(OVERFLOW)
+        cost().ok_or(Error::CostOverflow)
     }
 }
-
-const OVERFLOW: Error = Error::Overflow { what: "the cost of a convolution" };
 
 /// The product, in 64 bits on every target: what is counted here may be more than memory has addresses.
 fn product(factors: &[usize]) -> Option<u64> {
@@ -126,9 +124,9 @@ mod tests {
         let one = Cost { parameters: 1, multiply_adds: 2, bytes: 4 * (1 << 60) + 3 };
         let none = Shape::default();
         assert_eq!(one.then(one, between), Ok(Cost { parameters: 2, multiply_adds: 4, bytes: 6 }));
-        assert_eq!(one.then(Cost { bytes: u64::MAX, ..one }, none), Err(OVERFLOW));
-        assert_eq!(one.then(Cost { parameters: u64::MAX, ..one }, none), Err(OVERFLOW));
-        assert_eq!(one.then(Cost { multiply_adds: u64::MAX, ..one }, none), Err(OVERFLOW));
-        assert_eq!(one.then(one, Shape { n: 16, ..between }), Err(OVERFLOW));
+        assert_eq!(one.then(Cost { bytes: u64::MAX, ..one }, none), Err(Error::CostOverflow));
+        assert_eq!(one.then(Cost { parameters: u64::MAX, ..one }, none), Err(Error::CostOverflow));
+        assert_eq!(one.then(Cost { multiply_adds: u64::MAX, ..one }, none), Err(Error::CostOverflow));
+        assert_eq!(one.then(one, Shape { n: 16, ..between }), Err(Error::CostOverflow));
     }
 }

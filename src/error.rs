@@ -21,6 +21,8 @@ pub enum Error {
         /// What was being computed.
         what: &'static str,
     },
+    /// The cost of a convolution does not fit the 64 bits that it is counted in.
+    CostOverflow,
     /// A parameter is larger than kernels compute.
     TooLarge {
         /// The parameter.
@@ -219,6 +221,9 @@ impl fmt::Display for Error {
             Error::Zero { what } => write!(f, "{what} is 0: it must be at least 1"),
             Error::Overflow { what } => {
                 write!(f, "{what} does not fit the address space: check the sizes for a wrong unit or order")
+            }
+            Error::CostOverflow => {
+                write!(f, "the cost of a convolution does not fit 64 bits: check the sizes for a wrong unit or order")
             }
             Error::TooLarge { what, found, limit } => write!(f, "{what} is {found}: it must be at most {limit}"),
             Error::OutOfMemory { elements } => {

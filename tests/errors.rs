@@ -485,6 +485,9 @@ fn costs_beyond_the_address_space() {
         assert_eq!(compared.ratio, 1.0 + 2f64.powi(-32));
         Ok(())
     });
+    report.error("more than 64 bits count", &["64 bits"], || {
+        compare(Shape::new(usize::MAX, usize::MAX, 3, 3), usize::MAX, [3; 2], [1, 1], [1, 1], Padding::symmetric(1, 1))
+    });
     report.finish();
 }
 
