@@ -204,8 +204,7 @@ fn prepare(args: &Args, input: Shape, out_channels: usize, parallelism: Parallel
     let separable = built!(window
         SeparableConv2d::builder(args.channels, out_channels)
             .depthwise_weights(depthwise_weights.get())
-            .pointwise_weights(pointwise_weights.get())
-            .no_bias());
+            .pointwise_weights(pointwise_weights.get()));
     let between = depthwise.output_shape(input)?;
     Ok(vec![
         operation!("standard", standard, input),

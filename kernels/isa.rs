@@ -23,6 +23,9 @@ pub enum Isa {
 }
 
 impl Isa {
+    /// Those of all targets.
+    pub(crate) const EVERY: [Isa; 4] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Neon];
+
     /// The instruction sets compiled in for this target, the preferred one last.
     pub const fn all() -> &'static [Isa] {
         &[
@@ -91,9 +94,9 @@ impl FromStr for Isa {
 
     /// Takes a name in upper or lower case.
     fn from_str(name: &str) -> Result<Self, Error> {
-        [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Neon]
+        Isa::EVERY
             .into_iter()
             .find(|isa| isa.name().eq_ignore_ascii_case(name))
-            .ok_or_else(|| Error::UnknownIsa { name: name.into() })
+            .ok_or_else(|| Error::UnknownIsa { name: name.into(), from_environment: false })
     }
 }

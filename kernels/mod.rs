@@ -52,8 +52,11 @@ use crate::tensor::Layout;
 
 pub(crate) use self::depthwise::{DepthwiseTuning, sub_grids, undilated_stride};
 
-/// The largest stride of a depthwise convolution: the lanes of a gather are numbered in 32 bits.
+/// The largest stride of a depthwise convolution: the lanes of a gather are numbered in 32 bits. With sixteen strides beyond
+/// [`MAX_POSITION`](stage::MAX_POSITION), an index fits 32 bits, too.
 pub(crate) const MAX_STRIDE: usize = i32::MAX as usize / 16;
+
+const _: () = assert!((16 * MAX_STRIDE as u64) + (stage::MAX_POSITION as u64) < usize::MAX as u64);
 
 /// What a kernel computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

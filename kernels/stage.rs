@@ -122,10 +122,6 @@ impl DepthwiseStage {
         Ok(Self { kernel, taps, channels, multiplier, packed, zeros, epilogue, tuning })
     }
 
-    pub(crate) fn info(&self) -> &'static KernelInfo {
-        self.kernel.info()
-    }
-
     /// Computes the part of the output that `output` views, which starts at image 0 and at channel, row
     /// and column `origin` of the whole. `pad`: at the top and at the left.
     /// `residual` is shaped as the part.
@@ -149,12 +145,13 @@ impl DepthwiseStage {
             assert_eq!(residual.shape(), shape);
             assert_contiguous(info, shape, residual.strides());
         }
-        // With positions this small, no index computation of a kernel overflows. Where an output's taps
-        // lie is then the kernel's own look-out: it reads the input only inside of its extents.
+        // With positions this small, no index computation of a kernel overflows: a kernel goes at most a vector of strides beyond
+        // the last output, which 32 bits hold too. Where an output's taps lie is then the kernel's own look-out: it reads the
+        // input only inside of its extents.
         let reach = |axis: usize, origin: usize, extent: usize| {
-            let last = origin.checked_add(extent)?.checked_mul(self.taps.stride[axis])?;
-            let taps = self.taps.kernel_size[axis].checked_mul(self.taps.dilation[axis])?;
-            last.checked_add(taps)?.checked_add(pad[axis])
+            let last = (origin.checked_add(extent)? - 1).checked_mul(self.taps.stride[axis])?;
+            let taps = (self.taps.kernel_size[axis] - 1).checked_mul(self.taps.dilation[axis])?;
+            last.checked_add(taps)?.checked_add(1)?.checked_add(pad[axis])
         };
         let limit = MAX_POSITION;
         assert!(reach(0, origin.h, shape.h).is_some_and(|r| r < limit));
@@ -240,10 +237,6 @@ impl PointwiseStage {
         Ok(Self { kernel, in_channels, out_channels, packed, epilogue, prefetches_outputs })
     }
 
-    pub(crate) fn info(&self) -> &'static KernelInfo {
-        self.kernel.info()
-    }
-
     /// Computes the part of the output that `output` views, from channel `channel` of the whole on.
     /// `input` holds all input channels of the same pixels, `residual` is shaped as the part. `next` is what will be read
     /// after this, whole rows of an image.
@@ -302,16 +295,4 @@ fn panels(kernel: Available, out_channels: usize) -> impl Iterator<Item = (usize
     };
     let next = move |&(first, width): &(usize, usize)| Some(first + width).filter(|&first| first < out_channels);
     core::iter::successors(Some((0, width(0))), move |panel| next(panel).map(|first| (first, width(first))))
-}
-
-impl core::fmt::Debug for DepthwiseStage {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(self.info().name)
-    }
-}
-
-impl core::fmt::Debug for PointwiseStage {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(self.info().name)
-    }
 }

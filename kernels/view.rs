@@ -1,5 +1,6 @@
 //! Views over a tensor's slice, checked once when built: the only way into a kernel.
 
+use core::fmt;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ops::Range;
@@ -10,7 +11,7 @@ use crate::tensor::{Axis, Layout, Shape, Strides};
 /// A borrowed tensor to read: a slice, a [`Shape`] and [`Strides`].
 ///
 /// Building one fails if any element would lie outside of the slice.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct TensorView<'a, T = f32> {
     ptr: *const T,
     shape: Shape,
@@ -21,7 +22,6 @@ pub struct TensorView<'a, T = f32> {
 /// A borrowed tensor to write: a slice, a [`Shape`] and [`Strides`].
 ///
 /// Building one fails if any element would lie outside of the slice or share its place with another.
-#[derive(Debug)]
 pub struct TensorViewMut<'a, T = f32> {
     ptr: *mut T,
     shape: Shape,
@@ -56,6 +56,16 @@ fn check_extent(len: usize, shape: Shape, strides: Strides) -> Result<(), Error>
     Ok(())
 }
 
+/// The strides of a contiguous tensor that is all of a slice of `len` elements. Fails if the slice is longer: what follows would be
+/// left out in silence. `check_extent` sees to one that is shorter.
+fn contiguous(len: usize, shape: Shape, layout: Layout) -> Result<Strides, Error> {
+    let strides = layout.strides(shape)?;
+    match shape.len() {
+        Some(needed) if len > needed => Err(Error::SliceTooLong { needed, len, shape }),
+        _ => Ok(strides),
+    }
+}
+
 /// Fails unless each stride steps over all that the smaller strides reach, so that no two elements meet.
 fn check_disjoint(shape: Shape, strides: Strides) -> Result<(), Error> {
     if shape.is_empty() {
@@ -81,15 +91,16 @@ fn check_range(axis: Axis, range: &Range<usize>, extent: usize) -> Result<(), Er
 }
 
 impl<'a, T> TensorView<'a, T> {
-    /// A contiguous tensor.
+    /// A contiguous tensor, which is all of `data`. For a part of a longer slice, or one with gaps, see
+    /// [`strided`](Self::strided).
     ///
     /// # Errors
-    /// If `data` is shorter than the shape.
+    /// If `data` has not exactly the shape's number of elements.
     pub fn new(data: &'a [T], shape: Shape, layout: Layout) -> Result<Self, Error> {
-        Self::strided(data, shape, layout.strides(shape)?)
+        Self::strided(data, shape, contiguous(data.len(), shape, layout)?)
     }
 
-    /// A tensor with any strides, in elements.
+    /// A tensor with any strides, in elements. The slice may be longer than the tensor.
     ///
     /// # Errors
     /// If an element would lie outside of `data`.
@@ -172,15 +183,16 @@ impl<'a, T> TensorView<'a, T> {
 }
 
 impl<'a, T> TensorViewMut<'a, T> {
-    /// A contiguous tensor.
+    /// A contiguous tensor, which is all of `data`. For a part of a longer slice, or one with gaps, see
+    /// [`strided`](Self::strided).
     ///
     /// # Errors
-    /// If `data` is shorter than the shape.
+    /// If `data` has not exactly the shape's number of elements.
     pub fn new(data: &'a mut [T], shape: Shape, layout: Layout) -> Result<Self, Error> {
-        Self::strided(data, shape, layout.strides(shape)?)
+        Self::strided(data, shape, contiguous(data.len(), shape, layout)?)
     }
 
-    /// A tensor with any strides, in elements.
+    /// A tensor with any strides, in elements. The slice may be longer than the tensor.
     ///
     /// # Errors
     /// If an element would lie outside of `data`, or two of them at the same place.
@@ -195,7 +207,7 @@ impl<'a, T> TensorViewMut<'a, T> {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn uninit(data: &'a mut [MaybeUninit<T>], shape: Shape, layout: Layout) -> Result<Self, Error> {
-        Self::uninit_strided(data, shape, layout.strides(shape)?)
+        Self::uninit_strided(data, shape, contiguous(data.len(), shape, layout)?)
     }
 
     /// As [`uninit`](Self::uninit), with any strides. What lies between the elements stays as it was.
@@ -265,5 +277,17 @@ impl<'a, T> TensorViewMut<'a, T> {
 
     pub(super) fn as_mut_ptr(&mut self) -> *mut T {
         self.ptr
+    }
+}
+
+impl<T> fmt::Debug for TensorView<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TensorView").field("shape", &self.shape).field("strides", &self.strides).finish()
+    }
+}
+
+impl<T> fmt::Debug for TensorViewMut<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TensorViewMut").field("shape", &self.shape).field("strides", &self.strides).finish()
     }
 }

@@ -14,7 +14,7 @@ pub enum Activation {
     Relu,
     /// min(max(x, 0), 6), of MobileNet.
     Relu6,
-    /// min(max(x, min), max). Building a plan fails unless `min <= max`.
+    /// min(max(x, min), max). Building a plan fails unless `min <= max` and a finite number lies between them.
     Clamp {
         /// The least output.
         min: f32,

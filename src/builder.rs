@@ -7,7 +7,7 @@ use crate::choose;
 use crate::descriptor::{Descriptor, Fusion, Schedule, Stages};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::geometry::{Padding, Window};
+use crate::geometry::{AskedWindow, Padding, Window};
 use crate::kernels::isa::Isa;
 use crate::kernels::stage::{DepthwiseStage, PointwiseStage, Taps, fits};
 use crate::kernels::{self, Available, KernelInfo, Operation};
@@ -19,7 +19,7 @@ use crate::weights::{BatchNorm, Folded, Names, Parameters, WeightOrder};
 /// What all builders hold.
 #[derive(Clone, Debug)]
 struct Common<'a> {
-    window: Window,
+    window: AskedWindow,
     layout: Layout,
     isa: Option<Isa>,
     machine: Option<&'static Machine>,
@@ -28,7 +28,10 @@ struct Common<'a> {
 }
 
 impl<'a> Common<'a> {
-    fn new(window: Window) -> Self {
+    /// A 3×3 window, until told otherwise.
+    fn new() -> Self {
+        let taps = Taps { kernel_size: [3, 3], stride: [1, 1], dilation: [1, 1] };
+        let window = AskedWindow { taps, padding: None };
         Self { window, layout: Layout::default(), isa: None, machine: None, kernels: [None; 2] }
     }
 
@@ -38,14 +41,21 @@ impl<'a> Common<'a> {
             Some(isa) => Some(isa),
             #[cfg(feature = "std")]
             None => match std::env::var_os("DEPTHWISE_ISA") {
-                Some(name) if !name.is_empty() => Some(name.to_string_lossy().parse()?),
+                Some(name) if !name.is_empty() => {
+                    Some(name.to_string_lossy().parse().map_err(|error| match error {
+                        Error::UnknownIsa { name, .. } => Error::UnknownIsa { name, from_environment: true },
+                        other => other,
+                    })?)
+                }
                 _ => None,
             },
             #[cfg(not(feature = "std"))]
             None => None,
         };
         match asked {
-            Some(isa) if !isa.is_available() => Err(Error::UnavailableIsa { isa }),
+            Some(isa) if !isa.is_available() => {
+                Err(Error::UnavailableIsa { isa, from_environment: self.isa.is_none() })
+            }
             Some(isa) => Ok(isa),
             None => Ok(Isa::detect()),
         }
@@ -103,26 +113,23 @@ impl<'a> Common<'a> {
             );
             return Err(Error::KernelDoesNotFit { name: info.name, why });
         }
-        let chosen = choose::depthwise(machine, isa, self.layout, &self.window, channels, multiplier);
-        chosen.ok_or(Error::UnavailableIsa { isa })
+        let chosen = choose::depthwise(machine, isa, self.layout, taps, channels, multiplier);
+        chosen.ok_or(Error::UnavailableIsa { isa, from_environment: false })
     }
 
     fn pointwise_kernel(&self, machine: &Machine, isa: Isa, out_channels: usize) -> Result<&'static KernelInfo, Error> {
         if let Some(info) = self.asked(isa, Operation::Pointwise)? {
             return Ok(info);
         }
-        choose::pointwise(machine, isa, self.layout, out_channels).ok_or(Error::UnavailableIsa { isa })
+        choose::pointwise(machine, isa, self.layout, out_channels)
+            .ok_or(Error::UnavailableIsa { isa, from_environment: false })
     }
 }
 
 /// The kernel, if this CPU has its instruction set.
 fn available(info: &KernelInfo) -> Result<Available, Error> {
-    kernels::available(info).ok_or(Error::UnavailableIsa { isa: info.isa })
+    kernels::available(info).ok_or(Error::UnavailableIsa { isa: info.isa, from_environment: false })
 }
-
-/// The window of the classic module: 3×3, stride 1, padding 1.
-const CLASSIC: Window =
-    Window { taps: Taps { kernel_size: [3, 3], stride: [1, 1], dilation: [1, 1] }, padding: Padding::symmetric(1, 1) };
 
 const DEPTHWISE: Names = Names {
     weights: "the depthwise weights",
@@ -138,7 +145,10 @@ const STANDARD: Names = Names { weights: "the weights", weights_hint: "use `weig
 
 fn check_activation(activation: Activation) -> Result<(), Error> {
     match activation {
-        Activation::Clamp { min, max } if min > max || min.is_nan() || max.is_nan() => Err(Error::Clamp { min, max }),
+        // Of bounds that are both the same infinity every output would be that.
+        Activation::Clamp { min, max } if !(min <= max && min < f32::INFINITY && max > f32::NEG_INFINITY) => {
+            Err(Error::Clamp { min, max })
+        }
         Activation::LeakyRelu { slope } if !slope.is_finite() => {
             Err(Error::NotFinite { what: "the slope of the leaky ReLU", value: slope })
         }
@@ -245,9 +255,11 @@ macro_rules! setters {
             self
         }
 
-        /// The zeros around the input. Default: one on each side.
+        /// The zeros around the input, in rows and columns. Default: (K − 1)·d / 2 on each side, for K taps with dilation d
+        /// along an axis, which at stride 1 keeps the size. If (K − 1)·d is odd, as with an even kernel, there is no default, and
+        /// building without a padding fails.
         pub fn padding(mut self, padding: Padding) -> Self {
-            self.common.window.padding = padding;
+            self.common.window.padding = Some(padding);
             self
         }
     };
@@ -305,7 +317,7 @@ pub struct DepthwiseConv2dBuilder<'a> {
 impl<'a> DepthwiseConv2dBuilder<'a> {
     pub(crate) fn new(channels: usize) -> Self {
         Self {
-            common: Common::new(CLASSIC),
+            common: Common::new(),
             channels,
             multiplier: 1,
             parameters: Parameters::default(),
@@ -321,8 +333,8 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
     /// Checks everything and packs the weights, which need not be kept.
     ///
     /// # Errors
-    /// If a parameter is zero, too large, missing or of the wrong length, or the instruction set or kernel
-    /// asked for is not available.
+    /// If a parameter is zero, too large, missing or of the wrong length, if a batch norm or an activation has no meaning or a
+    /// batch norm folds to what no `f32` holds, or if the instruction set or kernel asked for is not available.
     pub fn build(&self) -> Result<DepthwiseConv2d, Error> {
         let descriptor = self.descriptor(self.common.isa()?, self.common.machine())?;
         let Stages::Depthwise(kernel) = descriptor.kernels else {
@@ -335,7 +347,7 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
     }
 
     fn descriptor(&self, isa: Isa, machine: &'static Machine) -> Result<Descriptor, Error> {
-        self.common.window.check()?;
+        let window = self.common.window.resolve()?;
         self.common.check_kernels(&[Operation::Depthwise])?;
         check_activation(self.activation)?;
         let outputs = multiplied(self.channels, self.multiplier)?;
@@ -346,7 +358,7 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
             in_channels: self.channels,
             mid_channels: outputs,
             out_channels: outputs,
-            window: self.common.window,
+            window,
             fusion: Fusion::default(),
             biases: [0, biases(&self.parameters, outputs)],
             kernels: Stages::Depthwise(self.common.depthwise_kernel(machine, isa, self.channels, self.multiplier)?),
@@ -367,7 +379,10 @@ pub struct PointwiseConv2dBuilder<'a> {
 impl<'a> PointwiseConv2dBuilder<'a> {
     pub(crate) fn new(in_channels: usize, out_channels: usize) -> Self {
         Self {
-            common: Common::new(Window::POINT),
+            common: Common {
+                window: AskedWindow { taps: Window::POINT.taps, padding: Some(Padding::Valid) },
+                ..Common::new()
+            },
             in_channels,
             out_channels,
             parameters: Parameters::default(),
@@ -381,8 +396,8 @@ impl<'a> PointwiseConv2dBuilder<'a> {
     /// Checks everything and packs the weights, which need not be kept.
     ///
     /// # Errors
-    /// If a parameter is zero, too large, missing or of the wrong length, or the instruction set or kernel
-    /// asked for is not available.
+    /// If a parameter is zero, too large, missing or of the wrong length, if a batch norm or an activation has no meaning or a
+    /// batch norm folds to what no `f32` holds, or if the instruction set or kernel asked for is not available.
     pub fn build(&self) -> Result<PointwiseConv2d, Error> {
         let descriptor = self.descriptor(self.common.isa()?, self.common.machine())?;
         let Stages::Pointwise(kernel) = descriptor.kernels else {
@@ -426,7 +441,7 @@ pub struct Conv2dBuilder<'a> {
 impl<'a> Conv2dBuilder<'a> {
     pub(crate) fn new(in_channels: usize, out_channels: usize) -> Self {
         Self {
-            common: Common::new(CLASSIC),
+            common: Common::new(),
             in_channels,
             out_channels,
             parameters: Parameters::default(),
@@ -441,8 +456,8 @@ impl<'a> Conv2dBuilder<'a> {
     /// Checks everything and packs the weights, which need not be kept.
     ///
     /// # Errors
-    /// If a parameter is zero, too large, missing or of the wrong length, or the instruction set or kernel
-    /// asked for is not available.
+    /// If a parameter is zero, too large, missing or of the wrong length, if a batch norm or an activation has no meaning or a
+    /// batch norm folds to what no `f32` holds, or if the instruction set or kernel asked for is not available.
     pub fn build(&self) -> Result<Conv2d, Error> {
         let descriptor = self.descriptor(self.common.isa()?, self.common.machine())?;
         let Stages::Gathered(kernel) = descriptor.kernels else { unreachable!("it describes a standard convolution") };
@@ -453,12 +468,12 @@ impl<'a> Conv2dBuilder<'a> {
     }
 
     fn descriptor(&self, isa: Isa, machine: &'static Machine) -> Result<Descriptor, Error> {
-        self.common.window.check()?;
+        let window = self.common.window.resolve()?;
         check_channels(self.in_channels, "the number of input channels")?;
         check_channels(self.out_channels, "the number of output channels")?;
         check_activation(self.activation)?;
         self.common.check_kernels(&[Operation::Pointwise])?;
-        let [kh, kw] = self.common.window.taps.kernel_size;
+        let [kh, kw] = window.taps.kernel_size;
         let gathered = kh.checked_mul(kw).and_then(|taps| taps.checked_mul(self.in_channels));
         Ok(Descriptor {
             isa,
@@ -467,7 +482,7 @@ impl<'a> Conv2dBuilder<'a> {
             in_channels: self.in_channels,
             mid_channels: gathered.ok_or(Error::Overflow { what: "the number of weights" })?,
             out_channels: self.out_channels,
-            window: self.common.window,
+            window,
             fusion: Fusion::default(),
             biases: [0, biases(&self.parameters, self.out_channels)],
             kernels: Stages::Gathered(self.common.pointwise_kernel(machine, isa, self.out_channels)?),
@@ -484,7 +499,6 @@ pub struct SeparableConv2dBuilder<'a> {
     multiplier: usize,
     depthwise: Parameters<'a>,
     pointwise: Parameters<'a>,
-    biased: bool,
     activations: [Activation; 2],
     fusion: Fusion,
 }
@@ -492,13 +506,12 @@ pub struct SeparableConv2dBuilder<'a> {
 impl<'a> SeparableConv2dBuilder<'a> {
     pub(crate) fn new(in_channels: usize, out_channels: usize) -> Self {
         Self {
-            common: Common::new(CLASSIC),
+            common: Common::new(),
             in_channels,
             out_channels,
             multiplier: 1,
             depthwise: Parameters::default(),
             pointwise: Parameters::default(),
-            biased: true,
             activations: [Activation::default(); 2],
             fusion: Fusion::default(),
         }
@@ -534,17 +547,9 @@ impl<'a> SeparableConv2dBuilder<'a> {
         self
     }
 
-    /// A bias per output channel. The classic module has one: give it, or say [`no_bias`](Self::no_bias).
+    /// A bias per output channel, where the sums of the second stage start. Default: none.
     pub fn bias(mut self, bias: &'a [f32]) -> Self {
         self.pointwise.bias = Some(bias);
-        self.biased = true;
-        self
-    }
-
-    /// No bias after the second stage.
-    pub fn no_bias(mut self) -> Self {
-        self.pointwise.bias = None;
-        self.biased = false;
         self
     }
 
@@ -554,7 +559,7 @@ impl<'a> SeparableConv2dBuilder<'a> {
         self
     }
 
-    /// A batch normalisation after the second stage, folded into it, which then needs no bias. Default: none.
+    /// A batch normalisation after the second stage, folded into it. Default: none.
     pub fn batch_norm(mut self, batch_norm: BatchNorm<'a>) -> Self {
         self.pointwise.batch_norm = Some(batch_norm);
         self
@@ -581,17 +586,13 @@ impl<'a> SeparableConv2dBuilder<'a> {
     /// Checks everything and packs the weights, which need not be kept.
     ///
     /// # Errors
-    /// If a parameter is zero, too large, missing or of the wrong length, or the instruction set or kernel
-    /// asked for is not available.
+    /// If a parameter is zero, too large, missing or of the wrong length, if a batch norm or an activation has no meaning or a
+    /// batch norm folds to what no `f32` holds, or if the instruction set or kernel asked for is not available.
     pub fn build(&self) -> Result<SeparableConv2d, Error> {
         let descriptor = self.descriptor(self.common.isa()?, self.common.machine())?;
         let Stages::Separable(depthwise, pointwise) = descriptor.kernels else {
             unreachable!("it describes two stages")
         };
-        if self.biased && self.pointwise.bias.is_none() && self.pointwise.batch_norm.is_none() {
-            let hint = "use `bias`, or say `no_bias`";
-            return Err(Error::Missing { what: POINTWISE.bias, hint });
-        }
         let (taps, between) = (descriptor.window.taps, descriptor.mid_channels);
         let first = self.depthwise.fold(DEPTHWISE, between, 1, taps.kernel_size)?;
         let second = self.pointwise.fold(POINTWISE, self.out_channels, between, [1, 1])?;
@@ -601,7 +602,7 @@ impl<'a> SeparableConv2dBuilder<'a> {
     }
 
     fn descriptor(&self, isa: Isa, machine: &'static Machine) -> Result<Descriptor, Error> {
-        self.common.window.check()?;
+        let window = self.common.window.resolve()?;
         check_channels(self.out_channels, "the number of output channels")?;
         self.activations.into_iter().try_for_each(check_activation)?;
         self.common.check_kernels(&[Operation::Depthwise, Operation::Pointwise])?;
@@ -614,7 +615,7 @@ impl<'a> SeparableConv2dBuilder<'a> {
             in_channels: inputs,
             mid_channels: between,
             out_channels: outputs,
-            window: self.common.window,
+            window,
             fusion: self.fusion,
             biases: [biases(&self.depthwise, between), biases(&self.pointwise, outputs)],
             kernels: Stages::Separable(

@@ -1,7 +1,6 @@
 //! Which kernels a plan takes: pure functions of the machine, the instruction set and the convolution.
 
-use crate::geometry::Window;
-use crate::kernels::stage::fits;
+use crate::kernels::stage::{Taps, fits};
 use crate::kernels::{self, Form, KernelInfo, Operation, undilated_stride};
 use crate::machine::Machine;
 use crate::{Isa, Layout};
@@ -17,11 +16,10 @@ pub(crate) fn depthwise(
     machine: &Machine,
     isa: Isa,
     layout: Layout,
-    window: &Window,
+    taps: Taps,
     channels: usize,
     multiplier: usize,
 ) -> Option<&'static KernelInfo> {
-    let taps = window.taps;
     // The kernels' own stride: a factor that it shares with the dilation is split off.
     let (kernel_size, stride) = (taps.kernel_size[1], undilated_stride(taps.stride[1], taps.dilation[1]));
     let fitting = |isa| kernels_of(isa, layout, Operation::Depthwise).filter(|info| fits(info, taps, multiplier));

@@ -37,30 +37,38 @@ impl Cost {
     /// A convolution from `inputs` to `outputs` channels, each output reading `depth` of the inputs.
     pub(crate) fn of(window: &Window, input: Shape, output: Shape, depth: usize, biases: usize) -> Result<Cost, Error> {
         let [kh, kw] = window.taps.kernel_size;
-        let product =
-            |factors: &[usize]| factors.iter().try_fold(1u64, |product, &factor| product.checked_mul(factor as u64));
         let cost = || {
             let weights = product(&[output.c, depth, kh, kw])?;
             let parameters = weights.checked_add(biases as u64)?;
             let multiply_adds = weights.checked_mul(product(&[output.n, output.h, output.w])?)?;
-            let values = product(&[input.n, input.c, input.h, input.w])?
-                .checked_add(product(&[output.n, output.c, output.h, output.w])?)?
-                .checked_add(parameters)?;
+            let values = count(input)?.checked_add(count(output)?)?.checked_add(parameters)?;
             Some(Cost { parameters, multiply_adds, bytes: values.checked_mul(4)? })
         };
-        cost().ok_or(Error::Overflow { what: "the cost of a convolution" })
+        cost().ok_or(Error::CostOverflow)
     }
 
     /// Of this convolution and the next, fused: what lies between them, of that shape, does not move.
-    pub(crate) fn then(self, next: Cost, between: Shape) -> Cost {
-        // Both hold the bytes between, so none of this overflows or falls below zero.
-        let between = 4 * between.len().unwrap_or(0) as u64;
-        Cost {
-            parameters: self.parameters.saturating_add(next.parameters),
-            multiply_adds: self.multiply_adds.saturating_add(next.multiply_adds),
-            bytes: (self.bytes - between).saturating_add(next.bytes - between),
-        }
+    pub(crate) fn then(self, next: Cost, between: Shape) -> Result<Cost, Error> {
+        let cost = || {
+            let between = count(between)?.checked_mul(4)?;
+            Some(Cost {
+                parameters: self.parameters.checked_add(next.parameters)?,
+                multiply_adds: self.multiply_adds.checked_add(next.multiply_adds)?,
+                bytes: self.bytes.checked_sub(between)?.checked_add(next.bytes.checked_sub(between)?)?,
+            })
+        };
+        cost().ok_or(Error::CostOverflow)
     }
+}
+
+/// The product, in 64 bits on every target: what is counted here may be more than memory has addresses.
+fn product(factors: &[usize]) -> Option<u64> {
+    factors.iter().try_fold(1u64, |product, &factor| product.checked_mul(factor as u64))
+}
+
+/// The values of a tensor.
+fn count(shape: Shape) -> Option<u64> {
+    product(&[shape.n, shape.c, shape.h, shape.w])
 }
 
 /// Compares a standard with a separable convolution (multiplier 1, no biases) from the channels of `input` to
@@ -101,7 +109,24 @@ pub fn compare(
     let standard = Cost::of(&window, input, output, input.c, 0)?;
     let depthwise = Cost::of(&window, input, between, 1, 0)?;
     let pointwise = Cost::of(&Window::POINT, between, output, input.c, 0)?;
-    let separable = depthwise.then(pointwise, between);
-    let [m, k] = [out_channels as f64, (kernel_size[0] * kernel_size[1]) as f64];
+    let separable = depthwise.then(pointwise, between)?;
+    let [m, k] = [out_channels as f64, kernel_size[0] as f64 * kernel_size[1] as f64];
     Ok(Comparison { standard, depthwise, pointwise, separable, ratio: 1.0 / m + 1.0 / k })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_convolutions_what_lies_between_does_not_move_and_no_sum_overflows() {
+        let between = Shape::new(1, 1 << 20, 1 << 20, 1 << 20);
+        let one = Cost { parameters: 1, multiply_adds: 2, bytes: 4 * (1 << 60) + 3 };
+        let none = Shape::default();
+        assert_eq!(one.then(one, between), Ok(Cost { parameters: 2, multiply_adds: 4, bytes: 6 }));
+        assert_eq!(one.then(Cost { bytes: u64::MAX, ..one }, none), Err(Error::CostOverflow));
+        assert_eq!(one.then(Cost { parameters: u64::MAX, ..one }, none), Err(Error::CostOverflow));
+        assert_eq!(one.then(Cost { multiply_adds: u64::MAX, ..one }, none), Err(Error::CostOverflow));
+        assert_eq!(one.then(one, Shape { n: 16, ..between }), Err(Error::CostOverflow));
+    }
 }

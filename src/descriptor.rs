@@ -139,6 +139,8 @@ const NEAR: usize = 2 << 20;
 const LEAST_GAIN: f64 = 0.995;
 /// What lies in a thread's own cache is shared only if that gains so much: the prices are no better.
 const CERTAIN: f64 = 0.92;
+/// The most `f32` of a workspace.
+const MOST_SCRATCH: usize = isize::MAX as usize / 8;
 /// Elements beyond a pixel's channels, so that pixels a power of two apart do not share cache sets.
 const SKEW: usize = 16;
 
@@ -155,6 +157,28 @@ impl Descriptor {
             depthwise: depthwise.map(|kernel| kernel.name),
             pointwise: pointwise.map(|kernel| kernel.name),
         }
+    }
+
+    /// What a plan of that name shows of itself: what it was built for and chose, not its weights.
+    pub(crate) fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mut plan, description) = (f.debug_struct(name), self.describe());
+        plan.field("in_channels", &self.in_channels);
+        if let Stages::Depthwise(_) | Stages::Separable(..) = self.kernels {
+            plan.field("multiplier", &(self.mid_channels / self.in_channels));
+        }
+        plan.field("out_channels", &self.out_channels);
+        if !matches!(self.kernels, Stages::Pointwise(_)) {
+            let Window { taps, padding } = self.window;
+            plan.field("kernel_size", &taps.kernel_size)
+                .field("stride", &taps.stride)
+                .field("dilation", &taps.dilation);
+            plan.field("padding", &padding);
+        }
+        if let Stages::Separable(..) = self.kernels {
+            plan.field("fusion", &self.fusion);
+        }
+        plan.field("layout", &self.layout).field("isa", &self.isa);
+        plan.field("kernels", &format_args!("{description}")).finish()
     }
 
     pub(crate) fn output_shape(&self, input: Shape) -> Result<Shape, Error> {
@@ -184,7 +208,7 @@ impl Descriptor {
             Stages::Separable(..) => {
                 let between = Shape { c: self.mid_channels, ..output };
                 let depthwise = Cost::of(&self.window, input, between, 1, first)?;
-                Ok(depthwise.then(Cost::of(&Window::POINT, between, output, between.c, last)?, between))
+                depthwise.then(Cost::of(&Window::POINT, between, output, between.c, last)?, between)
             }
         }
     }
@@ -304,8 +328,11 @@ impl Descriptor {
                 // Two passes move more: they do not pay for one thread, nor, from a distant cache, where fused parts are near equal.
                 let near_even = fused.shares.dearest() <= 1.05 * fused.shares.even();
                 let one_thread = fused.shares.tasks() == 1;
+                // What lies between two passes may be more than can be addressed.
+                let addressable = between.len().is_some_and(|len| len <= MOST_SCRATCH);
                 match self.fusion {
                     Fusion::Fused => return fused,
+                    Fusion::Auto if !addressable => return fused,
                     Fusion::Auto if blocks_fit && (one_thread || near_even && self.machine.distant_cache) => {
                         return fused;
                     }
@@ -332,7 +359,7 @@ impl Descriptor {
             _ if run.first.is_some() => Shape { c: self.mid_channels, ..output }.len(),
             _ => run.block.len(self).checked_mul(run.shares.tasks()),
         };
-        len.filter(|&len| len <= isize::MAX as usize / 8).ok_or(Error::Overflow { what: "the workspace" })
+        len.filter(|&len| len <= MOST_SCRATCH).ok_or(Error::Overflow { what: "the workspace" })
     }
 
     /// How many pixels go through both stages at a time.

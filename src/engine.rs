@@ -11,7 +11,6 @@ use crate::tensor::{Axis, Layout, Shape, Strides, TensorView, TensorViewMut};
 use crate::workspace::Workspace;
 
 /// A plan of any operation: what is behind the public types.
-#[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) descriptor: Descriptor,
     pub(crate) stages: Stages<DepthwiseStage, PointwiseStage>,
@@ -207,7 +206,7 @@ fn pointwise_rows(stage: &PointwiseStage, part: Part<'_>) -> Result<(), Error> {
 
 /// The layout of the last run on several threads, for the next of the same shapes: to choose one takes 1 µs for two threads, and up to
 /// 16 µs for seventeen (Zen 4).
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct LastRun {
     #[cfg(feature = "rayon")]
     last: std::sync::RwLock<Option<(Key, Run)>>,

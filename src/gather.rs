@@ -62,7 +62,8 @@ pub(crate) fn gather(
                     let mut whole = 0..0;
                     if let (Some(row), 1) = (row, columns.dilation) {
                         whole = columns.whole(origin.w, shape.w, kw);
-                        let (start, step) = (whole.start, columns.stride * channels);
+                        // Where there is one window, the step to the next may lie beyond all numbers: nobody takes it.
+                        let (start, step) = (whole.start, columns.stride.saturating_mul(channels));
                         if let Some(first) = columns.get(origin.w + start, 0).filter(|_| !whole.is_empty()) {
                             let to = &mut panel[at + start * strides.w..];
                             windows(to, strides.w, &row[first * channels..], step, whole.len(), kw * channels);

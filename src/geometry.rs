@@ -68,6 +68,35 @@ pub(crate) struct Window {
     pub(crate) padding: Padding,
 }
 
+/// A window as a builder was told of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AskedWindow {
+    pub(crate) taps: Taps,
+    /// If it was said.
+    pub(crate) padding: Option<Padding>,
+}
+
+impl AskedWindow {
+    /// The window, checked, with the padding that was said, or else (K − 1)·d / 2 on each side.
+    pub(crate) fn resolve(&self) -> Result<Window, Error> {
+        let window = Window { taps: self.taps, padding: self.padding.unwrap_or(Padding::Valid) };
+        window.check()?;
+        if self.padding.is_some() {
+            return Ok(window);
+        }
+        let mut half = [0; 2];
+        for (i, axis) in [Axis::H, Axis::W].into_iter().enumerate() {
+            let (kernel, dilation) = (self.taps.kernel_size[i], self.taps.dilation[i]);
+            let reach = (kernel - 1).checked_mul(dilation).ok_or(Error::Overflow { what: "a window's extent" })?;
+            if reach % 2 == 1 {
+                return Err(Error::PaddingNotGiven { axis, kernel, dilation });
+            }
+            half[i] = reach / 2;
+        }
+        Ok(Window { padding: Padding::symmetric(half[0], half[1]), ..window })
+    }
+}
+
 /// Where a window's outputs are for one input size.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Outputs {
@@ -172,6 +201,26 @@ mod tests {
         assert_eq!(upper, Outputs { extent: [112, 4], pad: [0, 1] });
         let lower = window(3, 2, 1, Padding::SameLower).outputs(input).unwrap();
         assert_eq!(lower, Outputs { extent: [112, 4], pad: [1, 1] });
+    }
+
+    #[test]
+    fn padding_that_is_not_said_keeps_the_size() {
+        let asked =
+            |kernel_size, dilation| AskedWindow { taps: Taps { kernel_size, stride: [1, 1], dilation }, padding: None };
+        for (kernel, dilation, padding) in
+            [([3, 3], [1, 1], [1, 1]), ([5, 1], [1, 7], [2, 0]), ([2, 4], [2, 4], [1, 6])]
+        {
+            let window = asked(kernel, dilation).resolve().unwrap();
+            assert_eq!(window.padding, Padding::symmetric(padding[0], padding[1]));
+            assert_eq!(window.outputs(Shape::new(1, 1, 7, 9)).unwrap().extent, [7, 9]);
+        }
+        let error = asked([3, 4], [1, 3]).resolve().unwrap_err();
+        assert_eq!(error, Error::PaddingNotGiven { axis: Axis::W, kernel: 4, dilation: 3 });
+        assert_eq!(
+            asked([2, 3], [1, 1]).resolve().unwrap_err(),
+            Error::PaddingNotGiven { axis: Axis::H, kernel: 2, dilation: 1 }
+        );
+        assert!(matches!(asked([3, 3], [1, usize::MAX]).resolve(), Err(Error::Overflow { .. })));
     }
 
     #[test]

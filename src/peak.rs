@@ -34,8 +34,8 @@ impl Isa {
     /// # Errors
     /// If this CPU does not have the instruction set.
     pub fn multiply_adds(self, rounds: usize) -> Result<u64, Error> {
-        let (operations, result) =
-            crate::kernels::multiply_adds(self, rounds).ok_or(Error::UnavailableIsa { isa: self })?;
+        let (operations, result) = crate::kernels::multiply_adds(self, rounds)
+            .ok_or(Error::UnavailableIsa { isa: self, from_environment: false })?;
         core::hint::black_box(result);
         Ok(operations as u64)
     }
@@ -47,6 +47,6 @@ impl Isa {
     /// # Errors
     /// If this CPU does not have the instruction set.
     pub fn read(self, data: &[f32], times: usize) -> Result<f32, Error> {
-        crate::kernels::read(self, data, times).ok_or(Error::UnavailableIsa { isa: self })
+        crate::kernels::read(self, data, times).ok_or(Error::UnavailableIsa { isa: self, from_environment: false })
     }
 }

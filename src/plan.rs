@@ -1,6 +1,7 @@
 //! The four operations as plans that run.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::builder::{Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuilder, SeparableConv2dBuilder};
 use crate::cost::Cost;
@@ -20,9 +21,14 @@ macro_rules! plan {
         ///
         /// A plan is independent of batch, height and width, owns its packed weights, and can be shared
         /// between threads.
-        #[derive(Debug)]
         pub struct $plan {
             pub(crate) engine: Engine,
+        }
+
+        impl fmt::Debug for $plan {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.engine.descriptor.debug(stringify!($plan), f)
+            }
         }
 
         impl $plan {
@@ -51,6 +57,9 @@ macro_rules! plan {
 
             /// Computes the output. It allocates nothing if the workspace has
             /// [`workspace_len`](Self::workspace_len).
+            ///
+            /// Each output is one sum in one order, whatever the split: its error grows as the square root of the number of terms,
+            /// if they are random.
             ///
             /// # Errors
             /// If the input's or output's shape is not the plan's, or it is not contiguous along its
@@ -150,7 +159,7 @@ plan!(
     /// order.
     DepthwiseConv2d, DepthwiseConv2dBuilder, (channels),
     builder:
-    /// Starts a plan for that many input channels: 3×3, stride 1, padding 1, no bias, until told otherwise.
+    /// Starts a plan for that many input channels: 3×3, stride 1, padding that keeps the size, no bias, until told otherwise.
 );
 
 plan!(
@@ -167,8 +176,8 @@ plan!(
     /// pass where that pays. Both ways give the same bits, those of the two plans one after the other.
     SeparableConv2d, SeparableConv2dBuilder, (in_channels, out_channels),
     builder:
-    /// Starts a plan from and to that many channels: the classic module, 3×3, stride 1, padding 1, no bias between the
-    /// stages, a bias after the second.
+    /// Starts a plan from and to that many channels: 3×3, stride 1, padding that keeps the size, no bias after either stage, until
+    /// told otherwise.
 );
 
 plan!(
@@ -178,5 +187,5 @@ plan!(
     /// order, then channels ascending.
     Conv2d, Conv2dBuilder, (in_channels, out_channels),
     builder:
-    /// Starts a plan from and to that many channels: 3×3, stride 1, padding 1, no bias, until told otherwise.
+    /// Starts a plan from and to that many channels: 3×3, stride 1, padding that keeps the size, no bias, until told otherwise.
 );

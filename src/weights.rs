@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::error::Error;
 
@@ -21,7 +22,10 @@ pub enum WeightOrder {
 /// Building a plan folds them into weights and bias:
 /// s = γ / √(σ² + ε), w′ = w · s and b′ = β + (b − μ) · s, computed in `f64` in this order and rounded once to `f32`
 /// (Ioffe and Szegedy, 2015, algorithm 2).
-#[derive(Clone, Copy, Debug)]
+///
+/// Building fails unless ε is finite and at least 0, σ² + ε is finite and above 0 in each channel, and each weight and bias that
+/// comes of finite numbers is a finite `f32`. NaN and infinities in w, b, γ, β and μ propagate.
+#[derive(Clone, Copy)]
 pub struct BatchNorm<'a> {
     /// γ, the scale.
     pub gamma: &'a [f32],
@@ -36,12 +40,44 @@ pub struct BatchNorm<'a> {
 }
 
 /// One convolution's parameters as the caller gave them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Parameters<'a> {
     pub(crate) weights: Option<&'a [f32]>,
     pub(crate) order: WeightOrder,
     pub(crate) bias: Option<&'a [f32]>,
     pub(crate) batch_norm: Option<BatchNorm<'a>>,
+}
+
+/// An array as debug output shows it: how long it is, not each of its numbers.
+struct Len<'a>(&'a [f32]);
+
+impl fmt::Debug for Len<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[f32; {}]", self.0.len())
+    }
+}
+
+impl fmt::Debug for BatchNorm<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchNorm")
+            .field("gamma", &Len(self.gamma))
+            .field("beta", &Len(self.beta))
+            .field("mean", &Len(self.mean))
+            .field("variance", &Len(self.variance))
+            .field("epsilon", &self.epsilon)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Parameters<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parameters")
+            .field("weights", &self.weights.map(Len))
+            .field("order", &self.order)
+            .field("bias", &self.bias.map(Len))
+            .field("batch_norm", &self.batch_norm)
+            .finish()
+    }
 }
 
 /// One convolution's parameters in one order, batch norm folded.
@@ -87,11 +123,18 @@ impl Parameters<'_> {
             ] {
                 check_len(what, values.len(), outputs, || format!("one for each of {outputs} output channels"))?;
             }
+            let epsilon = norm.epsilon;
+            if !(0.0..f32::INFINITY).contains(&epsilon) {
+                return Err(Error::Epsilon { epsilon });
+            }
             reserve(&mut scale, outputs)?;
-            scale.extend((0..outputs).map(|o| {
-                let deviation = sqrt(f64::from(norm.variance[o]) + f64::from(norm.epsilon));
-                f64::from(norm.gamma[o]) / deviation
-            }));
+            for (channel, (&variance, &gamma)) in norm.variance.iter().zip(norm.gamma).enumerate() {
+                let sum = f64::from(variance) + f64::from(epsilon);
+                if !(sum > 0.0 && sum < f64::INFINITY) {
+                    return Err(Error::Variance { channel, variance, epsilon });
+                }
+                scale.push(f64::from(gamma) / sqrt(sum));
+            }
         }
         let mut folded = Folded { weights: Vec::new(), bias: Vec::new() };
         reserve(&mut folded.weights, len)?;
@@ -103,19 +146,33 @@ impl Parameters<'_> {
                         WeightOrder::Pytorch => (o * inputs + i) * taps_len + t,
                         WeightOrder::Tflite => (t * inputs + i) * outputs + o,
                     }];
-                    folded.weights.push(scale.get(o).map_or(w, |s| (f64::from(w) * s) as f32));
+                    folded.weights.push(match scale.get(o) {
+                        Some(s) => narrowed(f64::from(w) * s, w.is_finite() && s.is_finite(), names.weights, o)?,
+                        None => w,
+                    });
                 }
             }
             let b = self.bias.map_or(0.0, |bias| bias[o]);
             folded.bias.push(match (&self.batch_norm, scale.get(o)) {
                 (Some(norm), Some(s)) => {
-                    (f64::from(norm.beta[o]) + (f64::from(b) - f64::from(norm.mean[o])) * s) as f32
+                    let (beta, mean) = (norm.beta[o], norm.mean[o]);
+                    let is_finite = [b, beta, mean].into_iter().all(f32::is_finite) && s.is_finite();
+                    narrowed(f64::from(beta) + (f64::from(b) - f64::from(mean)) * s, is_finite, names.bias, o)?
                 }
                 _ => b,
             });
         }
         Ok(folded)
     }
+}
+
+/// Rounds to `f32`. Fails if that is not finite though it `is_of_finite` numbers.
+fn narrowed(value: f64, is_of_finite: bool, what: &'static str, channel: usize) -> Result<f32, Error> {
+    let narrow = value as f32;
+    if is_of_finite && !narrow.is_finite() {
+        return Err(Error::Folded { what, channel, value });
+    }
+    Ok(narrow)
 }
 
 fn check_len(what: &'static str, found: usize, expected: usize, formula: impl Fn() -> String) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use depthwise::{
-    DepthwiseConv2d, Error, Isa, Layout, Parallelism, SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
+    DepthwiseConv2d, Error, Isa, Layout, Padding, Parallelism, Shape, TensorView, TensorViewMut, Workspace,
 };
 
 const README: &str = include_str!("../README.md");
@@ -18,10 +18,9 @@ fn quoted(section: &str) -> Vec<String> {
 
 /// Runs a plan for four channels, 3×3, on views of zeros.
 fn run(layout: Layout, input: Shape, output: Shape) -> Result<(), Error> {
-    let zeros = [0.0; 512];
+    let [zeros, mut target] = [input, output].map(|shape| vec![0.0; shape.len().expect("a small shape")]);
     let plan = DepthwiseConv2d::builder(4).weights(&[0.5; 36]).build()?;
     let input = TensorView::new(&zeros, input, layout)?;
-    let mut target = [0.0; 512];
     let output = TensorViewMut::new(&mut target, output, layout)?;
     plan.run(input, output, &mut Workspace::new(), Parallelism::Serial)
 }
@@ -30,16 +29,24 @@ fn run(layout: Layout, input: Shape, output: Shape) -> Result<(), Error> {
 fn errors() -> Vec<Error> {
     let shape = Shape::new(1, 4, 5, 5);
     let depthwise = || DepthwiseConv2d::builder(4);
+    let one = Padding::symmetric(1, 1);
     let errors = [
-        SeparableConv2d::builder(4, 2).depthwise_weights(&[0.5; 36]).pointwise_weights(&[0.5; 8]).build().map(drop),
         depthwise().weights(&[0.5; 9]).build().map(drop),
         run(Layout::Nchw, Shape { c: 5, ..shape }, shape),
         run(Layout::Nchw, shape, Shape { h: 7, w: 7, ..shape }),
         TensorView::new(&[0.0; 99], shape, Layout::Nchw).map(drop),
+        TensorView::new(&[0.0; 101], shape, Layout::Nchw).map(drop),
         run(Layout::Nhwc, shape, shape),
-        depthwise().weights(&[0.5; 36]).dilation([4, 1]).build().and_then(|plan| plan.output_shape(shape)).map(drop),
+        depthwise()
+            .weights(&[0.5; 36])
+            .dilation([4, 1])
+            .padding(one)
+            .build()
+            .and_then(|plan| plan.output_shape(shape))
+            .map(drop),
+        depthwise().weights(&[0.5; 48]).kernel_size([4, 3]).build().map(drop),
         // Where the CPU has it, building would be fine.
-        Err(Error::UnavailableIsa { isa: Isa::Neon }),
+        Err(Error::UnavailableIsa { isa: Isa::Neon, from_environment: true }),
         "sse9".parse::<Isa>().map(drop),
     ];
     errors.into_iter().map(|result| result.expect_err("an error")).collect()

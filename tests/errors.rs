@@ -2,11 +2,12 @@
 
 mod common;
 
+use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use depthwise::{
     Activation, Axis, BatchNorm, Conv2d, DepthwiseConv2d, Error, Isa, Layout, Machine, OutputRange, Padding,
-    Parallelism, PointwiseConv2d, SeparableConv2d, Shape, Strides, TensorView, TensorViewMut, Workspace,
+    Parallelism, PointwiseConv2d, SeparableConv2d, Shape, Strides, TensorView, TensorViewMut, Workspace, compare,
 };
 
 /// Collects what went wrong, so that one run tells of all.
@@ -79,7 +80,7 @@ fn zeros() {
     report.error("conv2d to nothing", &["0"], || Conv2d::builder(4, 0).weights(&[]).build());
     let separable = |inputs, outputs| {
         let builder = SeparableConv2d::builder(inputs, outputs).depthwise_weights(&weights).pointwise_weights(&weights);
-        builder.no_bias().build()
+        builder.build()
     };
     report.error("separable from nothing", &["0"], || separable(0, 9));
     report.error("separable to nothing", &["0"], || separable(4, 0));
@@ -118,9 +119,10 @@ fn empty_batch_is_fine() {
         });
         // More than the batch needs stays as it is.
         report.fine("untouched", || {
-            let mut target = [7.0; 9];
-            let output = TensorViewMut::new(&mut target, none, layout)?;
-            plan.run(TensorView::new(&[1.0; 9], none, layout)?, output, &mut Workspace::new(), Parallelism::Serial)?;
+            let (mut target, strides) = ([7.0; 9], layout.strides(none)?);
+            let output = TensorViewMut::strided(&mut target, none, strides)?;
+            let input = TensorView::strided(&[1.0; 9], none, strides)?;
+            plan.run(input, output, &mut Workspace::new(), Parallelism::Serial)?;
             assert_eq!(target, [7.0; 9]);
             Ok(())
         });
@@ -166,6 +168,80 @@ fn windows() {
     report.finish();
 }
 
+/// A padding that nobody gave keeps the size at stride 1, or is an error.
+#[test]
+fn default_padding() {
+    let mut report = Report::default();
+    let few = [0.5; 400];
+    macro_rules! each {
+        ($kernel:expr, $dilation:expr, $stride:expr, $call:expr) => {
+            let taps: usize = $kernel.iter().product();
+            let window = ($kernel, $stride, $dilation);
+            let name = |of: &str| format!("{of} {window:?}");
+            let builder = DepthwiseConv2d::builder(2).weights(&few[..2 * taps]);
+            $call(name("depthwise"), &|| {
+                builder
+                    .clone()
+                    .kernel_size($kernel)
+                    .stride($stride)
+                    .dilation($dilation)
+                    .build()?
+                    .output_shape(Shape::new(1, 2, 9, 11))
+            });
+            let builder = Conv2d::builder(2, 3).weights(&few[..6 * taps]);
+            $call(name("conv2d"), &|| {
+                builder
+                    .clone()
+                    .kernel_size($kernel)
+                    .stride($stride)
+                    .dilation($dilation)
+                    .build()?
+                    .output_shape(Shape::new(1, 2, 9, 11))
+            });
+            let builder = SeparableConv2d::builder(2, 3)
+                .depthwise_weights(&few[..2 * taps])
+                .pointwise_weights(&few[..6])
+                .bias(&few[..3]);
+            $call(name("separable"), &|| {
+                builder
+                    .clone()
+                    .kernel_size($kernel)
+                    .stride($stride)
+                    .dilation($dilation)
+                    .build()?
+                    .output_shape(Shape::new(1, 2, 9, 11))
+            });
+        };
+    }
+    type Call<'a> = &'a dyn Fn() -> Result<Shape, Error>;
+    for (kernel, dilation) in [([3, 3], [1, 1]), ([5, 5], [1, 1]), ([1, 7], [1, 1]), ([3, 5], [4, 3]), ([2, 4], [2, 4])]
+    {
+        for (stride, extent) in [([1, 1], [9, 11]), ([2, 2], [5, 6]), ([1, 3], [9, 4])] {
+            each!(kernel, dilation, stride, |name: String, call: Call<'_>| report.fine(&name, || {
+                let shape = call()?;
+                assert_eq!([shape.h, shape.w], extent);
+                Ok(())
+            }));
+        }
+    }
+    for (kernel, dilation, says) in [
+        ([2, 3], [1, 1], ["height", "kernel of 2", "dilation 1"]),
+        ([3, 4], [2, 3], ["width", "kernel of 4", "dilation 3"]),
+        ([6, 6], [5, 5], ["height", "kernel of 6", "dilation 5"]),
+    ] {
+        each!(kernel, dilation, [1, 1], |name: String, call: Call<'_>| report.error(&name, &says, call));
+        each!(kernel, dilation, [1, 1], |name: String, call: Call<'_>| report.error(&name, &[".padding("], call));
+    }
+    report.fine("an even kernel, told", || {
+        let builder =
+            DepthwiseConv2d::builder(2).kernel_size([2, 4]).padding(Padding::same_lower()).weights(&few[..16]);
+        let shape = Shape::new(1, 2, 9, 11);
+        assert_eq!(builder.build()?.output_shape(shape)?, shape);
+        Ok(())
+    });
+    report.finish();
+}
+
 #[test]
 fn overflow() {
     let mut report = Report::default();
@@ -182,13 +258,13 @@ fn overflow() {
         report.error(&name("conv2d"), &[], || Conv2d::builder(channels, channels).weights(&few).build());
         report.error(&name("separable"), &[], || {
             let builder = SeparableConv2d::builder(channels, channels).depthwise_weights(&few).pointwise_weights(&few);
-            builder.no_bias().build()
+            builder.build()
         });
         report.error(&name("multiplier"), &[], || {
             DepthwiseConv2d::builder(4).channel_multiplier(channels).weights(&few).build()
         });
         report.error(&name("tails multiplied"), &[], || {
-            let builder = SeparableConv2d::builder(4, 9).channel_multiplier(channels).no_bias();
+            let builder = SeparableConv2d::builder(4, 9).channel_multiplier(channels);
             builder.depthwise_weights(&few).pointwise_weights(&few).build()
         });
     }
@@ -252,7 +328,7 @@ fn absurd_extents() {
             for padding in extents {
                 let plan = |padding: Padding, layout| {
                     let builder = SeparableConv2d::builder(2, 3).depthwise_weights(&[0.5; 18]).stride([1, stride]);
-                    let builder = builder.pointwise_weights(&[0.5; 6]).no_bias().dilation([1, dilation]);
+                    let builder = builder.pointwise_weights(&[0.5; 6]).dilation([1, dilation]);
                     builder.padding(padding).layout(layout).build()
                 };
                 for padding in [Padding::explicit(1, padding, 1, padding), Padding::same_lower()] {
@@ -279,6 +355,142 @@ fn absurd_extents() {
     report.finish();
 }
 
+/// Along one axis: kernel, stride, dilation, and the padding before and after.
+type Axial = (usize, usize, usize, [usize; 2]);
+
+/// Of an input of that extent, how many taps of each output lie on it, or `None` if that is no convolution. It counts in 128 bits.
+fn taps_on(extent: usize, (kernel, stride, dilation, [before, after]): Axial) -> Option<Vec<u64>> {
+    let [extent, kernel, stride, dilation, before, after] =
+        [extent, kernel, stride, dilation, before, after].map(|x| x as i128);
+    let last = extent + before + after - (kernel - 1) * dilation - 1;
+    // Enough for more than one tile of any kernel.
+    let outputs = if last < 0 { 0 } else { last / stride + 1 };
+    let lies_on = |o: i128, k: i128| (0..extent).contains(&(o * stride + k * dilation - before));
+    let count = |o: i128| (0..kernel).filter(|&k| lies_on(o, k)).count() as u64;
+    (1..=40).contains(&outputs).then(|| (0..outputs).map(count).collect())
+}
+
+/// Strides, dilations and padding up to the largest: what `output_shape` takes runs, and computes what it should. 32 bits leave
+/// the least room.
+#[test]
+fn far_positions() {
+    // What a window may span.
+    let limit = isize::MAX as usize / 256;
+    let plain = (3, 1, 1, [1, 1]);
+    let mut axes = vec![];
+    for stride in [1, 2, 3, 1 << 20, 33_554_427, 50_000_000, 134_217_727] {
+        for kernel in [1, 2, 3] {
+            for dilation in [1, 2, 1 << 20, limit / kernel - 1] {
+                let (half, all) = (limit / 2 - 10, limit - 20);
+                for padding in [[0, 0], [1, 1], [1 << 20, 1 << 20], [half, half], [all, 0], [0, all]] {
+                    axes.push((kernel, stride, dilation, padding));
+                }
+            }
+        }
+    }
+    let mut report = Report::default();
+    let mut ran = 0;
+    for &axial in &axes {
+        for [down, across] in [[axial, plain], [plain, axial], [axial, axial]] {
+            let Some((rows, columns)) = taps_on(5, down).zip(taps_on(6, across)) else { continue };
+            let padding = Padding::explicit(down.3[0], across.3[0], down.3[1], across.3[1]);
+            let weights = vec![1.0; 12 * down.0 * across.0];
+            macro_rules! window {
+                ($builder:expr) => {
+                    $builder
+                        .kernel_size([down.0, across.0])
+                        .stride([down.1, across.1])
+                        .dilation([down.2, across.2])
+                        .padding(padding)
+                };
+            }
+            let taps = down.0 * across.0;
+            for layout in LAYOUTS {
+                // Of ones, each output is the number of taps that lie on the input.
+                macro_rules! counts {
+                    ($name:literal, $builder:expr, $times:literal) => {
+                        report.fine(&format!("{}, {layout}, {down:?} {across:?}", $name), || {
+                            let plan = window!($builder).layout(layout).build()?;
+                            let input = Shape::new(1, 3, 5, 6);
+                            // What does not fit is an error here, or runs.
+                            let Ok(shape) = plan.output_shape(input) else { return Ok(()) };
+                            assert_eq!((shape.h, shape.w), (rows.len(), columns.len()));
+                            ran += 1;
+                            let mut output = vec![f32::NAN; shape.len().expect("a few")];
+                            let view = TensorViewMut::new(&mut output, shape, layout)?;
+                            let input = TensorView::new(&[1.0; 90], input, layout)?;
+                            plan.run(input, view, &mut Workspace::new(), Parallelism::Serial)?;
+                            let output = TensorView::new(&output, shape, layout)?;
+                            for (y, row) in rows.iter().enumerate() {
+                                for (x, column) in columns.iter().enumerate() {
+                                    for c in 0..shape.c {
+                                        assert_eq!(output.get(0, c, y, x), Some(($times * row * column) as f32));
+                                    }
+                                }
+                            }
+                            Ok(())
+                        });
+                    };
+                }
+                counts!("depthwise", DepthwiseConv2d::builder(3).weights(&weights[..3 * taps]), 1);
+                counts!(
+                    "multiplied",
+                    DepthwiseConv2d::builder(3).channel_multiplier(2).weights(&weights[..6 * taps]),
+                    1
+                );
+                counts!("conv2d", Conv2d::builder(3, 4).weights(&weights[..12 * taps]), 3);
+                let separable = SeparableConv2d::builder(3, 4).depthwise_weights(&weights[..3 * taps]);
+                counts!("separable", separable.pointwise_weights(&[1.0; 12]), 3);
+            }
+        }
+    }
+    // Pixels a stride apart would be further apart than memory is long.
+    for layout in LAYOUTS {
+        report.fine(&format!("conv2d of 64 channels, {layout}"), || {
+            let stride = [1, 134_217_727];
+            let builder = Conv2d::builder(64, 1).weights(&[1.0; 576]).padding(Padding::valid()).stride(stride);
+            let (plan, mut output) = (builder.layout(layout).build()?, [0.0]);
+            let input = TensorView::new(&[1.0; 576], Shape::new(1, 64, 3, 3), layout)?;
+            let view = TensorViewMut::new(&mut output, Shape::new(1, 1, 1, 1), layout)?;
+            plan.run(input, view, &mut Workspace::new(), Parallelism::Serial)?;
+            assert_eq!(output, [576.0]);
+            Ok(())
+        });
+    }
+    report.finish();
+    assert!(ran > 1000, "{ran} runs");
+}
+
+/// Costs are counted, not indexed: what 32 bits cannot number is counted all the same.
+#[test]
+fn costs_beyond_the_address_space() {
+    let mut report = Report::default();
+    // 2^34 values between the stages.
+    report.fine("separable 1 to 64 to 1", || {
+        let builder = SeparableConv2d::builder(1, 1).channel_multiplier(64).depthwise_weights(&[0.5; 576]);
+        let plan = builder.pointwise_weights(&[0.5; 64]).padding(Padding::symmetric(1, 1)).build()?;
+        let cost = plan.cost(Shape::new(1, 1, 1 << 14, 1 << 14))?;
+        assert_eq!((cost.parameters, cost.bytes), (640, 2_147_486_208));
+        assert_eq!(cost.multiply_adds, 640 << 28);
+        Ok(())
+    });
+    // 2^32 taps, and outputs of 4465 x 4465.
+    report.fine("a kernel of 65536 x 65536", || {
+        let shape = Shape::new(1, 1, 70_000, 70_000);
+        let compared = compare(shape, 1, [65_536; 2], [1, 1], [1, 1], Padding::valid())?;
+        assert_eq!(compared.standard.parameters, 1 << 32);
+        assert_eq!(compared.standard.multiply_adds, (1 << 32) * 4465 * 4465);
+        assert_eq!(compared.separable.parameters, (1 << 32) + 1);
+        assert_eq!(compared.separable.bytes, 4 * (70_000 * 70_000 + 4465 * 4465 + (1 << 32) + 1));
+        assert_eq!(compared.ratio, 1.0 + 2f64.powi(-32));
+        Ok(())
+    });
+    report.error("more than 64 bits count", &["64 bits"], || {
+        compare(Shape::new(usize::MAX, usize::MAX, 3, 3), usize::MAX, [3; 2], [1, 1], [1, 1], Padding::symmetric(1, 1))
+    });
+    report.finish();
+}
+
 #[test]
 fn parameters() {
     let mut report = Report::default();
@@ -299,23 +511,20 @@ fn parameters() {
         let builder = SeparableConv2d::builder(3, 5).depthwise_weights(&few[..depthwise]);
         builder.pointwise_weights(&few[..pointwise])
     };
-    report.error("depthwise weights", &["26", "27"], || separable(26, 15).no_bias().build());
-    report.error("pointwise weights of the pair", &["16", "15"], || separable(27, 16).no_bias().build());
-    report.error("weights for another multiplier", &["15", "30"], || {
-        separable(54, 15).channel_multiplier(2).no_bias().build()
-    });
-    report.fine("the pair as it should be", || separable(27, 15).no_bias().build());
-    report.error("neither bias nor no_bias", &["no_bias"], || separable(27, 15).build());
+    report.error("depthwise weights", &["26", "27"], || separable(26, 15).build());
+    report.error("pointwise weights of the pair", &["16", "15"], || separable(27, 16).build());
+    report.error("weights for another multiplier", &["15", "30"], || separable(54, 15).channel_multiplier(2).build());
+    report.fine("the pair as it should be", || separable(27, 15).build());
     report.error("no weights, depthwise", &["weights"], || DepthwiseConv2d::builder(4).build());
     report.error("no weights, pointwise", &["weights"], || PointwiseConv2d::builder(4, 4).build());
     report.error("no weights, conv2d", &["weights"], || Conv2d::builder(4, 4).build());
-    report.error("no weights, separable", &["weights"], || SeparableConv2d::builder(4, 4).no_bias().build());
+    report.error("no weights, separable", &["weights"], || SeparableConv2d::builder(4, 4).build());
     report.error("no pointwise weights", &["pointwise"], || {
-        SeparableConv2d::builder(4, 4).depthwise_weights(&few[..36]).no_bias().build()
+        SeparableConv2d::builder(4, 4).depthwise_weights(&few[..36]).build()
     });
     report.error("bias", &["3", "4"], || DepthwiseConv2d::builder(4).weights(&few[..36]).bias(&few[..3]).build());
     report.error("an empty bias", &["0", "4"], || DepthwiseConv2d::builder(4).weights(&few[..36]).bias(&[]).build());
-    report.error("depthwise bias", &["4", "3"], || separable(27, 15).depthwise_bias(&few[..4]).no_bias().build());
+    report.error("depthwise bias", &["4", "3"], || separable(27, 15).depthwise_bias(&few[..4]).build());
     report.error("pointwise bias", &["3", "5"], || separable(27, 15).bias(&few[..3]).build());
     let right = [1.0; 4];
     for wrong in 0..4 {
@@ -326,7 +535,16 @@ fn parameters() {
             DepthwiseConv2d::builder(4).weights(&few[..36]).batch_norm(norm).build()
         });
     }
-    for (min, max) in [(1.0, -1.0), (f32::NAN, 1.0), (-1.0, f32::NAN), (f32::NAN, f32::NAN)] {
+    let infinity = f32::INFINITY;
+    for (min, max) in [
+        (1.0, -1.0),
+        (f32::NAN, 1.0),
+        (-1.0, f32::NAN),
+        (f32::NAN, f32::NAN),
+        (infinity, infinity),
+        (-infinity, -infinity),
+        (infinity, -infinity),
+    ] {
         let clamp = Activation::Clamp { min, max };
         let says = [&format!("{min}")[..], &format!("{max}")];
         report.error(&format!("depthwise {clamp:?}"), &says, || {
@@ -336,9 +554,96 @@ fn parameters() {
             PointwiseConv2d::builder(3, 5).weights(&few[..15]).activation(clamp).build()
         });
         report.error(&format!("separable, depthwise {clamp:?}"), &says, || {
-            separable(27, 15).no_bias().depthwise_activation(clamp).build()
+            separable(27, 15).depthwise_activation(clamp).build()
         });
-        report.error(&format!("separable {clamp:?}"), &says, || separable(27, 15).no_bias().activation(clamp).build());
+        report.error(&format!("separable {clamp:?}"), &says, || separable(27, 15).activation(clamp).build());
+    }
+    for (min, max) in [(-infinity, infinity), (0.5, 0.5), (-0.0, 0.0), (2.0, infinity), (-infinity, -2.0)] {
+        let clamp = Activation::Clamp { min, max };
+        report.fine(&format!("{clamp:?}"), || {
+            PointwiseConv2d::builder(3, 5).weights(&few[..15]).activation(clamp).build()
+        });
+    }
+    for slope in [f32::NAN, infinity, -infinity] {
+        let leaky = Activation::LeakyRelu { slope };
+        let says = ["slope", &format!("{slope}")[..]];
+        report.error(&format!("{leaky:?}"), &says, || {
+            PointwiseConv2d::builder(3, 5).weights(&few[..15]).activation(leaky).build()
+        });
+        report.error(&format!("separable, depthwise {leaky:?}"), &says, || {
+            separable(27, 15).depthwise_activation(leaky).build()
+        });
+    }
+    report.finish();
+}
+
+/// A batch norm that has no scale, or that folds finite numbers to what is none.
+#[test]
+fn batch_norms() {
+    let mut report = Report::default();
+    let [gamma, beta, mean, variance] = [[0.5; 4], [0.25; 4], [-1.0; 4], [2.0; 4]];
+    let plain = BatchNorm { gamma: &gamma, beta: &beta, mean: &mean, variance: &variance, epsilon: 1e-3 };
+    let with = |array: [f32; 4], x: f32| [array[0], array[1], x, array[3]];
+    let weights = [0.5; 36];
+    let build = |norm: BatchNorm<'_>| DepthwiseConv2d::builder(4).weights(&weights).batch_norm(norm).build();
+    report.fine("plain", || build(plain));
+    for epsilon in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1e-3, -f32::from_bits(1)] {
+        let says = ["epsilon", &format!("{epsilon}")[..]];
+        report.error(&format!("epsilon {epsilon}"), &says, || build(BatchNorm { epsilon, ..plain }));
+    }
+    report.fine("no epsilon", || build(BatchNorm { epsilon: 0.0, ..plain }));
+    report.fine("an epsilon of -0", || build(BatchNorm { epsilon: -0.0, ..plain }));
+    for (x, epsilon) in [(f32::NAN, 1e-3), (f32::INFINITY, 1e-3), (-1.0, 1e-3), (-1e-3, 1e-3), (0.0, 0.0), (-0.0, 0.0)]
+    {
+        let variance = with(variance, x);
+        let norm = BatchNorm { variance: &variance, epsilon, ..plain };
+        let says = ["variance", "channel 2", &format!("{x}")[..], &format!("{epsilon}")];
+        report.error(&format!("variance {x}"), &says, || build(norm));
+        let (pointwise, square) = ([0.5; 16], [0.5; 144]);
+        report.error(&format!("pointwise, variance {x}"), &says, || {
+            PointwiseConv2d::builder(4, 4).weights(&pointwise).batch_norm(norm).build()
+        });
+        report.error(&format!("conv2d, variance {x}"), &says, || {
+            Conv2d::builder(4, 4).weights(&square).batch_norm(norm).build()
+        });
+        let separable = || SeparableConv2d::builder(4, 4).depthwise_weights(&weights).pointwise_weights(&pointwise);
+        report.error(&format!("separable, variance {x}"), &says, || separable().batch_norm(norm).build());
+        report.error(&format!("separable, depthwise variance {x}"), &says, || {
+            separable().depthwise_batch_norm(norm).batch_norm(plain).build()
+        });
+    }
+    report.fine("a variance below 0 by less than epsilon", || {
+        let variance = with(variance, -1e-9);
+        build(BatchNorm { variance: &variance, ..plain })
+    });
+
+    // What finite numbers fold to. A frozen model's dead channel has a variance of 0 and a small epsilon.
+    let [large, tiny] = [with(gamma, 1e30), with(variance, 1e-30)];
+    let norm = BatchNorm { gamma: &large, variance: &tiny, epsilon: 0.0, ..plain };
+    report.error("weights beyond f32", &["the depthwise weights", "channel 2", "5.000e44"], || build(norm));
+    let none = [0.0; 36];
+    let dead = |norm: BatchNorm<'_>| DepthwiseConv2d::builder(4).weights(&none).batch_norm(norm).build();
+    report.error("a bias beyond f32", &["the depthwise bias", "channel 2", "1.000e45"], || dead(norm));
+    let shift = with(beta, f32::MAX);
+    report.error("a shift beyond f32", &["the depthwise bias", "channel 2"], || {
+        let mean = with(mean, -f32::MAX);
+        dead(BatchNorm { beta: &shift, mean: &mean, ..plain })
+    });
+    report.fine("a shift up to f32's end", || dead(BatchNorm { beta: &shift, mean: &[0.0; 4], ..plain }));
+    // What is given as NaN or infinite stays so.
+    for x in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let [gamma, beta, mean, bias] = [gamma, beta, mean, [0.5; 4]].map(|array| with(array, x));
+        report.fine(&format!("gamma {x}"), || build(BatchNorm { gamma: &gamma, ..plain }));
+        report.fine(&format!("beta {x}"), || build(BatchNorm { beta: &beta, ..plain }));
+        report.fine(&format!("mean {x}"), || build(BatchNorm { mean: &mean, ..plain }));
+        let build = |norm: Option<BatchNorm<'_>>| {
+            let mut weights = weights;
+            weights[18] = x;
+            let builder = DepthwiseConv2d::builder(4).weights(&weights).bias(&bias);
+            norm.into_iter().fold(builder, |builder, norm| builder.batch_norm(norm)).build()
+        };
+        report.fine(&format!("weight and bias {x}"), || build(None));
+        report.fine(&format!("weight and bias {x}, normalised"), || build(Some(plain)));
     }
     report.finish();
 }
@@ -353,6 +658,15 @@ fn tensors() {
         report.error("short output", &["100", "99"], || TensorViewMut::new(&mut [0.0; 99], shape, layout).map(drop));
         report.error("no slice", &["100", "0"], || TensorView::<f32>::new(&[], shape, layout));
         report.fine("exact slice", || TensorView::new(&data, shape, layout));
+        let says = ["100", "101", "strided"];
+        report.error("long slice", &says, || TensorView::new(&[1.0; 101], shape, layout));
+        report.error("long output", &says, || TensorViewMut::new(&mut [1.0; 101], shape, layout).map(drop));
+        report.error("long output to be", &says, || {
+            TensorViewMut::<f32>::uninit(&mut [const { MaybeUninit::uninit() }; 101], shape, layout).map(drop)
+        });
+        report
+            .error("a slice for no images", &["0", "100"], || TensorView::new(&data, Shape { n: 0, ..shape }, layout));
+        report.fine("long slice, strided", || TensorView::strided(&[1.0; 101], shape, layout.strides(shape)?));
     }
     let strides = |n, c, h, w| Strides { n, c, h, w };
     report.error("strides beyond the slice", &["100"], || TensorView::strided(&data, shape, strides(0, 26, 5, 1)));
@@ -427,10 +741,10 @@ fn shapes_of_a_run() {
             report.error(&format!("output, {name}"), &[&says[0], &says[1]], || run(&plan, right, wrong));
             let with_residual = |residual: Shape| {
                 let data = vec![1.0; 400];
-                let mut target = vec![0.0; 400];
+                let mut target = vec![0.0; 240];
                 let output = TensorViewMut::new(&mut target, right, layout)?;
-                let input = TensorView::new(&data, right, layout)?;
-                let residual = TensorView::new(&data, residual, layout)?;
+                let input = TensorView::new(&data[..240], right, layout)?;
+                let residual = TensorView::new(&data[..residual.len().expect("small")], residual, layout)?;
                 plan.run_with_residual(input, residual, output, &mut Workspace::new(), Parallelism::Serial)
             };
             report.fine("the right residual", || with_residual(right));
@@ -465,8 +779,8 @@ fn shapes_of_a_run() {
 
         // A part of the output.
         let range = |range: OutputRange, output: Shape| {
-            let data = vec![1.0; 300];
-            let mut target = vec![0.0; 300];
+            let data = vec![1.0; 240];
+            let mut target = vec![0.0; output.len().expect("small")];
             let output = TensorViewMut::new(&mut target, output, layout)?;
             let input = TensorView::new(&data, right, layout)?;
             plan.run_range(input, None, output, range, &mut Workspace::new())
@@ -492,6 +806,9 @@ fn names() {
     let mut report = Report::default();
     report
         .error("an unknown instruction set", &["sse9", "portable", "avx2", "avx512", "neon"], || "sse9".parse::<Isa>());
+    let unknown = "sse9".parse::<Isa>().expect_err("no such instruction set");
+    assert_eq!(unknown, Error::UnknownIsa { name: "sse9".into(), from_environment: false });
+    assert!(!unknown.to_string().contains("DEPTHWISE_ISA"), "{unknown}");
     report.error("an empty instruction set", &["avx2"], || "".parse::<Isa>());
     report.error("an unknown layout", &["chwn", "nchw", "nhwc"], || "chwn".parse::<Layout>());
     let plain = || DepthwiseConv2d::builder(4).weights(&[0.5; 36]);
@@ -499,8 +816,11 @@ fn names() {
         let build = || plain().isa(name.parse()?).build();
         match name.parse::<Isa>().expect(name) {
             isa if isa.is_available() => report.fine(name, build),
-            // It must say what there is instead.
-            _ => report.error(name, &[name, "portable"], build),
+            // It must say what there is instead, and that it was not the environment that asked.
+            isa => {
+                report.error(name, &[name, "in the program", "portable"], build);
+                assert_eq!(build().unwrap_err(), Error::UnavailableIsa { isa, from_environment: false });
+            }
         }
         assert_eq!(name.parse::<Isa>().expect(name).to_string(), name);
     }
@@ -537,7 +857,7 @@ fn what_a_plan_describes_can_be_asked_for() {
         for (channels, kernel) in [8, 16, 24, 33, 40].into_iter().flat_map(|channels| [(channels, 3), (channels, 5)]) {
             let (depthwise, pointwise) = (vec![0.5; channels * kernel * kernel], vec![0.5; channels * channels]);
             let builder = || {
-                let builder = SeparableConv2d::builder(channels, channels).layout(Layout::Nhwc).no_bias();
+                let builder = SeparableConv2d::builder(channels, channels).layout(Layout::Nhwc);
                 let builder = builder.machine(machine).kernel_size([kernel; 2]);
                 builder.depthwise_weights(&depthwise).pointwise_weights(&pointwise)
             };
@@ -570,6 +890,40 @@ fn names_in_any_case() {
     ] {
         let message = error.expect_err(name).to_string();
         assert!(message.contains(&format!("`{name}`")), "{message}");
+    }
+}
+
+/// What debug output shows of builders, plans and views: shapes and names, not each weight, which for a layer fill a screen.
+#[test]
+fn debug_output() {
+    let (depthwise, pointwise, values) = ([0.5; 900], [0.25; 10_000], [0.125; 100]);
+    let norm = BatchNorm { gamma: &values, beta: &values, mean: &values, variance: &values, epsilon: 1e-3 };
+    let mut texts = vec![];
+    macro_rules! texts {
+        ($builder:expr) => {
+            let builder = $builder.bias(&values).batch_norm(norm);
+            let plan = builder.build().expect("a plan");
+            texts.extend([(format!("{builder:?}"), vec!["[f32; 100]"]), (format!("{plan:?}"), vec![])]);
+            let kernels = plan.describe().to_string();
+            let plan = format!("{plan:?}");
+            assert!(plan.contains(&kernels), "{plan} does not mention {kernels}");
+        };
+    }
+    texts!(DepthwiseConv2d::builder(100).weights(&depthwise).stride([2, 1]));
+    texts!(PointwiseConv2d::builder(100, 100).weights(&pointwise));
+    texts!(Conv2d::builder(100, 100).kernel_size([1, 1]).weights(&pointwise));
+    texts!(SeparableConv2d::builder(100, 100).depthwise_weights(&depthwise).pointwise_weights(&pointwise));
+    texts[1].1.extend(["DepthwiseConv2d {", "kernel_size: [3, 3]", "stride: [2, 1]", "padding: Explicit"]);
+    texts[2].1.extend(["[f32; 10000]", "PointwiseConv2dBuilder"]);
+    texts[7].1.extend(["SeparableConv2d {", "multiplier: 1", "isa: ", "layout: Nchw", "fusion: Auto"]);
+    let view = TensorView::new(&depthwise, Shape::new(1, 100, 3, 3), Layout::Nchw).expect("a view");
+    texts.push((format!("{view:?}"), vec!["TensorView {", "c: 100", "h: 3", "n: 900"]));
+    for (text, parts) in texts {
+        assert!(text.len() < 1000, "{} characters: {text}", text.len());
+        assert!(!text.contains("0.5,") && !text.contains("0.25") && !text.contains("Phantom"), "{text}");
+        for part in parts.into_iter().chain(["100"]) {
+            assert!(text.contains(part), "{text} does not mention {part}");
+        }
     }
 }
 
@@ -610,11 +964,11 @@ fn environment() {
         if isa.is_available() {
             expect(Some(name), &[&format!("<built for {name}>")]);
         } else {
-            expect(Some(name), &["<the instruction set", name, "portable"]);
+            expect(Some(name), &["<the instruction set", name, "environment variable DEPTHWISE_ISA", "portable"]);
         }
     }
     // Never a silent fallback.
-    expect(Some("sse9"), &["sse9", "avx2"]);
+    expect(Some("sse9"), &["sse9", "environment variable DEPTHWISE_ISA", "portable, avx2, avx512 or neon"]);
     assert!(!run(Some("sse9")).contains("<built"));
     assert!(!run(Some("AVX2 ")).contains("<built"));
 }

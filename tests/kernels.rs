@@ -6,9 +6,12 @@ mod common;
 
 use common::cases::{by_hand, large, pointwise, random, strips, tables, tails, tiles};
 use common::emulation::chosen;
+use common::memory::{Arrangement, Buffer};
+use common::oracle::Exact;
 use common::plan::Operation::{self, Conv2d, Depthwise, Pointwise, Separable};
+use common::plan::{Arguments, Choice, Plan, expected};
 use common::{Tally, cases::Case, check};
-use depthwise::Shape;
+use depthwise::{Layout, Machine, Parallelism, Shape, Workspace};
 
 /// Any pointwise kernel fits any case of its layout.
 const ALL: usize = usize::MAX;
@@ -78,4 +81,38 @@ fn fewer_channels(case: Case) -> Case {
     let work_per_channel = pixels * case.kernel[0] * case.kernel[1] * case.outputs;
     let c = case.input.c.min(((1 << 24) / work_per_channel).max(1));
     Case { input: Shape { c, ..case.input }, ..case }
+}
+
+/// Each output is one chain of roundings, whose error README.md states: a kernel that summed otherwise would err less, or more.
+#[test]
+fn long_sums() {
+    if common::emulation::is_on() {
+        return println!("left out: it takes an emulator long");
+    }
+    // (terms, the error stated)
+    for (terms, stated) in [(4_608, 1.2e-6), (73_728, 5e-6)] {
+        let (pixels, outputs) = (Shape::new(1, terms, 1, 36), 33);
+        let case = Case { input: pixels, outputs, ..Case::default() };
+        let arguments = Arguments::new(Pointwise, &case);
+        let exact = expected::<Exact>(Pointwise, &case, &arguments);
+        for isa in common::isas() {
+            let choice = Choice::new(Machine::all()[0], isa, Layout::Nhwc);
+            let plan = Plan::new(Pointwise, &case, &arguments, choice).expect("a plan");
+            let input = Buffer::of(&arguments.input, Layout::Nhwc, Arrangement::Contiguous);
+            let mut output = Buffer::blank(arguments.output, Layout::Nhwc, Arrangement::Contiguous);
+            let workspace = &mut Workspace::new();
+            plan.run(input.view(), None, output.view_mut(), workspace, Parallelism::Serial).expect("a run");
+            // Channels last: pixel by pixel.
+            let value = |i: usize| exact.at(0, i % outputs, 0, i / outputs).value;
+            let square = |x: f64| x * x;
+            let off: f64 = output.data().iter().enumerate().map(|(i, &y)| square(f64::from(y) - value(i))).sum();
+            let all: f64 = (0..output.data().len()).map(|i| square(value(i))).sum();
+            let error = (off / all).sqrt();
+            println!("{terms} terms on {isa}: off by {error:.2e} of a sum");
+            assert!(
+                (0.7 * stated..1.4 * stated).contains(&error),
+                "{terms} terms on {isa}: {error:e}, stated {stated:e}"
+            );
+        }
+    }
 }

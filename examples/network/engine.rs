@@ -439,10 +439,7 @@ fn separable(
         .pointwise_weights(&second.weights)
         .activation(activation);
     let builder = with!(builder, depthwise_bias, first.bias.as_deref());
-    let builder = match &second.bias {
-        Some(bias) => builder.bias(bias),
-        None => builder.no_bias(),
-    };
+    let builder = with!(builder, bias, second.bias.as_deref());
     with!(builder, isa, options.isa).build().map(Plan::Separable)
 }
 

@@ -317,7 +317,7 @@ impl Input {
             ),
             Operation::Separable => plan!(
                 Separable,
-                window!(SeparableConv2d::builder(channels, outputs).no_bias())
+                window!(SeparableConv2d::builder(channels, outputs))
                     .channel_multiplier(multiplier)
                     .depthwise_activation(depthwise)
                     .activation(pointwise)

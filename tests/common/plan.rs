@@ -57,8 +57,18 @@ impl Arguments {
             weights: draw(channels * inputs),
             bias: epilogue.bias.then(|| draw(channels)),
             norm: epilogue.batch_norm.then(|| {
-                let [gamma, beta, mean, variance] = [(); 4].map(|()| draw(channels));
-                [gamma, beta, mean, variance.iter().map(|v| v.abs() + 0.1).collect()]
+                let mut arrays = [(); 4].map(|()| draw(channels));
+                // What is finite must fold to what is finite, and a variance is never infinite: the greatest number is among the
+                // weights and biases alone, and a scale is at most 1 there.
+                let floor = match case.values {
+                    Values::Special => 1.0,
+                    Values::Huge => 1e12,
+                    _ => 0.1,
+                };
+                arrays.iter_mut().flatten().filter(|x| **x == f32::MAX).for_each(|x| *x = 1.0);
+                let [gamma, beta, mean, variance] = arrays;
+                let variance = variance.iter().map(|v| v.abs() + floor);
+                [gamma, beta, mean, variance.map(|v| if v.is_finite() { v } else { floor }).collect()]
             }),
             activation: epilogue.activation,
         };
@@ -282,9 +292,6 @@ impl Plan {
                     .fusion(fusion);
                 given!(b, depthwise_bias(depthwise.bias.as_deref()), depthwise_batch_norm(depthwise.norm()));
                 given!(b, bias(pointwise.bias.as_deref()), batch_norm(pointwise.norm()), kernel(kernel));
-                if pointwise.bias.is_none() {
-                    b = b.no_bias();
-                }
                 Plan::Separable(b.build()?)
             }
             Operation::Conv2d => {
