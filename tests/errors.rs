@@ -237,6 +237,13 @@ fn overflow() {
             });
         }
     }
+    // The largest stride is fine, and one more is not.
+    let largest = i32::MAX as usize / 16;
+    for stride in [[largest, 1], [1, largest]] {
+        report.fine(&format!("stride {stride:?}"), || base().stride(stride).build());
+        let beyond = stride.map(|step| if step == largest { largest + 1 } else { step });
+        report.error(&format!("stride {beyond:?}"), &["134217728", "134217727"], || base().stride(beyond).build());
+    }
     report.error("a workspace of all memory", &[], || Workspace::with_len(usize::MAX));
     report.error("a workspace of half of all memory", &[], || Workspace::with_len(usize::MAX / 8));
     report.finish();
@@ -390,6 +397,25 @@ fn tensors() {
     report.fine("overlap in an axis of one", || {
         TensorViewMut::strided(&mut [0.0; 100], shape, strides(0, 25, 5, 1)).map(drop)
     });
+    // Two positions along one axis are the fewest that can meet, here with those of an axis of four.
+    for (two, four) in (0..4).flat_map(|two| (0..4).map(move |four| (two, four))).filter(|(two, four)| two != four) {
+        let of = |others: usize, two_has: usize, four_has: usize| {
+            let mut all = [others; 4];
+            (all[two], all[four]) = (two_has, four_has);
+            all
+        };
+        let [n, c, h, w] = of(1, 2, 4);
+        let shape = Shape::new(n, c, h, w);
+        for (step_of_two, step_of_four, meet) in
+            [(0, 1, true), (1, 1, true), (3, 1, true), (4, 1, false), (1, 2, false)]
+        {
+            let [n, c, h, w] = of(4, step_of_two, step_of_four);
+            let name =
+                format!("axis {two} of two in steps of {step_of_two}, {four} of four in steps of {step_of_four}");
+            let call = || TensorViewMut::strided(&mut [0.0; 8], shape, strides(n, c, h, w)).map(drop);
+            if meet { report.error(&name, &["2", "4"], call) } else { report.fine(&name, call) }
+        }
+    }
 
     let view = TensorView::new(&data, shape, Layout::Nchw).expect("a view");
     report.error("range beyond the axis", &["3", "6", "5"], || view.narrow(Axis::H, 3..6));
@@ -403,8 +429,19 @@ fn tensors() {
         TensorViewMut::new(&mut [0.0; 100], shape, Layout::Nchw)?.narrow(Axis::C, 0..5).map(drop)
     });
     report.fine("the empty range at the end", || view.narrow(Axis::H, 5..5));
-    assert_eq!(view.get(0, 4, 0, 0), None);
-    assert_eq!(view.get(0, 3, 4, 4), Some(1.0));
+    // A part of a larger tensor, so that what lies beyond it is there to be read.
+    let part = [Axis::N, Axis::C, Axis::H, Axis::W]
+        .into_iter()
+        .try_fold(TensorView::new(&data, Shape::new(2, 2, 5, 5), Layout::Nchw).expect("a view"), |view, axis| {
+            view.narrow(axis, 0..view.shape()[axis] - 1)
+        });
+    let part = part.expect("a part");
+    assert_eq!((part.shape(), part.get(0, 0, 3, 3)), (Shape::new(1, 1, 4, 4), Some(1.0)));
+    for beyond in [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 4, 0], [0, 0, 0, 4]] {
+        for [n, c, h, w] in [beyond, beyond.map(|i| i * (usize::MAX / 4))] {
+            assert_eq!(part.get(n, c, h, w), None, "n={n} c={c} h={h} w={w} of {}", part.shape());
+        }
+    }
     report.finish();
 }
 
