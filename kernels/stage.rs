@@ -149,7 +149,8 @@ impl DepthwiseStage {
         // With positions this small, no index computation of a kernel overflows. Where an output's taps
         // lie is then the kernel's own look-out: it reads the input only inside of its extents.
         let reach = |axis: usize, origin: usize, extent: usize| {
-            let last = origin.checked_add(extent)?.checked_mul(self.taps.stride[axis])?;
+            // Of the last output, not of one more: a stride alone may be longer than any position, where these are of 32 bits.
+            let last = origin.checked_add(extent - 1)?.checked_mul(self.taps.stride[axis])?;
             let taps = self.taps.kernel_size[axis].checked_mul(self.taps.dilation[axis])?;
             last.checked_add(taps)?.checked_add(pad[axis])
         };
