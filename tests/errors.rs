@@ -45,6 +45,8 @@ impl Report {
 }
 
 const LAYOUTS: [Layout; 2] = [Layout::Nchw, Layout::Nhwc];
+/// Sixteen of which 32 bits count.
+const LARGEST_STRIDE: usize = i32::MAX as usize / 16;
 
 /// Four channels, 3×3 taps, padding 1.
 fn depthwise(layout: Layout) -> DepthwiseConv2d {
@@ -159,6 +161,13 @@ fn windows() {
             let builder = DepthwiseConv2d::builder(4).weights(&[0.5; 36]).stride([32768, 1 << 20]);
             run(&builder.layout(layout).build()?, square(5), square(1))
         });
+        // Where positions are of 32 bits, it is longer than any of them may be.
+        for stride in [[LARGEST_STRIDE, 1 << 20], [1 << 20, LARGEST_STRIDE]] {
+            report.fine(&format!("stride {stride:?}"), || {
+                let builder = DepthwiseConv2d::builder(4).weights(&[0.5; 36]).stride(stride);
+                run(&builder.layout(layout).build()?, square(5), square(1))
+            });
+        }
         report.fine("a dilation beyond the input", || {
             run(&plan([3, 3], [32768, 40000], Padding::symmetric(32768, 40000))?, square(5), square(5))
         });
@@ -238,7 +247,7 @@ fn overflow() {
         }
     }
     // The largest stride is fine, and one more is not.
-    let largest = i32::MAX as usize / 16;
+    let largest = LARGEST_STRIDE;
     for stride in [[largest, 1], [1, largest]] {
         report.fine(&format!("stride {stride:?}"), || base().stride(stride).build());
         let beyond = stride.map(|step| if step == largest { largest + 1 } else { step });
@@ -346,6 +355,12 @@ fn parameters() {
             separable(27, 15).no_bias().depthwise_activation(clamp).build()
         });
         report.error(&format!("separable {clamp:?}"), &says, || separable(27, 15).no_bias().activation(clamp).build());
+    }
+    for slope in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+        let leaky = Activation::LeakyRelu { slope };
+        report.error(&format!("{leaky:?}"), &["slope", &format!("{slope}")], || {
+            DepthwiseConv2d::builder(4).weights(&few[..36]).activation(leaky).build()
+        });
     }
     report.finish();
 }
