@@ -305,6 +305,16 @@ pub fn by_hand() -> Vec<Case> {
             .with_values(Values::Special),
         ]);
     }
+    // An upper bound alone, which none of those above has.
+    let activation = Activation::Clamp { min: f32::NEG_INFINITY, max: 0.25 };
+    let below = Epilogue { activation, ..base().depthwise };
+    for c in [18, 32] {
+        let input = Shape::new(1, c, 6, 7);
+        cases.push(case(
+            &format!("no more than 0.25 after both, {c} channels"),
+            Case { input, outputs: c, depthwise: below, pointwise: below, ..base() },
+        ));
+    }
     // ---- The taps of each kernel that has its own, in the ways that reach beyond its plain use.
     for (kernel, stride) in taps_of_kernels() {
         let pad = Padding::symmetric(kernel[0] / 2, kernel[1] / 2);
