@@ -246,6 +246,16 @@ fn overflow() {
             });
         }
     }
+    // More elements than can be addressed as bytes, though they can be counted: of both tensors, of the input, of the output.
+    let tall = |n: usize, c: usize| Shape::new(1 << n, c, 1 << (usize::BITS - 10), 1);
+    report.error("two tensors of too many elements", &["elements"], || base().build()?.output_shape(tall(7, 4)));
+    report.error("an input of too many elements", &["elements"], || {
+        base().stride([16, 1]).build()?.output_shape(tall(7, 4))
+    });
+    report.fine("an output of fewer", || base().build()?.output_shape(tall(3, 4)));
+    report.error("an output of too many elements", &["elements"], || {
+        PointwiseConv2d::builder(1, 4).weights(&few[..4]).build()?.output_shape(tall(6, 1))
+    });
     // The largest stride is fine, and one more is not.
     let largest = LARGEST_STRIDE;
     for stride in [[largest, 1], [1, largest]] {
