@@ -46,6 +46,8 @@ impl Report {
 }
 
 const LAYOUTS: [Layout; 2] = [Layout::Nchw, Layout::Nhwc];
+/// Sixteen of which 32 bits count.
+const LARGEST_STRIDE: usize = i32::MAX as usize / 16;
 
 /// Four channels, 3×3 taps, padding 1.
 fn depthwise(layout: Layout) -> DepthwiseConv2d {
@@ -161,6 +163,13 @@ fn windows() {
             let builder = DepthwiseConv2d::builder(4).weights(&[0.5; 36]).stride([32768, 1 << 20]);
             run(&builder.layout(layout).build()?, square(5), square(1))
         });
+        // Where positions are of 32 bits, it is longer than any of them may be.
+        for stride in [[LARGEST_STRIDE, 1 << 20], [1 << 20, LARGEST_STRIDE]] {
+            report.fine(&format!("stride {stride:?}"), || {
+                let builder = DepthwiseConv2d::builder(4).weights(&[0.5; 36]).stride(stride);
+                run(&builder.layout(layout).build()?, square(5), square(1))
+            });
+        }
         report.fine("a dilation beyond the input", || {
             run(&plan([3, 3], [32768, 40000], Padding::symmetric(32768, 40000))?, square(5), square(5))
         });
@@ -312,6 +321,23 @@ fn overflow() {
                 TensorView::new(&few, shape, Layout::Nchw)
             });
         }
+    }
+    // More elements than can be addressed as bytes, though they can be counted: of both tensors, of the input, of the output.
+    let tall = |n: usize, c: usize| Shape::new(1 << n, c, 1 << (usize::BITS - 10), 1);
+    report.error("two tensors of too many elements", &["elements"], || base().build()?.output_shape(tall(7, 4)));
+    report.error("an input of too many elements", &["elements"], || {
+        base().stride([16, 1]).build()?.output_shape(tall(7, 4))
+    });
+    report.fine("an output of fewer", || base().build()?.output_shape(tall(3, 4)));
+    report.error("an output of too many elements", &["elements"], || {
+        PointwiseConv2d::builder(1, 4).weights(&few[..4]).build()?.output_shape(tall(6, 1))
+    });
+    // The largest stride is fine, and one more is not.
+    let largest = LARGEST_STRIDE;
+    for stride in [[largest, 1], [1, largest]] {
+        report.fine(&format!("stride {stride:?}"), || base().stride(stride).build());
+        let beyond = stride.map(|step| if step == largest { largest + 1 } else { step });
+        report.error(&format!("stride {beyond:?}"), &["134217728", "134217727"], || base().stride(beyond).build());
     }
     report.error("a workspace of all memory", &[], || Workspace::with_len(usize::MAX));
     report.error("a workspace of half of all memory", &[], || Workspace::with_len(usize::MAX / 8));
@@ -704,6 +730,25 @@ fn tensors() {
     report.fine("overlap in an axis of one", || {
         TensorViewMut::strided(&mut [0.0; 100], shape, strides(0, 25, 5, 1)).map(drop)
     });
+    // Two positions along one axis are the fewest that can meet, here with those of an axis of four.
+    for (two, four) in (0..4).flat_map(|two| (0..4).map(move |four| (two, four))).filter(|(two, four)| two != four) {
+        let of = |others: usize, two_has: usize, four_has: usize| {
+            let mut all = [others; 4];
+            (all[two], all[four]) = (two_has, four_has);
+            all
+        };
+        let [n, c, h, w] = of(1, 2, 4);
+        let shape = Shape::new(n, c, h, w);
+        for (step_of_two, step_of_four, meet) in
+            [(0, 1, true), (1, 1, true), (3, 1, true), (4, 1, false), (1, 2, false)]
+        {
+            let [n, c, h, w] = of(4, step_of_two, step_of_four);
+            let name =
+                format!("axis {two} of two in steps of {step_of_two}, {four} of four in steps of {step_of_four}");
+            let call = || TensorViewMut::strided(&mut [0.0; 8], shape, strides(n, c, h, w)).map(drop);
+            if meet { report.error(&name, &["2", "4"], call) } else { report.fine(&name, call) }
+        }
+    }
 
     let view = TensorView::new(&data, shape, Layout::Nchw).expect("a view");
     report.error("range beyond the axis", &["3", "6", "5"], || view.narrow(Axis::H, 3..6));
@@ -717,8 +762,19 @@ fn tensors() {
         TensorViewMut::new(&mut [0.0; 100], shape, Layout::Nchw)?.narrow(Axis::C, 0..5).map(drop)
     });
     report.fine("the empty range at the end", || view.narrow(Axis::H, 5..5));
-    assert_eq!(view.get(0, 4, 0, 0), None);
-    assert_eq!(view.get(0, 3, 4, 4), Some(1.0));
+    // A part of a larger tensor, so that what lies beyond it is there to be read.
+    let part = [Axis::N, Axis::C, Axis::H, Axis::W]
+        .into_iter()
+        .try_fold(TensorView::new(&data, Shape::new(2, 2, 5, 5), Layout::Nchw).expect("a view"), |view, axis| {
+            view.narrow(axis, 0..view.shape()[axis] - 1)
+        });
+    let part = part.expect("a part");
+    assert_eq!((part.shape(), part.get(0, 0, 3, 3)), (Shape::new(1, 1, 4, 4), Some(1.0)));
+    for beyond in [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 4, 0], [0, 0, 0, 4]] {
+        for [n, c, h, w] in [beyond, beyond.map(|i| i * (usize::MAX / 4))] {
+            assert_eq!(part.get(n, c, h, w), None, "n={n} c={c} h={h} w={w} of {}", part.shape());
+        }
+    }
     report.finish();
 }
 

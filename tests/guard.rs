@@ -185,7 +185,12 @@ fn suites() -> Vec<(Operation, Vec<Case>)> {
     // … and so do a bias and fifteen inputs of any outputs.
     let flush_panels = cases::pointwise().into_iter().map(swept).map(with_channels(15));
     let mut suites: Vec<_> = [Depthwise, Pointwise, Separable, Conv2d].map(|o| (o, any.clone())).into();
-    suites.extend([(Depthwise, cases::strips()), (Depthwise, tiles.clone().collect()), (Separable, tiles.collect())]);
+    suites.extend([
+        (Depthwise, cases::strips()),
+        (Depthwise, cases::left_over()),
+        (Depthwise, tiles.clone().collect()),
+        (Separable, tiles.collect()),
+    ]);
     suites.extend([(Depthwise, flush_tiles.collect()), (Pointwise, flush_panels.collect())]);
     suites
 }

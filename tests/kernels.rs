@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::cases::{by_hand, large, pointwise, random, strips, tables, tails, tiles};
+use common::cases::{by_hand, large, left_over, pointwise, random, strips, tables, tails, tiles};
 use common::emulation::chosen;
 use common::memory::{Arrangement, Buffer};
 use common::oracle::Exact;
@@ -30,6 +30,7 @@ suites! {
     depthwise_by_hand: Depthwise, by_hand(), 5;
     depthwise_tails_of_vectors: Depthwise, tails(), 0;
     depthwise_borders_of_tiles: Depthwise, tiles(), 100;
+    depthwise_inputs_left_over: Depthwise, left_over(), 0;
     depthwise_strips: Depthwise, strips(), 0;
     depthwise_split_between_threads: Depthwise, large(), 0;
     depthwise_tables: Depthwise, tables(), 3;

@@ -151,19 +151,21 @@ fn the_same_place_of_a_page() {
                 let (input, output) = memory.split_at_mut(len.next_multiple_of(PAGE) + apart);
                 input[..len].copy_from_slice(dense.data());
                 let input = TensorView::new(&input[..len], case.input, Layout::Nhwc).expect(&name);
-                // All channels, and parts of whole and of other vectors of them.
-                for cut in [0, 32, 37] {
+                // All channels, and parts of whole and of other vectors of them; the last begins and ends within a vector, and has as
+                // many channels as one.
+                for cuts in [[0, 0], [0, 32], [0, 37], [5, 21]] {
                     output.fill(f32::from_bits(SENTINEL));
                     let whole = TensorViewMut::new(output, want.shape, Layout::Nhwc).expect(&name);
-                    let (first, second) = whole.split_at(Axis::C, cut).expect(&name);
-                    for (part, c) in [(first, 0..cut), (second, cut..want.shape.c)] {
+                    let (rest, third) = whole.split_at(Axis::C, cuts[1]).expect(&name);
+                    let (first, second) = rest.split_at(Axis::C, cuts[0]).expect(&name);
+                    for (part, c) in [(first, 0..cuts[0]), (second, cuts[0]..cuts[1]), (third, cuts[1]..want.shape.c)] {
                         let residual = residual.map(|r| r.narrow(Axis::C, c.clone()).expect(&name));
                         let range = OutputRange { c, ..OutputRange::all(want.shape) };
                         plan.run_range(input, residual, part, range, &mut Workspace::new()).expect(&name);
                     }
                     let got = TensorView::new(output, want.shape, Layout::Nhwc).expect(&name);
                     first_difference(&want, |n, c, h, w| got.get(n, c, h, w).expect(&name))
-                        .unwrap_or_else(|e| panic!("{name}, {apart} elements apart, cut at {cut}: {e}"));
+                        .unwrap_or_else(|e| panic!("{name}, {apart} elements apart, cut at {cuts:?}: {e}"));
                 }
             }
         }
@@ -309,6 +311,47 @@ fn the_parts_of_a_run() {
                 output.expect(want).unwrap_or_else(|e| panic!("{name}, {threads} threads: {e}"));
             }
         });
+    }
+}
+
+/// Rows so wide that fused stages take some of their columns at a time, the last ones fewer: no whole tiles.
+#[test]
+fn blocks_of_columns() {
+    let wide = |c, h, w| Case { input: Shape::new(1, c, h, w), outputs: 5, ..Case::default() };
+    let five = |case| Case { kernel: [5, 5], padding: Padding::symmetric(2, 2), residual: true, ..case };
+    let dilated = |case| Case { dilation: [2, 2], padding: Padding::symmetric(2, 2), ..case };
+    for (operation, case) in [
+        (Operation::Separable, wide(150, 5, 400)),
+        (Operation::Separable, wide(150, 2, 900)),
+        (Operation::Separable, five(wide(300, 3, 449))),
+        (Operation::Separable, dilated(wide(300, 3, 513))),
+        (Operation::Separable, Case { stride: [2, 2], ..wide(300, 3, 899) }),
+        (Operation::Conv2d, wide(17, 2, 961)),
+    ] {
+        let arguments = Arguments::new(operation, &case);
+        for isa in common::isas() {
+            let want = expected_on(isa, operation, &case, &arguments);
+            for layout in [Layout::Nchw, Layout::Nhwc] {
+                let input = Buffer::of(&arguments.input, layout, Arrangement::Contiguous);
+                let residual = arguments.residual.as_ref().map(|r| Buffer::of(r, layout, Arrangement::Contiguous));
+                let mut lens = [Fusion::Fused, Fusion::TwoPass].map(|fusion| {
+                    let name = format!("{operation:?} of {:?} on {isa}, {layout}, {fusion:?}", case.input);
+                    let choice = Choice { fusion, ..Choice::new(isa, layout) };
+                    let plan = Plan::new(operation, &case, &arguments, choice).expect(&name);
+                    let mut output = Buffer::blank(want.shape, layout, Arrangement::Contiguous);
+                    let (mut workspace, residual) = (Workspace::new(), residual.as_ref().map(Buffer::view));
+                    plan.run(input.view(), residual, output.view_mut(), &mut workspace, Parallelism::Serial)
+                        .expect(&name);
+                    output.expect(&want).unwrap_or_else(|e| panic!("{name}: {e}"));
+                    workspace.len()
+                });
+                if operation == Operation::Conv2d {
+                    // It has but one way: gathered, all of it would take so much.
+                    lens[1] = case.input.c * 9 * want.shape.h * want.shape.w;
+                }
+                assert!(lens[0] < lens[1], "{operation:?} of {:?} on {isa}, {layout}: one block", case.input);
+            }
+        }
     }
 }
 

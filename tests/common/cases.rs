@@ -214,6 +214,22 @@ pub fn by_hand() -> Vec<Case> {
             Case { input: Shape::new(1, 4, 7, 9), dilation: [3, 4], padding: Padding::valid(), ..base() },
         ),
     ];
+    // Rows of padding have all taps in one place: the others would lie far beyond what stands for such a row.
+    cases.push(case(
+        "dilation 40 of a large map",
+        Case { input: Shape::new(1, 3, 60, 60), dilation: [40, 40], padding: Padding::symmetric(40, 40), ..base() },
+    ));
+    // The largest stride: the last of more outputs than a vector has lanes is the only one that meets the input. Fewer bits
+    // cannot count so many columns of padding.
+    let largest = i32::MAX as usize / 16;
+    let before = if usize::BITS < 64 { 0 } else { 17 * largest };
+    for (name, stride, padding) in [
+        ("the largest stride down", [largest, 1], Padding::explicit(before, 1, 1, 1)),
+        ("the largest stride across", [1, largest], Padding::explicit(1, before, 1, 1)),
+        ("the largest stride both ways", [largest, largest], Padding::explicit(before / 17, before, 1, 1)),
+    ] {
+        cases.push(case(name, Case { input: Shape::new(2, 19, 4, 5), stride, padding, ..base() }));
+    }
     for (stride, dilation) in [(2, 2), (2, 3), (3, 2), (2, 4), (4, 2), (6, 4), (4, 6)] {
         cases.push(case(
             &format!("stride {stride}, dilation {dilation}"),
@@ -288,6 +304,16 @@ pub fn by_hand() -> Vec<Case> {
             )
             .with_values(Values::Special),
         ]);
+    }
+    // An upper bound alone, which none of those above has.
+    let activation = Activation::Clamp { min: f32::NEG_INFINITY, max: 0.25 };
+    let below = Epilogue { activation, ..base().depthwise };
+    for c in [18, 32] {
+        let input = Shape::new(1, c, 6, 7);
+        cases.push(case(
+            &format!("no more than 0.25 after both, {c} channels"),
+            Case { input, outputs: c, depthwise: below, pointwise: below, ..base() },
+        ));
     }
     // ---- The taps of each kernel that has its own, in the ways that reach beyond its plain use.
     for (kernel, stride) in taps_of_kernels() {
@@ -399,6 +425,31 @@ pub fn tiles() -> Vec<Case> {
                     ..Case::default()
                 });
             }
+        }
+    }
+    cases
+}
+
+/// Stride 2 on inputs that leave a row or a column over, or both, or neither, around whole vectors of outputs.
+pub fn left_over() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let strided = taps_of_kernels().into_iter().filter(|(_, stride)| *stride == [2, 2]);
+    for (kernel, w) in strided.flat_map(|(kernel, _)| [7, 8, 9, 15, 16, 17, 31, 32, 33].map(move |w| (kernel, w))) {
+        for (h, more, is_padded) in [2, 5]
+            .into_iter()
+            .flat_map(|h| [[0, 0], [0, 1], [1, 0], [1, 1]].map(move |more| (h, more)))
+            .flat_map(|(h, more)| [false, true].map(move |is_padded| (h, more, is_padded)))
+        {
+            let pad = if is_padded { kernel.map(|k| k / 2) } else { [0; 2] };
+            let [height, width] = [(h, 0), (w, 1)].map(|(out, i)| 2 * (out - 1) + kernel[i] - 2 * pad[i] + more[i]);
+            cases.push(Case {
+                name: format!("{kernel:?} taps, stride 2, {h}x{w} outputs of {height}x{width}, padding {pad:?}"),
+                input: Shape::new(1, 2, height, width),
+                kernel,
+                stride: [2, 2],
+                padding: Padding::symmetric(pad[0], pad[1]),
+                ..Case::default()
+            });
         }
     }
     cases
