@@ -329,14 +329,14 @@ fn blocks_of_columns() {
         (Operation::Conv2d, wide(17, 2, 961)),
     ] {
         let arguments = Arguments::new(operation, &case);
-        for isa in common::isas() {
+        for (machine, isa) in common::machines() {
             let want = expected_on(isa, operation, &case, &arguments);
             for layout in [Layout::Nchw, Layout::Nhwc] {
                 let input = Buffer::of(&arguments.input, layout, Arrangement::Contiguous);
                 let residual = arguments.residual.as_ref().map(|r| Buffer::of(r, layout, Arrangement::Contiguous));
                 let mut lens = [Fusion::Fused, Fusion::TwoPass].map(|fusion| {
-                    let name = format!("{operation:?} of {:?} on {isa}, {layout}, {fusion:?}", case.input);
-                    let choice = Choice { fusion, ..Choice::new(isa, layout) };
+                    let name = format!("{operation:?} of {:?} on {machine}, {isa}, {layout}, {fusion:?}", case.input);
+                    let choice = Choice { fusion, ..Choice::new(machine, isa, layout) };
                     let plan = Plan::new(operation, &case, &arguments, choice).expect(&name);
                     let mut output = Buffer::blank(want.shape, layout, Arrangement::Contiguous);
                     let (mut workspace, residual) = (Workspace::new(), residual.as_ref().map(Buffer::view));
@@ -349,7 +349,11 @@ fn blocks_of_columns() {
                     // It has but one way: gathered, all of it would take so much.
                     lens[1] = case.input.c * 9 * want.shape.h * want.shape.w;
                 }
-                assert!(lens[0] < lens[1], "{operation:?} of {:?} on {isa}, {layout}: one block", case.input);
+                assert!(
+                    lens[0] < lens[1],
+                    "{operation:?} of {:?} on {machine}, {isa}, {layout}: one block",
+                    case.input
+                );
             }
         }
     }
