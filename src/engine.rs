@@ -206,9 +206,9 @@ fn pointwise_rows(stage: &PointwiseStage, part: Part<'_>) -> Result<(), Error> {
 
 /// The layout of the last run on several threads, for the next of the same shapes: to choose one takes 1 µs for two threads, and up to
 /// 16 µs for seventeen (Zen 4).
+#[cfg(feature = "rayon")]
 #[derive(Default)]
-pub(crate) struct LastRun {
-    #[cfg(feature = "rayon")]
+struct LastRun {
     last: std::sync::RwLock<Option<(Key, Run)>>,
 }
 
