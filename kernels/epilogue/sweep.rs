@@ -1,14 +1,14 @@
 //! Activations that are more than a clamp, applied to memory that a kernel has just written.
 
-use super::activation::Curve;
-use super::simd::Simd;
+use super::Curve;
+use crate::simd::Simd;
 
 /// Applies `curve` to the `n` elements at `p`.
 ///
 /// # Safety
 /// They can be read and written, and hold values.
 #[inline(always)]
-pub(super) unsafe fn sweep<S: Simd>(s: S, curve: Curve, p: *mut f32, n: usize) {
+pub(crate) unsafe fn sweep<S: Simd>(s: S, curve: Curve, p: *mut f32, n: usize) {
     let mut i = 0;
     // SAFETY: lanes `i..n` are the caller's.
     unsafe {

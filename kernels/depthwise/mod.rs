@@ -4,20 +4,23 @@
 //! convolutions without dilation and with stride s / gcd(s, d) over every d-th row or column. The
 //! kernels therefore know no dilation: [`Lattice`] hands them one of those sub-grids at a time.
 
+pub(crate) mod nchw;
+pub(crate) mod nhwc;
+
 use core::ops::Range;
 
-use crate::tensor::{Shape, Strides};
+use crate::types::{Shape, Strides, sub_grids};
 
 /// What of a depthwise kernel's way depends on the CPU. No choice changes a bit of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct DepthwiseTuning {
+pub struct DepthwiseTuning {
     /// Rows of a strip at the most, 1 to [`MOST_STRIP_ROWS`].
-    pub(crate) strip_rows: usize,
+    pub strip_rows: usize,
     /// Where inputs and outputs share cache sets, a rolling strip's outputs wait in a buffer while the next vector of channels is
     /// read.
-    pub(crate) writes_behind: bool,
+    pub writes_behind: bool,
     /// Channels first, 3×3 at stride 1 and dilated columns: down all rows, rather than in tiles.
-    pub(crate) rolls: bool,
+    pub rolls: bool,
 }
 
 /// Rows of any strip at the most, for which there is room in the buffer of outputs that wait.
@@ -30,7 +33,7 @@ impl Default for DepthwiseTuning {
 }
 
 /// What a depthwise kernel computes: a part of the output, all pointers and extents checked by
-/// [`DepthwiseStage::run`](super::stage::DepthwiseStage::run).
+/// [`DepthwiseStage::run`](crate::stage::DepthwiseStage::run).
 pub(crate) struct DepthwiseArgs {
     /// The first image of the part, all channels, rows and columns.
     pub(crate) input: *const f32,
@@ -53,27 +56,13 @@ pub(crate) struct DepthwiseArgs {
     pub(crate) pad: [usize; 2],
     /// Output channels per input channel.
     pub(crate) multiplier: usize,
-    /// Of all channels, as [`DepthwiseStage::new`](super::stage::DepthwiseStage::new) packed them.
+    /// Of all channels, as [`DepthwiseStage::new`](crate::stage::DepthwiseStage::new) packed them.
     pub(crate) weights: *const f32,
     /// As many +0.0 as there are channels, rounded up to whole vectors.
     pub(crate) zeros: *const f32,
     pub(crate) tuning: DepthwiseTuning,
     pub(crate) min: f32,
     pub(crate) max: f32,
-}
-
-/// The stride of a convolution along one axis once its dilation is split off.
-pub(crate) fn undilated_stride(stride: usize, dilation: usize) -> usize {
-    stride / gcd(stride, dilation)
-}
-
-/// Into how many sub-grids a dilation splits a convolution along one axis: its outputs that share inputs are so far apart.
-pub(crate) fn sub_grids(stride: usize, dilation: usize) -> usize {
-    dilation / gcd(stride, dilation)
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// One undilated sub-grid of a convolution along one axis.

@@ -5,8 +5,8 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
-use crate::error::Error;
-use crate::tensor::{Axis, Layout, Shape, Strides};
+use crate::types::Error;
+use crate::types::{Axis, Layout, Shape, Strides};
 
 /// A borrowed tensor to read: a slice, a [`Shape`] and [`Strides`].
 ///
@@ -112,7 +112,7 @@ impl<'a, T> TensorView<'a, T> {
     /// # Safety
     /// The elements of that shape and strides can be read for `'a`.
     #[cfg(feature = "ndarray")]
-    pub(super) unsafe fn from_raw(ptr: *const T, shape: Shape, strides: Strides, slice: PhantomData<&'a [T]>) -> Self {
+    pub(crate) unsafe fn from_raw(ptr: *const T, shape: Shape, strides: Strides, slice: PhantomData<&'a [T]>) -> Self {
         Self { ptr, shape, strides, slice }
     }
 
@@ -120,6 +120,7 @@ impl<'a, T> TensorView<'a, T> {
     ///
     /// # Errors
     /// If the range does not lie within the axis.
+    #[inline]
     pub fn narrow(mut self, axis: Axis, range: Range<usize>) -> Result<Self, Error> {
         check_range(axis, &range, self.shape[axis])?;
         self.ptr = self.ptr.wrapping_add(range.start.wrapping_mul(self.strides[axis]));
@@ -128,16 +129,19 @@ impl<'a, T> TensorView<'a, T> {
     }
 
     /// The extents.
+    #[inline]
     pub fn shape(&self) -> Shape {
         self.shape
     }
 
     /// The strides, in elements.
+    #[inline]
     pub fn strides(&self) -> Strides {
         self.strides
     }
 
     /// The element at an index, or `None` outside of the shape.
+    #[inline]
     pub fn get(&self, n: usize, c: usize, h: usize, w: usize) -> Option<T>
     where
         T: Copy,
@@ -152,7 +156,9 @@ impl<'a, T> TensorView<'a, T> {
 
     /// The elements of row `h` of image `n` and, if `c` is given, of that channel alone: `w` or `w * c`
     /// neighbours. `None` outside of the shape, or where they are not neighbours.
-    pub(crate) fn row(&self, n: usize, c: Option<usize>, h: usize) -> Option<&'a [T]> {
+    #[doc(hidden)]
+    #[inline]
+    pub fn row(&self, n: usize, c: Option<usize>, h: usize) -> Option<&'a [T]> {
         let (shape, strides) = (self.shape, self.strides);
         if n >= shape.n || c.unwrap_or(0) >= shape.c || h >= shape.h || shape.w == 0 {
             return None;
@@ -168,7 +174,9 @@ impl<'a, T> TensorView<'a, T> {
     }
 
     /// The channels of a pixel, if they are neighbours.
-    pub(crate) fn pixel(&self, n: usize, h: usize, w: usize) -> Option<&'a [T]> {
+    #[doc(hidden)]
+    #[inline]
+    pub fn pixel(&self, n: usize, h: usize, w: usize) -> Option<&'a [T]> {
         let (shape, strides) = (self.shape, self.strides);
         if n >= shape.n || shape.c == 0 || h >= shape.h || w >= shape.w || (shape.c > 1 && strides.c != 1) {
             return None;
@@ -177,7 +185,7 @@ impl<'a, T> TensorView<'a, T> {
         Some(unsafe { core::slice::from_raw_parts(self.ptr.add(strides.offset(n, 0, h, w)), shape.c) })
     }
 
-    pub(super) fn as_ptr(&self) -> *const T {
+    pub(crate) fn as_ptr(&self) -> *const T {
         self.ptr
     }
 }
@@ -222,7 +230,7 @@ impl<'a, T> TensorViewMut<'a, T> {
     /// # Safety
     /// The elements of that shape and strides can be written for `'a`.
     #[cfg(feature = "ndarray")]
-    pub(super) unsafe fn from_raw(
+    pub(crate) unsafe fn from_raw(
         ptr: *mut T,
         shape: Shape,
         strides: Strides,
@@ -242,6 +250,7 @@ impl<'a, T> TensorViewMut<'a, T> {
     ///
     /// # Errors
     /// If the range does not lie within the axis.
+    #[inline]
     pub fn narrow(mut self, axis: Axis, range: Range<usize>) -> Result<Self, Error> {
         check_range(axis, &range, self.shape[axis])?;
         self.ptr = self.ptr.wrapping_add(range.start.wrapping_mul(self.strides[axis]));
@@ -253,6 +262,7 @@ impl<'a, T> TensorViewMut<'a, T> {
     ///
     /// # Errors
     /// If `index` is greater than the axis is long.
+    #[inline]
     pub fn split_at(self, axis: Axis, index: usize) -> Result<(Self, Self), Error> {
         let extent = self.shape[axis];
         // The index-to-address map is injective (`check_disjoint`), so disjoint index sets stay disjoint.
@@ -261,21 +271,24 @@ impl<'a, T> TensorViewMut<'a, T> {
     }
 
     /// The same view, borrowed for a shorter time.
+    #[inline]
     pub fn reborrow(&mut self) -> TensorViewMut<'_, T> {
         TensorViewMut { ptr: self.ptr, shape: self.shape, strides: self.strides, slice: PhantomData }
     }
 
     /// The extents.
+    #[inline]
     pub fn shape(&self) -> Shape {
         self.shape
     }
 
     /// The strides, in elements.
+    #[inline]
     pub fn strides(&self) -> Strides {
         self.strides
     }
 
-    pub(super) fn as_mut_ptr(&mut self) -> *mut T {
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut T {
         self.ptr
     }
 }

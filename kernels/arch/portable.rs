@@ -6,14 +6,14 @@
 
 use wide::f32x8;
 
-use super::isa::Isa;
-use super::simd::Simd;
+use crate::simd::Simd;
+use crate::types::Isa;
 
 /// No proof needed.
 #[derive(Clone, Copy)]
-pub(super) struct Portable(());
+pub(crate) struct Portable(());
 
-super::family! {
+crate::family! {
     token: Portable,
     compiled: inline,
     suffix: "portable",

@@ -4,9 +4,9 @@ use core::marker::PhantomData;
 
 use ::ndarray::{ArrayView4, ArrayViewMut4};
 
-use super::view::{TensorView, TensorViewMut};
-use crate::error::Error;
-use crate::tensor::{Layout, Shape, Strides};
+use crate::memory::view::{TensorView, TensorViewMut};
+use crate::types::Error;
+use crate::types::{Layout, Shape, Strides};
 
 /// Shape and strides of an array whose axes are in `layout`'s order.
 fn logical(

@@ -11,12 +11,15 @@
 //! Accumulators start at the bias and never leave their registers: every output is one chain of
 //! multiply-adds over ascending channels.
 
-use super::activation::clamp;
-use super::simd::{Simd, opaque};
-use crate::tensor::{Shape, Strides};
+pub(crate) mod nchw;
+pub(crate) mod nhwc;
+
+use crate::epilogue::clamp;
+use crate::simd::{Simd, opaque};
+use crate::types::{Shape, Strides};
 
 /// What a pointwise kernel computes: a part of the output, all pointers and extents checked by
-/// [`PointwiseStage::run`](super::stage::PointwiseStage::run).
+/// [`PointwiseStage::run`](crate::stage::PointwiseStage::run).
 pub(crate) struct PointwiseArgs {
     /// The part's first pixel, channel 0.
     pub(crate) input: *const f32,
@@ -35,7 +38,7 @@ pub(crate) struct PointwiseArgs {
     pub(crate) channel: usize,
     /// All output channels.
     pub(crate) channels: usize,
-    /// Of all output channels, as [`PointwiseStage::new`](super::stage::PointwiseStage::new) packed them.
+    /// Of all output channels, as [`PointwiseStage::new`](crate::stage::PointwiseStage::new) packed them.
     pub(crate) weights: *const f32,
     /// Channels last, what is read after this: to be brought nearer meanwhile, where that pays. Any address.
     pub(crate) next: *const f32,
@@ -47,18 +50,18 @@ pub(crate) struct PointwiseArgs {
 }
 
 /// The pixels of `part` as runs along which one stride leads from each to the next.
-pub(super) struct Runs {
+pub(crate) struct Runs {
     /// Pixels in a run.
-    pub(super) len: usize,
+    pub(crate) len: usize,
     /// Runs in an image.
-    pub(super) runs: usize,
+    pub(crate) runs: usize,
 }
 
 impl Runs {
     /// Whole images where all three tensors step from a row's end to the next row as between pixels,
     /// which are contiguous if `dense`.
     #[inline(always)]
-    pub(super) fn of(a: &PointwiseArgs, dense: bool) -> Self {
+    pub(crate) fn of(a: &PointwiseArgs, dense: bool) -> Self {
         let Shape { h, w, .. } = a.shape;
         let flat = |s: Strides| h <= 1 || s.h == if dense { w } else { w * s.w };
         if flat(a.input_strides) && flat(a.output_strides) && (a.residual.is_none() || flat(a.residual_strides)) {
@@ -71,31 +74,31 @@ impl Runs {
 
 /// The `i`-th of the tiles that cut `len` as evenly as tiles of at most `most` can: its start.
 #[inline(always)]
-pub(super) fn balanced(len: usize, tiles: usize, i: usize) -> usize {
+pub(crate) fn balanced(len: usize, tiles: usize, i: usize) -> usize {
     // Without a product that could overflow: the first `len % tiles` tiles are one longer.
     i * (len / tiles) + i.min(len % tiles)
 }
 
 /// Where a tile's epilogue finds its other operand and puts its results.
 #[derive(Clone, Copy)]
-pub(super) struct Results {
-    pub(super) output: *mut f32,
-    pub(super) output_row: usize,
-    pub(super) residual: Option<*const f32>,
-    pub(super) residual_row: usize,
+pub(crate) struct Results {
+    pub(crate) output: *mut f32,
+    pub(crate) output_row: usize,
+    pub(crate) residual: Option<*const f32>,
+    pub(crate) residual_row: usize,
     /// Of the `NV` vectors' lanes, those to write.
-    pub(super) from: usize,
-    pub(super) to: usize,
+    pub(crate) from: usize,
+    pub(crate) to: usize,
     /// Whether nothing but a clamp is between the accumulators and whole vectors of output.
-    pub(super) plain: bool,
+    pub(crate) plain: bool,
     /// Whether the clamp changes anything.
-    pub(super) clamps: bool,
+    pub(crate) clamps: bool,
 }
 
 impl Results {
     /// Those of so many rows further.
     #[inline(always)]
-    pub(super) fn below(self, rows: usize) -> Self {
+    pub(crate) fn below(self, rows: usize) -> Self {
         let output = self.output.wrapping_add(rows.wrapping_mul(self.output_row));
         let residual = self.residual.map(|p| p.wrapping_add(rows.wrapping_mul(self.residual_row)));
         Self { output, residual, ..self }
@@ -116,11 +119,11 @@ macro_rules! each_row {
     )*};
 }
 
-pub(super) use each_row;
+pub(crate) use each_row;
 
 /// The accumulators of a tile's rows → residual → clamp → output.
 #[inline(always)]
-pub(super) unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
+pub(crate) unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
     s: S,
     a: &PointwiseArgs,
     acc: &[[S::V; NV]; MR],
@@ -140,7 +143,7 @@ pub(super) unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
 /// Row `i` has its factors at `factors.0 + i * factors.1` and `factors.2` further; the vectors, which all rows share, are at
 /// `vectors.0` and `vectors.1` further. Registers are just enough if nothing is loaded before it is needed.
 #[inline(always)]
-pub(super) unsafe fn finish_in_turn<S: Simd, const MR: usize, const NV: usize>(
+pub(crate) unsafe fn finish_in_turn<S: Simd, const MR: usize, const NV: usize>(
     s: S,
     a: &PointwiseArgs,
     acc: &[[S::V; NV]; MR],
@@ -202,7 +205,7 @@ unsafe fn rows_in_turn<S: Simd, const MR: usize, const NV: usize, const CLAMPS: 
 }
 
 #[inline(always)]
-pub(super) unsafe fn finish_row<S: Simd, const NV: usize>(
+pub(crate) unsafe fn finish_row<S: Simd, const NV: usize>(
     s: S,
     a: &PointwiseArgs,
     acc: [S::V; NV],

@@ -2,16 +2,16 @@
 //!
 //! The last few pixels may swap roles with the weights, which are half a vector then.
 
-use super::activation::clamps;
-use super::pointwise::{PointwiseArgs, Results, Runs, finish, finish_in_turn, finish_row};
-use super::simd::Simd;
+use crate::epilogue::clamps;
+use crate::pointwise::{PointwiseArgs, Results, Runs, finish, finish_in_turn, finish_row};
+use crate::simd::Simd;
 
 /// Channels first: tiles of `MR` output channels by two vectors of pixels, or three with the last pixel of all.
 ///
 /// # Safety
-/// `a` comes from a [`PointwiseStage`](super::stage::PointwiseStage) that was built for this kernel.
+/// `a` comes from a [`PointwiseStage`](crate::stage::PointwiseStage) that was built for this kernel.
 #[inline(always)]
-pub(super) unsafe fn part<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
+pub(crate) unsafe fn part<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
     let runs = Runs::of(a, true);
     let end = a.channel + a.shape.c;
     for n in 0..a.shape.n {

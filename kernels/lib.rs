@@ -1,130 +1,50 @@
-//! The micro-kernels: all the `unsafe` of the crate.
+//! The micro-kernels of [`depthwise`](https://docs.rs/depthwise): all of its `unsafe` code. Depend on `depthwise`, not on this package, whose
+//! interface changes with it.
 //!
-//! * `isa`: the instruction sets and their detection; `simd`: the vector operations;
-//! * `depthwise_nhwc`, `depthwise_rolling`, `depthwise_turns`, `depthwise_nchw`, `pointwise_nhwc`, `pointwise_nchw`, `activation`:
-//!   the algorithms, written once; `depthwise`, `pointwise`: what layouts share;
-//! * `portable`, `avx2`, `avx512`, `neon`: one instruction set each, its tiles, and its rows of the table;
-//! * `sweep`: activations over memory; `peak`: the rates that no kernel exceeds;
-//! * `view`, `memory`: checked tensors and aligned memory; `stage`: packed weights with the kernel
-//!   that they were packed for. These three, `isa` and the table are all that `src/` sees.
+//! * `types`: the words that the rest is written in; `memory`: checked tensors and aligned buffers;
+//! * `simd`: the vector operations; `arch`: one instruction set each, its tiles, and its rows of the table;
+//! * `depthwise`, `pointwise`: the algorithms, written once, a folder for each operation and layout; `epilogue`: activations;
+//! * `stage`: packed weights with the kernel that they were packed for, the one place where a kernel is called;
+//! * `probe`: the rates that no kernel exceeds.
 //!
 //! A kernel runs only through a stage, a stage is built only from an [`Available`] kernel, and that
 //! exists only where the CPU was found to have the instruction set.
 
+#![cfg_attr(not(feature = "std"), no_std)]
+#![warn(missing_docs, clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
 // Kernels name their loop variables after the axes, and index several arrays with one of them.
 #![allow(clippy::needless_range_loop)]
 
-pub(crate) mod activation;
+extern crate alloc;
+
+mod arch;
 mod depthwise;
-mod depthwise_nchw;
-mod depthwise_nhwc;
-#[cfg(isa = "avx2")]
-mod depthwise_rolling;
-#[cfg(isa = "avx2")]
-mod depthwise_turns;
-pub(crate) mod isa;
-pub(crate) mod memory;
-#[cfg(feature = "ndarray")]
-mod ndarray;
-mod peak;
+mod epilogue;
+mod info;
+mod memory;
 mod pointwise;
-mod pointwise_nchw;
-mod pointwise_nhwc;
+mod probe;
 mod simd;
-pub(crate) mod stage;
-mod sweep;
-pub(crate) mod view;
+mod stage;
+mod types;
 
 #[cfg(isa = "avx2")]
-mod avx2;
+use self::arch::avx2;
 #[cfg(isa = "avx512")]
-mod avx512;
+use self::arch::avx512;
 #[cfg(isa = "neon")]
-mod neon;
-mod portable;
-
-use self::activation::Curve;
+use self::arch::neon;
+use self::arch::portable;
 use self::depthwise::DepthwiseArgs;
-use self::isa::Isa;
+use self::epilogue::Curve;
 use self::pointwise::PointwiseArgs;
-use self::pointwise_nhwc::RunColumn;
-use crate::tensor::Layout;
+use self::pointwise::nhwc::RunColumn;
 
-pub(crate) use self::depthwise::{DepthwiseTuning, sub_grids, undilated_stride};
-
-/// The largest stride of a depthwise convolution: the lanes of a gather are numbered in 32 bits. With sixteen strides beyond
-/// [`MAX_POSITION`](stage::MAX_POSITION), an index fits 32 bits, too.
-pub(crate) const MAX_STRIDE: usize = i32::MAX as usize / 16;
-
-const _: () = assert!((16 * MAX_STRIDE as u64) + (stage::MAX_POSITION as u64) < usize::MAX as u64);
-
-/// What a kernel computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Operation {
-    /// A filter per channel.
-    Depthwise,
-    /// A mix of channels at each pixel.
-    Pointwise,
-}
-
-/// How a kernel walks over its output. All forms give the same bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Form {
-    /// A tile of outputs at a time. Depthwise, channels first: on some CPUs all rows of its columns, which it rolls down.
-    Tile,
-    /// Depthwise, channels last: strips of columns, down which it rolls, one vector of channels after the other.
-    Rolling,
-    /// Depthwise, channels last: strips of columns, at each row of which several vectors of channels take turns.
-    InTurns,
-    /// Depthwise: any window, a part of a row at a time.
-    Any,
-}
-
-/// A kernel of this target's table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct KernelInfo {
-    /// Its name, unique in the table, of parts with `_` between them, such as `dw_f32_nhwc_3x3s1_1x7r_avx512`:
-    ///
-    /// * operation: `dw` is depthwise, `pw` pointwise;
-    /// * type of the elements: `f32`;
-    /// * layout: `nhwc` or `nchw`;
-    /// * window and stride of a depthwise kernel: `3x3s1` is 3×3 at stride 1, `any` is any window at any stride;
-    /// * tile, the outputs that it computes at a time: rows `x` columns of a depthwise kernel, pixels `x` channels of a
-    ///   pointwise one in NHWC, channels `x` pixels in NCHW. What runs along the vector may be counted in vectors of
-    ///   [`lanes`](Self::lanes) elements: `2v` is two of them, and `2.5v` two and a half, of which the half one holds the
-    ///   last channels, computed for two pixels at a time. An `r` says that the tile rolls down the rows and keeps the sums
-    ///   of rows to come, a `t` that vectors of channels take turns at each row;
-    /// * instruction set: [`Isa::name`].
-    pub name: &'static str,
-    /// The instruction set it needs.
-    pub isa: Isa,
-    /// What it computes.
-    pub operation: Operation,
-    /// How it walks over its output.
-    pub form: Form,
-    /// The layout of its input and output.
-    pub layout: Layout,
-    /// The only kernel size, `[height, width]`, that it computes, or `None` for any.
-    pub kernel_size: Option<[usize; 2]>,
-    /// The only stride, divided by its common factors with the dilation, that it computes, or `None` for any.
-    pub stride: Option<[usize; 2]>,
-    /// Outputs that are complete at a time: `[rows, columns]` of a depthwise kernel, `[pixels, channels]` of a
-    /// pointwise one. What runs along the vector counts in elements.
-    pub tile: [usize; 2],
-    /// `f32` per vector.
-    pub lanes: usize,
-}
-
-impl KernelInfo {
-    /// Whether it is a pointwise kernel, channels last, that computes the last half vector of channels for two pixels at a time.
-    #[doc(hidden)]
-    pub fn joins(&self) -> bool {
-        self.operation == Operation::Pointwise && self.layout == Layout::Nhwc && self.tile[1] > 2 * self.lanes
-    }
-}
+pub use self::depthwise::DepthwiseTuning;
+pub use self::info::{Form, KernelInfo, Operation};
+pub use self::memory::{AlignedBuf, TensorView, TensorViewMut};
+pub use self::stage::{DepthwiseStage, PointwiseStage, fits};
+pub use self::types::*;
 
 /// A row of the table: what is known of a kernel, and its code.
 pub(crate) struct Kernel {
@@ -159,13 +79,14 @@ struct Family {
 
 /// A kernel that this CPU runs.
 #[derive(Clone, Copy)]
-pub(crate) struct Available {
+pub struct Available {
     kernel: &'static Kernel,
     family: &'static Family,
 }
 
 impl Available {
-    pub(crate) fn info(&self) -> &'static KernelInfo {
+    /// What is known of it.
+    pub fn info(&self) -> &'static KernelInfo {
         &self.kernel.info
     }
 }
@@ -181,12 +102,12 @@ static FAMILIES: &[&Family] = &[
 ];
 
 /// Every kernel of this target, whether or not this CPU has its instruction set.
-pub(crate) fn table() -> impl Iterator<Item = &'static Kernel> {
-    FAMILIES.iter().flat_map(|family| family.kernels)
+pub fn table() -> impl Iterator<Item = &'static KernelInfo> {
+    FAMILIES.iter().flat_map(|family| family.kernels).map(|kernel| &kernel.info)
 }
 
 /// Where the machine code of each kernel's inner loops is.
-pub(crate) fn inner_loops() -> impl Iterator<Item = (KernelInfo, *const ())> {
+pub fn inner_loops() -> impl Iterator<Item = (KernelInfo, *const ())> {
     let code = |family: &Family, kernel: &Kernel| match (kernel.entry, kernel.info.layout) {
         (Entry::Depthwise(entry), _) => entry as *const (),
         (Entry::Pointwise(_), Layout::Nhwc) => family.columns[kernel.info.tile[0] - 1] as *const (),
@@ -196,7 +117,7 @@ pub(crate) fn inner_loops() -> impl Iterator<Item = (KernelInfo, *const ())> {
 }
 
 /// A kernel of the table, if this CPU has its instruction set.
-pub(crate) fn available(info: &KernelInfo) -> Option<Available> {
+pub fn available(info: &KernelInfo) -> Option<Available> {
     let family = FAMILIES.iter().find(|family| family.isa == info.isa && info.isa.is_available())?;
     let kernel = family.kernels.iter().find(|kernel| kernel.info == *info)?;
     Some(Available { kernel, family })
@@ -240,7 +161,7 @@ macro_rules! family {
         pointwise_columns: [$($height:literal)*],
         pointwise_nchw: [$($channels:literal x 2,)*],
     ) => {
-        const _: () = assert!(<$token as $crate::kernels::simd::Simd>::LANES == $lanes);
+        const _: () = assert!(<$token as $crate::simd::Simd>::LANES == $lanes);
 
         impl $token {
             /// Only code that is compiled with the features can call this without `unsafe`.
@@ -259,16 +180,16 @@ macro_rules! family {
             }
         };
 
-        impl $crate::kernels::pointwise_nhwc::Columns for $token {
-            const COLUMNS: &'static [$crate::kernels::pointwise_nhwc::RunColumn] = &[$({
+        impl $crate::pointwise::nhwc::Columns for $token {
+            const COLUMNS: &'static [$crate::pointwise::nhwc::RunColumn] = &[$({
                 mod code {
                     use super::$token;
-                    use $crate::kernels::pointwise::PointwiseArgs;
-                    use $crate::kernels::pointwise_nhwc::{Column, column};
+                    use $crate::pointwise::PointwiseArgs;
+                    use $crate::pointwise::nhwc::{Column, column};
 
                     #[$features]
-                    pub(super) unsafe fn run(c: &Column, args: &PointwiseArgs) {
-                        $crate::kernels::memory::align_frame();
+                    pub(crate) unsafe fn run(c: &Column, args: &PointwiseArgs) {
+                        $crate::memory::align_frame();
                         // SAFETY: the caller's.
                         unsafe { column::<$token, $height>($token::assume(), c, args) }
                     }
@@ -277,88 +198,88 @@ macro_rules! family {
             },)*];
         }
 
-        pub(super) static FAMILY: $crate::kernels::Family = {
-            use $crate::kernels::{Entry, Family, Form, Kernel, KernelInfo, Operation, activation, peak, sweep};
-            use $crate::kernels::simd::Simd;
-            use $crate::tensor::Layout;
+        pub(crate) static FAMILY: $crate::Family = {
+            use $crate::{Entry, Family, Form, Kernel, KernelInfo, Operation, epilogue, probe};
+            use $crate::simd::Simd;
+            use $crate::types::Layout;
 
             #[$features]
-            unsafe fn activate(curve: activation::Curve, p: *mut f32, n: usize) {
+            unsafe fn activate(curve: epilogue::Curve, p: *mut f32, n: usize) {
                 // SAFETY: the caller's.
-                unsafe { sweep::sweep($token::assume(), curve, p, n) }
+                unsafe { epilogue::sweep::sweep($token::assume(), curve, p, n) }
             }
             #[$features]
             unsafe fn multiply_adds(rounds: usize) -> (usize, f32) {
-                peak::multiply_adds::<$token, $chains>($token::assume(), rounds)
+                probe::multiply_adds::<$token, $chains>($token::assume(), rounds)
             }
 
             #[$features]
             unsafe fn read(data: &[f32], times: usize) -> f32 {
-                peak::read::<$token, $chains>($token::assume(), data, times)
+                probe::read::<$token, $chains>($token::assume(), data, times)
             }
 
             Family {
                 isa: <$token as Simd>::ISA,
                 half_lanes: <<$token as Simd>::Half as Simd>::LANES,
-                columns: <$token as $crate::kernels::pointwise_nhwc::Columns>::COLUMNS,
+                columns: <$token as $crate::pointwise::nhwc::Columns>::COLUMNS,
                 activate,
                 peak: multiply_adds,
                 read,
                 kernels: &[
-                    $($crate::kernels::kernel! {
-                        $token, $features, Depthwise($crate::kernels::depthwise::DepthwiseArgs),
-                        $crate::kernels::depthwise_nhwc::fixed::<
+                    $($crate::kernel! {
+                        $token, $features, Depthwise($crate::depthwise::DepthwiseArgs),
+                        $crate::depthwise::nhwc::tile::fixed::<
                             $token, $kh, $kw, $sh, $sw, $oh, $ow,
                             { ($ow - 1) * $sw + $kw },
                         >,
                         concat!("dw_f32_nhwc_", $kh, "x", $kw, "s", $sh, "_", $oh, "x", $ow, "_", $suffix),
                         Nhwc, Tile, Some([$kh, $kw]), Some([$sh, $sw]), [$oh, $ow]
                     },)*
-                    $($crate::kernels::kernel! {
-                        $token, $features, Depthwise($crate::kernels::depthwise::DepthwiseArgs),
-                        $crate::kernels::depthwise_rolling::rolling::<$token, $down, $across, $step, $step_w, $held, $wide>,
+                    $($crate::kernel! {
+                        $token, $features, Depthwise($crate::depthwise::DepthwiseArgs),
+                        $crate::depthwise::nhwc::rolling::rolling::<$token, $down, $across, $step, $step_w, $held, $wide>,
                         concat!("dw_f32_nhwc_", $down, "x", $across, "s", $step, "_1x", $wide, "r_", $suffix),
                         Nhwc, Rolling, Some([$down, $across]), Some([$step, $step_w]), [1, $wide]
                     },)*
-                    $($crate::kernels::kernel! {
-                        $token, $features, Depthwise($crate::kernels::depthwise::DepthwiseArgs),
-                        $crate::kernels::depthwise_turns::in_turns::<$token, $tall, $broad, $pace, $pace_w, $waiting, $side>,
+                    $($crate::kernel! {
+                        $token, $features, Depthwise($crate::depthwise::DepthwiseArgs),
+                        $crate::depthwise::nhwc::turns::in_turns::<$token, $tall, $broad, $pace, $pace_w, $waiting, $side>,
                         concat!("dw_f32_nhwc_", $tall, "x", $broad, "s", $pace, "_1x", $side, "t_", $suffix),
                         Nhwc, InTurns, Some([$tall, $broad]), Some([$pace, $pace_w]), [1, $side]
                     },)*
-                    $crate::kernels::kernel! {
-                        $token, $features, Depthwise($crate::kernels::depthwise::DepthwiseArgs),
-                        $crate::kernels::depthwise_nhwc::any::<$token, $any_columns>,
+                    $crate::kernel! {
+                        $token, $features, Depthwise($crate::depthwise::DepthwiseArgs),
+                        $crate::depthwise::nhwc::tile::any::<$token, $any_columns>,
                         concat!("dw_f32_nhwc_any_1x", $any_columns, "_", $suffix),
                         Nhwc, Any, None, None, [1, $any_columns]
                     },
-                    $($crate::kernels::kernel! {
-                        $token, $features, Depthwise($crate::kernels::depthwise::DepthwiseArgs),
-                        $crate::kernels::depthwise_nchw::fixed::<$token, $k, $rsh, $rsw, $rows>,
+                    $($crate::kernel! {
+                        $token, $features, Depthwise($crate::depthwise::DepthwiseArgs),
+                        $crate::depthwise::nchw::fixed::<$token, $k, $rsh, $rsw, $rows>,
                         concat!("dw_f32_nchw_", $k, "x", $k, "s", $rsh, "_", $rows, "x2v_", $suffix),
                         Nchw, Tile, Some([$k, $k]), Some([$rsh, $rsw]), [$rows, 2 * $lanes]
                     },)*
-                    $crate::kernels::kernel! {
-                        $token, $features, Depthwise($crate::kernels::depthwise::DepthwiseArgs),
-                        $crate::kernels::depthwise_nchw::any::<$token, $any_rows>,
+                    $crate::kernel! {
+                        $token, $features, Depthwise($crate::depthwise::DepthwiseArgs),
+                        $crate::depthwise::nchw::any::<$token, $any_rows>,
                         concat!("dw_f32_nchw_any_", $any_rows, "x1v_", $suffix),
                         Nchw, Any, None, None, [$any_rows, $lanes]
                     },
-                    $($crate::kernels::kernel! {
-                        $token, $features, Pointwise($crate::kernels::pointwise::PointwiseArgs),
-                        $crate::kernels::pointwise_nhwc::part::<$token, $pixels, 0>,
+                    $($crate::kernel! {
+                        $token, $features, Pointwise($crate::pointwise::PointwiseArgs),
+                        $crate::pointwise::nhwc::part::<$token, $pixels, 0>,
                         concat!("pw_f32_nhwc_", $pixels, "x2v_", $suffix),
                         Nhwc, Tile, None, None, [$pixels, 2 * $lanes]
                     },)*
-                    $($crate::kernels::kernel! {
-                        $token, $features, Pointwise($crate::kernels::pointwise::PointwiseArgs),
-                        $crate::kernels::pointwise_nhwc::part::<$token, $most, $joined>,
+                    $($crate::kernel! {
+                        $token, $features, Pointwise($crate::pointwise::PointwiseArgs),
+                        $crate::pointwise::nhwc::part::<$token, $most, $joined>,
                         concat!("pw_f32_nhwc_", $joined, "x2.5v_", $suffix),
                         Nhwc, Tile, None, None, [$joined, 2 * $lanes + $lanes / 2]
                     },)*
-                    $($crate::kernels::kernel! {
-                        $token, $features, Pointwise($crate::kernels::pointwise::PointwiseArgs),
-                        $crate::kernels::pointwise_nchw::part::<$token, $channels>,
+                    $($crate::kernel! {
+                        $token, $features, Pointwise($crate::pointwise::PointwiseArgs),
+                        $crate::pointwise::nchw::part::<$token, $channels>,
                         concat!("pw_f32_nchw_", $channels, "x2v_", $suffix),
                         Nchw, Tile, None, None, [2 * $lanes, $channels]
                     },)*
@@ -380,8 +301,8 @@ macro_rules! kernel {
             use super::$token;
 
             #[$features]
-            pub(super) unsafe fn entry(args: &$args) {
-                $crate::kernels::memory::align_frame();
+            pub(crate) unsafe fn entry(args: &$args) {
+                $crate::memory::align_frame();
                 // SAFETY: the caller's.
                 unsafe { $algorithm($token::assume(), args) }
             }

@@ -1,6 +1,6 @@
 //! The vector operations that the algorithms of this folder are written in.
 
-use super::isa::Isa;
+use crate::types::Isa;
 
 /// One instruction set, as a zero-sized token that proves the CPU has it.
 ///
@@ -80,7 +80,7 @@ pub(crate) trait Simd: Copy {
     /// Lane `i` from `p + i * step` where the mask selects it, +0.0 in the other lanes, which are not read.
     ///
     /// # Safety
-    /// The selected elements can be read, and `step` is at most [`MAX_STRIDE`](super::MAX_STRIDE). `p` itself
+    /// The selected elements can be read, and `step` is at most [`MAX_STRIDE`](crate::MAX_STRIDE). `p` itself
     /// may lie outside of its slice.
     unsafe fn load_strided(self, p: *const f32, step: usize, mask: Self::Mask) -> Self::V;
     /// The numbers that a function gives for each lane, where [`PICKS`](Self::PICKS).
@@ -142,7 +142,7 @@ pub(crate) trait Simd: Copy {
 /// The same address and step, of which the compiler knows nothing any more: it works the addresses of a row out from them
 /// where they are used, rather than once for all rows, which would fill the stack.
 #[inline(always)]
-pub(super) fn opaque(p: *const f32, step: usize) -> (*const f32, usize) {
+pub(crate) fn opaque(p: *const f32, step: usize) -> (*const f32, usize) {
     #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
     {
         let (mut p, mut step) = (p, step);

@@ -20,8 +20,10 @@
 //! An ulp is that of the result, where the result is normal; denormal results of sigmoid and silu
 //! are within 2 steps.
 
-use super::simd::Simd;
-use crate::activation::Activation;
+pub(crate) mod sweep;
+
+use crate::simd::Simd;
+use crate::types::Activation;
 
 /// An activation, split into the clamp that a kernel applies in registers and the curve that takes a
 /// sweep of its own.

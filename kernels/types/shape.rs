@@ -4,9 +4,7 @@ use core::fmt;
 use core::ops::{Index, IndexMut};
 use core::str::FromStr;
 
-use crate::error::Error;
-
-pub use crate::kernels::view::{TensorView, TensorViewMut};
+use super::Error;
 
 /// The extents of a tensor: batch, channels, height, width, whatever its layout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -58,7 +56,8 @@ pub enum Layout {
 }
 
 impl Axis {
-    pub(crate) const ALL: [Axis; 4] = [Axis::N, Axis::C, Axis::H, Axis::W];
+    /// All four.
+    pub const ALL: [Axis; 4] = [Axis::N, Axis::C, Axis::H, Axis::W];
 }
 
 impl Shape {
@@ -82,7 +81,8 @@ impl Shape {
 }
 
 impl Strides {
-    pub(crate) fn offset(self, n: usize, c: usize, h: usize, w: usize) -> usize {
+    /// The element at an index, counted from the first.
+    pub fn offset(self, n: usize, c: usize, h: usize, w: usize) -> usize {
         n * self.n + c * self.c + h * self.h + w * self.w
     }
 }
@@ -112,7 +112,7 @@ impl Layout {
     }
 
     /// The axis along which kernels load vectors, whose stride must be 1.
-    pub(crate) fn vector_axis(self) -> Axis {
+    pub fn vector_axis(self) -> Axis {
         match self {
             Layout::Nchw => Axis::W,
             Layout::Nhwc => Axis::C,

@@ -17,22 +17,15 @@
 
 use core::arch::x86_64::*;
 
-use super::avx2::Avx2;
-use super::isa::Isa;
-use super::simd::Simd;
+use crate::arch::avx2::Avx2;
+use crate::simd::Simd;
+use crate::types::Isa;
 
 /// Proof of AVX-512F, and so of AVX2 and FMA.
 #[derive(Clone, Copy)]
-pub(super) struct Avx512(());
+pub(crate) struct Avx512(());
 
-pub(super) fn is_available() -> bool {
-    #[cfg(feature = "std")]
-    return super::avx2::is_available() && std::is_x86_feature_detected!("avx512f");
-    #[cfg(not(feature = "std"))]
-    return cfg!(target_feature = "avx512f");
-}
-
-super::family! {
+crate::family! {
     token: Avx512,
     compiled: target_feature(enable = "avx512f"),
     suffix: "avx512",
@@ -152,7 +145,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     unsafe fn load_strided(self, p: *const f32, step: usize, mask: __mmask16) -> __m512 {
-        debug_assert!(step <= super::MAX_STRIDE);
+        debug_assert!(step <= crate::MAX_STRIDE);
         unsafe {
             let lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
             let index = _mm512_mullo_epi32(lane, _mm512_set1_epi32(step as i32));

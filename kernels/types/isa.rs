@@ -3,7 +3,20 @@
 use core::fmt;
 use core::str::FromStr;
 
-use crate::error::Error;
+use super::Error;
+
+#[cfg(all(feature = "std", isa = "neon"))]
+use std::arch::is_aarch64_feature_detected as has;
+#[cfg(all(feature = "std", isa = "avx512"))]
+use std::arch::is_x86_feature_detected as has;
+
+/// Without `std`, what the compiler was told of the CPU.
+#[cfg(all(not(feature = "std"), any(isa = "avx512", isa = "neon")))]
+macro_rules! has {
+    ($feature:tt) => {
+        cfg!(target_feature = $feature)
+    };
+}
 
 /// An instruction set that kernels are written for.
 ///
@@ -24,7 +37,7 @@ pub enum Isa {
 
 impl Isa {
     /// Those of all targets.
-    pub(crate) const EVERY: [Isa; 4] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Neon];
+    pub const EVERY: [Isa; 4] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Neon];
 
     /// The instruction sets compiled in for this target, the preferred one last.
     pub const fn all() -> &'static [Isa] {
@@ -52,18 +65,18 @@ impl Isa {
         match self {
             Isa::Portable => true,
             #[cfg(isa = "avx2")]
-            Isa::Avx2 => super::avx2::is_available(),
+            Isa::Avx2 => !cfg!(miri) && has!("avx2") && has!("fma"),
             #[cfg(isa = "avx512")]
-            Isa::Avx512 => super::avx512::is_available(),
+            Isa::Avx512 => Isa::Avx2.is_available() && has!("avx512f"),
             #[cfg(isa = "neon")]
-            Isa::Neon => super::neon::is_available(),
+            Isa::Neon => !cfg!(miri) && has!("neon"),
             #[allow(unreachable_patterns, reason = "every family is present on some target")]
             _ => false,
         }
     }
 
     /// Whether a CPU that has this one has the other, of whose kernels its plans may take some.
-    pub(crate) fn includes(self, other: Isa) -> bool {
+    pub fn includes(self, other: Isa) -> bool {
         self == other || (self, other) == (Isa::Avx512, Isa::Avx2)
     }
 

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::error::Error;
+use crate::types::Error;
 
 /// A cache line, which is also the widest vector.
 #[derive(Clone, Copy)]
@@ -11,20 +11,20 @@ struct Line([f32; 16]);
 
 /// A growable slice of `f32` whose first element is aligned to 64 bytes.
 #[derive(Clone, Default)]
-pub(crate) struct AlignedBuf {
+pub struct AlignedBuf {
     lines: Vec<Line>,
 }
 
 impl AlignedBuf {
     /// At least `len` zeros.
-    pub(crate) fn zeroed(len: usize) -> Result<Self, Error> {
+    pub fn zeroed(len: usize) -> Result<Self, Error> {
         let mut buf = Self::default();
         buf.grow(len)?;
         Ok(buf)
     }
 
     /// Makes room for at least `len` elements. New ones are zero.
-    pub(crate) fn grow(&mut self, len: usize) -> Result<(), Error> {
+    pub fn grow(&mut self, len: usize) -> Result<(), Error> {
         let lines = len.div_ceil(16);
         if lines > self.lines.len() {
             let more = lines - self.lines.len();
@@ -34,12 +34,14 @@ impl AlignedBuf {
         Ok(())
     }
 
-    pub(crate) fn as_slice(&self) -> &[f32] {
+    /// All of them.
+    pub fn as_slice(&self) -> &[f32] {
         // SAFETY: a `Line` is sixteen `f32` without padding, and any bits are an `f32`.
         unsafe { core::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * 16) }
     }
 
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
+    /// All of them.
+    pub fn as_mut_slice(&mut self) -> &mut [f32] {
         // SAFETY: as above, and the borrow is unique.
         unsafe { core::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.lines.len() * 16) }
     }

@@ -12,13 +12,13 @@
 
 use core::arch::x86_64::*;
 
-use super::avx512::Avx512;
-use super::isa::Isa;
-use super::simd::Simd;
+use crate::arch::avx512::Avx512;
+use crate::simd::Simd;
+use crate::types::Isa;
 
 /// Proof of AVX2 and FMA.
 #[derive(Clone, Copy)]
-pub(super) struct Avx2(());
+pub(crate) struct Avx2(());
 
 impl From<Avx512> for Avx2 {
     /// AVX-512F implies both, and is detected only with both.
@@ -27,14 +27,7 @@ impl From<Avx512> for Avx2 {
     }
 }
 
-pub(super) fn is_available() -> bool {
-    #[cfg(feature = "std")]
-    return !cfg!(miri) && std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma");
-    #[cfg(not(feature = "std"))]
-    return cfg!(all(target_feature = "avx2", target_feature = "fma"));
-}
-
-super::family! {
+crate::family! {
     token: Avx2,
     compiled: target_feature(enable = "avx2,fma"),
     suffix: "avx2",
@@ -160,7 +153,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn load_strided(self, p: *const f32, step: usize, mask: __m256i) -> __m256 {
-        debug_assert!(step <= super::MAX_STRIDE);
+        debug_assert!(step <= crate::MAX_STRIDE);
         unsafe {
             let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
             let index = _mm256_mullo_epi32(lane, _mm256_set1_epi32(step as i32));

@@ -3,9 +3,9 @@
 //! The last output channels may be half a vector. Where that costs what a whole one does, two pixels share one: a joined panel's
 //! last vector holds the weights of those channels twice, and its factors are two pixels', half and half.
 
-use super::activation::clamps;
-use super::pointwise::{PointwiseArgs, Results, Runs, balanced, each_row, finish, finish_in_turn, finish_row};
-use super::simd::Simd;
+use crate::epilogue::clamps;
+use crate::pointwise::{PointwiseArgs, Results, Runs, balanced, each_row, finish, finish_in_turn, finish_row};
+use crate::simd::Simd;
 
 /// Activations that a block of pixels may take while the panels of weights pass over it: half of a
 /// common second-level cache.
@@ -15,7 +15,7 @@ const BLOCK_BYTES: usize = 256 * 1024;
 /// single vector, or half of one if there are vectors of so many lanes, which one or two whole ones before it take in if
 /// panels are `joined`.
 #[inline(always)]
-pub(super) fn panel_width(left: usize, lanes: usize, half: usize, joined: bool) -> usize {
+pub(crate) fn panel_width(left: usize, lanes: usize, half: usize, joined: bool) -> usize {
     let halves = half % lanes;
     if left <= half {
         half
@@ -32,7 +32,7 @@ pub(super) fn panel_width(left: usize, lanes: usize, half: usize, joined: bool) 
 
 /// The weights of an input channel in a panel of that width: a half vector that whole ones take in is there twice.
 #[inline(always)]
-pub(super) fn packed_width(width: usize, lanes: usize) -> usize {
+pub(crate) fn packed_width(width: usize, lanes: usize) -> usize {
     if width > lanes { width.next_multiple_of(lanes) } else { width }
 }
 
@@ -40,9 +40,9 @@ pub(super) fn packed_width(width: usize, lanes: usize) -> usize {
 /// and a half vectors of up to `JOINED` pixels, which is 0 if panels are not joined.
 ///
 /// # Safety
-/// `a` comes from a [`PointwiseStage`](super::stage::PointwiseStage) that was built for this kernel.
+/// `a` comes from a [`PointwiseStage`](crate::stage::PointwiseStage) that was built for this kernel.
 #[inline(always)]
-pub(super) unsafe fn part<S: Columns, const MR: usize, const JOINED: usize>(_: S, a: &PointwiseArgs) {
+pub(crate) unsafe fn part<S: Columns, const MR: usize, const JOINED: usize>(_: S, a: &PointwiseArgs) {
     const { assert!(MR <= S::COLUMNS.len() && JOINED <= MR && JOINED <= MOST_JOINED) };
     const { assert!(JOINED == 0 || (S::PICKS && 2 * S::Half::LANES == S::LANES)) };
     let runs = Runs::of(a, false);
@@ -137,16 +137,16 @@ pub(super) unsafe fn part<S: Columns, const MR: usize, const JOINED: usize>(_: S
 
 /// An instruction set's code for columns of tiles, by their height: a pixel, two, … Each height is a function of its own, and so
 /// a unit that the compiler can generate beside others.
-pub(super) trait Columns: Simd {
+pub(crate) trait Columns: Simd {
     const COLUMNS: &'static [RunColumn];
 }
 
 /// Computes a column's tiles, which are as high as its place in [`Columns::COLUMNS`] says: to be called only where the CPU has
 /// the instruction set.
-pub(super) type RunColumn = unsafe fn(&Column, &PointwiseArgs);
+pub(crate) type RunColumn = unsafe fn(&Column, &PointwiseArgs);
 
 /// Tiles of equally many pixels, one after another under one panel of weights.
-pub(super) struct Column {
+pub(crate) struct Column {
     input: *const f32,
     weights: *const f32,
     /// Output channels of the panel.
@@ -167,7 +167,7 @@ pub(super) struct Column {
 /// # Safety
 /// The column and `a` come from [`part`].
 #[inline(always)]
-pub(super) unsafe fn column<S: Simd, const MR: usize>(s: S, column: &Column, a: &PointwiseArgs) {
+pub(crate) unsafe fn column<S: Simd, const MR: usize>(s: S, column: &Column, a: &PointwiseArgs) {
     // SAFETY: the caller's.
     unsafe {
         if S::Half::LANES < S::LANES && column.width < S::LANES {

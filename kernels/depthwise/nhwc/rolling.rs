@@ -21,22 +21,22 @@
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
-use super::activation::{clamp, clamps};
-use super::depthwise::{DepthwiseArgs, Lattice, MOST_STRIP_ROWS};
-use super::depthwise_nhwc::{Grid, finish, load, store};
-use super::pointwise::balanced;
-use super::simd::{Simd, opaque};
+use crate::depthwise::nhwc::tile::{Grid, finish, load, store};
+use crate::depthwise::{DepthwiseArgs, Lattice, MOST_STRIP_ROWS};
+use crate::epilogue::{clamp, clamps};
+use crate::pointwise::balanced;
+use crate::simd::{Simd, opaque};
 
 /// Columns of a strip's patch at the most.
-pub(super) const PATCH: usize = 24;
+pub(crate) const PATCH: usize = 24;
 
 /// `KH`×`KW` taps at an undilated stride of `SH`×`SW`: strips of up to `OW` columns, of which `R` rows are held, as many as an
 /// input row feeds.
 ///
 /// # Safety
-/// `a` comes from a [`DepthwiseStage`](super::stage::DepthwiseStage) that was built for this kernel.
+/// `a` comes from a [`DepthwiseStage`](crate::stage::DepthwiseStage) that was built for this kernel.
 #[inline(always)]
-pub(super) unsafe fn rolling<
+pub(crate) unsafe fn rolling<
     S: Simd,
     const KH: usize,
     const KW: usize,
@@ -91,22 +91,22 @@ pub(super) unsafe fn rolling<
 }
 
 /// Where a strip is, and what of its patch lies in the input.
-pub(super) struct Strip {
+pub(crate) struct Strip {
     /// Its first output.
-    pub(super) y: usize,
-    pub(super) x: usize,
-    pub(super) height: usize,
-    pub(super) rows: Range<usize>,
-    pub(super) columns: Range<usize>,
+    pub(crate) y: usize,
+    pub(crate) x: usize,
+    pub(crate) height: usize,
+    pub(crate) rows: Range<usize>,
+    pub(crate) columns: Range<usize>,
     /// Not all of its columns do.
-    pub(super) edge: bool,
+    pub(crate) edge: bool,
     /// Results are stored as they were summed: nothing is added to them, and no clamp changes them.
     as_summed: bool,
 }
 
 impl Strip {
     #[inline(always)]
-    pub(super) fn new<const KH: usize, const KW: usize, const SH: usize, const SW: usize, const OW: usize>(
+    pub(crate) fn new<const KH: usize, const KW: usize, const SH: usize, const SW: usize, const OW: usize>(
         a: &DepthwiseArgs,
         grid: &Grid,
         y: usize,
@@ -123,7 +123,7 @@ impl Strip {
 
     /// Whether no column of `KW - 1 ..= (OW - 1) * SW` is padding: these are not looked at.
     #[inline(always)]
-    pub(super) fn padding_at_edges<const KW: usize, const SW: usize, const OW: usize>(&self) -> bool {
+    pub(crate) fn padding_at_edges<const KW: usize, const SW: usize, const OW: usize>(&self) -> bool {
         self.columns.start < KW && self.columns.end > (OW - 1) * SW
     }
 }
@@ -218,7 +218,7 @@ unsafe fn strip_behind<
 
 /// Where the vector of channels that is in the buffer belongs: a strip's first output, and the steps to its others.
 #[derive(Clone, Copy)]
-pub(super) struct Behind {
+pub(crate) struct Behind {
     to: *mut f32,
     row: usize,
     column: usize,
@@ -240,7 +240,7 @@ impl Behind {
 /// of its edges alone if `FULL`. `BEHIND`: outputs go to a buffer, and each row replaces one of the vector before, which is written
 /// where it belongs.
 #[inline(always)]
-pub(super) unsafe fn strip<
+pub(crate) unsafe fn strip<
     S: Simd,
     const EDGE: bool,
     const FULL: bool,

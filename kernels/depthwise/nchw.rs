@@ -16,9 +16,10 @@
 //! stride 2 then roll down the rows instead, holding those that an input row feeds; so do, where the tuning says so, 3×3, and
 //! dilated columns, whose taps are loaded. Rows of up to eight columns (7×7 maps) share a vector, two at a time.
 
-use super::activation::clamp;
-use super::depthwise::{DepthwiseArgs, Lattice, undilated_stride};
-use super::simd::{Simd, opaque};
+use crate::depthwise::{DepthwiseArgs, Lattice};
+use crate::epilogue::clamp;
+use crate::simd::{Simd, opaque};
+use crate::types::undilated_stride;
 
 /// One plane: an input channel and the output channel that it feeds, along one sub-grid of rows.
 struct Plane {
@@ -209,9 +210,9 @@ const NARROW: usize = 7;
 /// by two vectors, by one at the end of a row.
 ///
 /// # Safety
-/// `a` comes from a [`DepthwiseStage`](super::stage::DepthwiseStage) that was built for this kernel.
+/// `a` comes from a [`DepthwiseStage`](crate::stage::DepthwiseStage) that was built for this kernel.
 #[inline(always)]
-pub(super) unsafe fn fixed<S: Simd, const K: usize, const SH: usize, const SW: usize, const OH: usize>(
+pub(crate) unsafe fn fixed<S: Simd, const K: usize, const SH: usize, const SW: usize, const OH: usize>(
     s: S,
     a: &DepthwiseArgs,
 ) {
@@ -643,9 +644,9 @@ unsafe fn load<S: Simd, const INSIDE: bool>(s: S, p: *const f32, mask: S::Mask) 
 /// Any taps, stride, dilation and multiplier: `OH` rows by one vector.
 ///
 /// # Safety
-/// `a` comes from a [`DepthwiseStage`](super::stage::DepthwiseStage) that was built for this kernel.
+/// `a` comes from a [`DepthwiseStage`](crate::stage::DepthwiseStage) that was built for this kernel.
 #[inline(always)]
-pub(super) unsafe fn any<S: Simd, const OH: usize>(s: S, a: &DepthwiseArgs) {
+pub(crate) unsafe fn any<S: Simd, const OH: usize>(s: S, a: &DepthwiseArgs) {
     let (width, grids) = (a.output_shape.w, Lattice::all_again(a, 0));
     let sw = a.stride[1];
     let reach = (S::LANES - 1) * sw + (a.kernel_size[1] - 1) * a.dilation[1];

@@ -11,21 +11,14 @@
 
 use core::arch::aarch64::*;
 
-use super::isa::Isa;
-use super::simd::Simd;
+use crate::simd::Simd;
+use crate::types::Isa;
 
 /// Proof of NEON.
 #[derive(Clone, Copy)]
-pub(super) struct Neon(());
+pub(crate) struct Neon(());
 
-pub(super) fn is_available() -> bool {
-    #[cfg(feature = "std")]
-    return !cfg!(miri) && std::arch::is_aarch64_feature_detected!("neon");
-    #[cfg(not(feature = "std"))]
-    return cfg!(target_feature = "neon");
-}
-
-super::family! {
+crate::family! {
     token: Neon,
     compiled: target_feature(enable = "neon"),
     suffix: "neon",

@@ -4,8 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::kernels::isa::Isa;
-use crate::tensor::{Axis, Layout, Shape, Strides};
+use super::{Axis, Isa, Layout, Shape, Strides};
 
 /// What is wrong with the arguments: each message names the numbers that disagree and what to do.
 #[derive(Clone, Debug, PartialEq)]

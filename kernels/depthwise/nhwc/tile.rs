@@ -20,33 +20,34 @@
 
 use core::ops::Range;
 
-use super::activation::clamp;
-use super::depthwise::{DepthwiseArgs, Lattice, undilated_stride};
-use super::simd::{Simd, opaque};
-use crate::tensor::Strides;
+use crate::depthwise::{DepthwiseArgs, Lattice};
+use crate::epilogue::clamp;
+use crate::simd::{Simd, opaque};
+use crate::types::Strides;
+use crate::types::undilated_stride;
 
 /// One sub-grid of rows and columns, with its addresses.
 #[derive(Clone, Copy)]
-pub(super) struct Grid {
-    pub(super) rows: Lattice,
-    pub(super) columns: Lattice,
+pub(crate) struct Grid {
+    pub(crate) rows: Lattice,
+    pub(crate) columns: Lattice,
     /// Channel 0 of point (0, 0), which may lie in the padding.
     input: *const f32,
-    pub(super) input_row: usize,
-    pub(super) input_column: usize,
+    pub(crate) input_row: usize,
+    pub(crate) input_column: usize,
     /// Channel 0 of the whole output at output (0, 0) of the grid.
     output: *mut f32,
-    pub(super) output_row: usize,
-    pub(super) output_column: usize,
+    pub(crate) output_row: usize,
+    pub(crate) output_column: usize,
     /// The residual, likewise.
-    pub(super) residual: Option<*const f32>,
+    pub(crate) residual: Option<*const f32>,
     residual_row: usize,
-    pub(super) residual_column: usize,
+    pub(crate) residual_column: usize,
 }
 
 impl Grid {
     #[inline(always)]
-    pub(super) fn new(a: &DepthwiseArgs, n: usize, rows: Lattice, columns: Lattice) -> Self {
+    pub(crate) fn new(a: &DepthwiseArgs, n: usize, rows: Lattice, columns: Lattice) -> Self {
         let (is, os, rs) = (a.input_strides, a.output_strides, a.residual_strides);
         let image = a.input.wrapping_add(n * is.n);
         let part = |s: Strides| (n * s.n + rows.first * s.h + columns.first * s.w).wrapping_sub(a.origin.c);
@@ -69,21 +70,21 @@ impl Grid {
     }
 
     #[inline(always)]
-    pub(super) fn point(&self, y: usize, x: usize) -> *const f32 {
+    pub(crate) fn point(&self, y: usize, x: usize) -> *const f32 {
         self.input.wrapping_add(y.wrapping_mul(self.input_row)).wrapping_add(x.wrapping_mul(self.input_column))
     }
 
     /// The greatest power of two, at most a page, that pixels of the input are a multiple of apart, in `f32`.
     #[cfg(isa = "avx2")]
     #[inline(always)]
-    pub(super) fn spacing(&self) -> usize {
+    pub(crate) fn spacing(&self) -> usize {
         1 << self.input_column.trailing_zeros().min(10)
     }
 
     /// This grid, but outputs from (`y`, `x`) on, of the vector at channel `c`, go to `at`, rows of `columns` vectors.
     #[cfg(isa = "avx2")]
     #[inline(always)]
-    pub(super) fn with_outputs_at<S: Simd>(&self, at: *mut f32, columns: usize, [y, x, c]: [usize; 3]) -> Self {
+    pub(crate) fn with_outputs_at<S: Simd>(&self, at: *mut f32, columns: usize, [y, x, c]: [usize; 3]) -> Self {
         let (output_row, output_column) = (columns * S::LANES, S::LANES);
         let output = at.wrapping_sub(y * output_row + x * output_column + c);
         Self { output, output_row, output_column, ..*self }
@@ -91,7 +92,7 @@ impl Grid {
 
     /// Where output (`y`, `x`), channel `c` is, and its residual.
     #[inline(always)]
-    pub(super) fn result(&self, y: usize, x: usize, c: usize) -> (*mut f32, Option<*const f32>) {
+    pub(crate) fn result(&self, y: usize, x: usize, c: usize) -> (*mut f32, Option<*const f32>) {
         let output = self.output.wrapping_add(y * self.output_row + x * self.output_column + c);
         (output, self.residual.map(|r| r.wrapping_add(y * self.residual_row + x * self.residual_column + c)))
     }
@@ -99,7 +100,7 @@ impl Grid {
 
 /// An accumulator, its selected lanes → residual → clamp → output.
 #[inline(always)]
-pub(super) unsafe fn finish<S: Simd, const FULL: bool>(
+pub(crate) unsafe fn finish<S: Simd, const FULL: bool>(
     s: S,
     a: &DepthwiseArgs,
     acc: S::V,
@@ -123,9 +124,9 @@ pub(super) unsafe fn finish<S: Simd, const FULL: bool>(
 /// fewest registers.
 ///
 /// # Safety
-/// `a` comes from a [`DepthwiseStage`](super::stage::DepthwiseStage) that was built for this kernel.
+/// `a` comes from a [`DepthwiseStage`](crate::stage::DepthwiseStage) that was built for this kernel.
 #[inline(always)]
-pub(super) unsafe fn fixed<
+pub(crate) unsafe fn fixed<
     S: Simd,
     const KH: usize,
     const KW: usize,
@@ -375,13 +376,13 @@ unsafe fn tile<
 }
 
 #[inline(always)]
-pub(super) unsafe fn load<S: Simd, const FULL: bool>(s: S, p: *const f32, mask: S::Mask) -> S::V {
+pub(crate) unsafe fn load<S: Simd, const FULL: bool>(s: S, p: *const f32, mask: S::Mask) -> S::V {
     // SAFETY: the caller vouches for the lanes.
     unsafe { if FULL { s.load(p) } else { s.load_masked(p, mask) } }
 }
 
 #[inline(always)]
-pub(super) unsafe fn store<S: Simd, const FULL: bool>(s: S, p: *mut f32, mask: S::Mask, v: S::V) {
+pub(crate) unsafe fn store<S: Simd, const FULL: bool>(s: S, p: *mut f32, mask: S::Mask, v: S::V) {
     // SAFETY: the caller vouches for the lanes.
     unsafe { if FULL { s.store(p, v) } else { s.store_masked(p, mask, v) } }
 }
@@ -389,9 +390,9 @@ pub(super) unsafe fn store<S: Simd, const FULL: bool>(s: S, p: *mut f32, mask: S
 /// Any taps, stride, dilation and multiplier: one row of `OW` outputs at a time, inputs from memory.
 ///
 /// # Safety
-/// `a` comes from a [`DepthwiseStage`](super::stage::DepthwiseStage) that was built for this kernel.
+/// `a` comes from a [`DepthwiseStage`](crate::stage::DepthwiseStage) that was built for this kernel.
 #[inline(always)]
-pub(super) unsafe fn any<S: Simd, const OW: usize>(s: S, a: &DepthwiseArgs) {
+pub(crate) unsafe fn any<S: Simd, const OW: usize>(s: S, a: &DepthwiseArgs) {
     let [kh, kw] = a.kernel_size;
     let sh = undilated_stride(a.stride[0], a.dilation[0]);
     let sw = undilated_stride(a.stride[1], a.dilation[1]);

@@ -17,11 +17,11 @@
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
-use super::depthwise::{DepthwiseArgs, Lattice};
-use super::depthwise_nhwc::{Grid, finish};
-use super::depthwise_rolling::{PATCH, Strip, strip};
-use super::pointwise::balanced;
-use super::simd::{Simd, opaque};
+use crate::depthwise::nhwc::rolling::{PATCH, Strip, strip};
+use crate::depthwise::nhwc::tile::{Grid, finish};
+use crate::depthwise::{DepthwiseArgs, Lattice};
+use crate::pointwise::balanced;
+use crate::simd::{Simd, opaque};
 
 /// Channels of a group at the most.
 const GROUP: usize = 128;
@@ -32,9 +32,9 @@ const VECTORS: usize = 16;
 /// input row feeds.
 ///
 /// # Safety
-/// `a` comes from a [`DepthwiseStage`](super::stage::DepthwiseStage) that was built for this kernel.
+/// `a` comes from a [`DepthwiseStage`](crate::stage::DepthwiseStage) that was built for this kernel.
 #[inline(always)]
-pub(super) unsafe fn in_turns<
+pub(crate) unsafe fn in_turns<
     S: Simd,
     const KH: usize,
     const KW: usize,
