@@ -1,16 +1,9 @@
 //! What the roofline report rests on: which roof binds, and that the tables of shapes are whole.
 
-use std::path::Path;
-
 use depthwise::{Cost, Isa, Layout};
+use depthwise_testkit::shapes;
 
-#[allow(dead_code, reason = "the report reads more of it")]
-#[path = "../benches/roofline/roof.rs"]
-mod roof;
-#[path = "../benches/shapes/mod.rs"]
-mod shapes;
-
-use roof::{Level, Roofs, Work};
+use depthwise_benches::roof::{Level, Roofs, Work};
 
 fn roofs() -> Roofs {
     let level = |name, capacity, bandwidth| Level { name, capacity, read_by_thread: 0, bandwidth };
@@ -62,9 +55,8 @@ fn read_sums_every_element_that_many_times() {
 
 #[test]
 fn the_tables_hold_whole_networks_and_every_layer_is_one() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/shapes");
     for (name, layers) in [("blocks", 15), ("efficientnet_lite0", 16), ("xception", 34), ("networks_ncnn", 321)] {
-        let blocks = shapes::load(&folder.join(format!("{name}.json"))).expect(name);
+        let blocks = shapes::load(&shapes::table(name)).expect(name);
         assert_eq!(blocks.iter().map(|block| block.count).sum::<usize>(), layers, "{name}");
         let mut names: Vec<&str> = blocks.iter().map(|block| &*block.name).collect();
         names.sort_unstable();

@@ -6,11 +6,11 @@ use depthwise::{Isa, Layout, Parallelism, Shape};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
-use crate::arch::Arch;
-use crate::engine::{Network, Options};
-use crate::files::{self, Tensors};
 use crate::net::{Net, build, pad};
-use crate::photo;
+use network::arch::Arch;
+use network::engine::{Network, Options};
+use network::files::{self, Tensors};
+use network::photo;
 
 const PORTABLE: Options = Options { layout: Layout::Nhwc, isa: Some(Isa::Portable) };
 
@@ -226,7 +226,7 @@ fn bad_images_are_named() {
 /// The description of the format: its example builds and runs, and it has every op and activation that errors name.
 #[test]
 fn the_format_is_described() {
-    let text = include_str!("../../examples/models/README.md");
+    let text = include_str!("../../models/README.md");
     let (_, rest) = text.split_once("```json\n").expect("an example");
     let (example, _) = rest.split_once("```").expect("its end");
     let shapes = [("edges.weight", vec![4, 1, 3, 3]), ("scores.weight", vec![2, 4]), ("scores.bias", vec![2])];

@@ -1,11 +1,9 @@
 //! Blocks as plain data, and how to run one.
 
-#![allow(dead_code, reason = "each of those who include it uses a part")]
-
 pub mod model;
 
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use depthwise::{
     Activation, Conv2d, Cost, DepthwiseConv2d, Fusion, Isa, Layout, Machine, Padding, Parallelism, PointwiseConv2d,
@@ -110,6 +108,11 @@ pub struct Prepared {
     pub between: u64,
     /// Runs it once.
     pub run: Box<dyn FnMut(Parallelism) -> Result<(), depthwise::Error> + Send>,
+}
+
+/// The file of a table of blocks.
+pub fn table(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../benches/shapes/{name}.json"))
 }
 
 /// The blocks of a shapes file.

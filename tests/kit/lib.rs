@@ -1,14 +1,13 @@
 //! What the suites share: the oracle, the cases, and [`check`], which runs a case on every kernel
 //! in every way there is to call it.
 
-#![allow(dead_code, reason = "each suite is its own crate and uses a part")]
-
 pub mod activation;
 pub mod cases;
 pub mod emulation;
 pub mod memory;
 pub mod oracle;
 pub mod plan;
+pub mod shapes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;

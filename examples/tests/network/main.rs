@@ -1,26 +1,9 @@
 //! The example `network`: trained networks against their references, every op of its format against a
 //! naive one in f64, and bad files against the sentence that they must bring up.
 
-#![cfg(feature = "rayon")]
-
 use std::collections::BTreeMap;
 
 use depthwise::{Isa, Layout, Parallelism};
-
-#[path = "../../examples/network/arch.rs"]
-mod arch;
-#[path = "../../examples/network/command.rs"]
-mod command;
-#[path = "../../examples/network/engine.rs"]
-mod engine;
-#[path = "../../examples/network/files.rs"]
-mod files;
-#[path = "../../examples/network/ops.rs"]
-mod ops;
-#[path = "../../examples/network/photo.rs"]
-mod photo;
-#[path = "../../examples/network/profile.rs"]
-mod profile;
 
 mod command_line;
 mod errors;
@@ -29,7 +12,7 @@ mod photos;
 mod synthetic;
 mod trained;
 
-use engine::{Network, Options};
+use network::engine::{Network, Options};
 
 /// Errors are compared with this share of the largest output.
 const TOLERANCE: f64 = 1e-4;

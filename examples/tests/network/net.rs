@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
-use crate::arch::Arch;
-use crate::engine::{Network, Options};
-use crate::files::Tensors;
 use crate::{check, ways};
+use network::arch::Arch;
+use network::engine::{Network, Options};
+use network::files::Tensors;
 
 /// A tensor in NCHW order.
 #[derive(Clone)]

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::arch::Arch;
-use crate::photo;
+use network::arch::Arch;
+use network::photo;
 
 /// The pixels, or the error, of a file with these bytes for a network that reads 4x4 pixels.
 fn load(name: &str, bytes: &[u8]) -> Result<Vec<u8>, String> {

@@ -6,14 +6,14 @@ use depthwise::Layout;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-use crate::arch::Arch;
-use crate::engine::{Network, Options};
-use crate::files::{self, Tensors};
-use crate::photo;
 use crate::{check, run, ways};
+use network::arch::Arch;
+use network::engine::{Network, Options};
+use network::files::{self, Tensors};
+use network::photo;
 
 fn models() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/models")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models")
 }
 
 fn images(folder: &Path, arch: &Arch) -> Vec<Vec<f32>> {

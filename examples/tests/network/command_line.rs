@@ -7,9 +7,9 @@ use clap::Parser;
 use depthwise::Isa;
 use safetensors::tensor::{Dtype, TensorView};
 
-use crate::command::{self, Args};
 use crate::errors::small;
-use crate::files::{self, Tensors};
+use network::command::{self, Args};
+use network::files::{self, Tensors};
 
 /// An empty folder of that name for one test.
 fn folder(name: &str) -> PathBuf {
