@@ -2,16 +2,13 @@
 //! `cargo bench --bench kernels`. Rates are in GFLOP/s, two floating-point operations a multiply-add.
 
 use std::hint::black_box;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use depthwise::{Fusion, Isa, Layout, Parallelism};
 
-mod shapes;
-
-use shapes::Part;
+use depthwise_testkit::shapes::{self, Part};
 
 /// Wall time, and elements a second as GFLOP/s.
 struct Flops;
@@ -58,8 +55,8 @@ impl ValueFormatter for Flops {
 }
 
 fn blocks(criterion: &mut Criterion<Flops>) {
-    let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/shapes/blocks.json"));
-    let blocks = shapes::load(file).expect("the shapes that ship with the crate");
+    let file = shapes::table("blocks");
+    let blocks = shapes::load(&file).expect("the shapes that ship with the crate");
     let operations = [
         (Part::Depthwise, "depthwise"),
         (Part::Pointwise, "pointwise"),

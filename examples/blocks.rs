@@ -10,16 +10,13 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use depthwise::{Fusion, Isa, Layout, Parallelism};
 
-#[path = "../benches/shapes/mod.rs"]
-mod shapes;
-
-use shapes::{Block, Part};
+use depthwise_testkit::shapes::{self, Block, Part};
 
 #[derive(Parser)]
 #[command(about = "Times depthwise separable blocks")]
 struct Args {
     /// Blocks to time: the form of benches/shapes/blocks.json
-    #[arg(default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/shapes/blocks.json"))]
+    #[arg(default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../benches/shapes/blocks.json"))]
     shapes: PathBuf,
     /// Only the blocks whose name contains this
     #[arg(long)]

@@ -1,31 +1,16 @@
 //! A convolution's packed weights with the kernel that they were packed for, and the one place where
 //! a kernel is called: everything that a kernel relies on is asserted here.
 
-use super::activation::Epilogue;
-use super::depthwise::{DepthwiseArgs, DepthwiseTuning, MOST_STRIP_ROWS};
-use super::memory::AlignedBuf;
-use super::pointwise::PointwiseArgs;
-use super::pointwise_nhwc::{packed_width, panel_width};
-use super::view::{TensorView, TensorViewMut};
-use super::{Available, Entry, KernelInfo};
-use crate::activation::Activation;
-use crate::error::Error;
-use crate::tensor::{Axis, Layout, Shape};
-
-/// Taps, strides and dilations of a depthwise convolution, each `[height, width]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Taps {
-    pub(crate) kernel_size: [usize; 2],
-    pub(crate) stride: [usize; 2],
-    pub(crate) dilation: [usize; 2],
-}
-
-/// The largest row or column that a window may touch, padding included: far enough from overflow that
-/// kernels need not look out for it.
-pub(crate) const MAX_POSITION: usize = isize::MAX as usize / 64;
+use crate::depthwise::{DepthwiseArgs, DepthwiseTuning, MOST_STRIP_ROWS};
+use crate::epilogue::Epilogue;
+use crate::memory::{AlignedBuf, TensorView, TensorViewMut};
+use crate::pointwise::PointwiseArgs;
+use crate::pointwise::nhwc::{packed_width, panel_width};
+use crate::types::{Activation, Axis, Error, Layout, MAX_POSITION, MAX_STRIDE, Shape, Taps, undilated_stride};
+use crate::{Available, Entry, KernelInfo};
 
 /// A depthwise convolution, ready to run.
-pub(crate) struct DepthwiseStage {
+pub struct DepthwiseStage {
     kernel: Available,
     taps: Taps,
     /// Input channels.
@@ -40,7 +25,7 @@ pub(crate) struct DepthwiseStage {
 }
 
 /// A pointwise convolution, ready to run.
-pub(crate) struct PointwiseStage {
+pub struct PointwiseStage {
     kernel: Available,
     in_channels: usize,
     out_channels: usize,
@@ -78,7 +63,7 @@ fn sweep(kernel: &Available, epilogue: &Epilogue, output: &mut TensorViewMut<'_>
     }
 }
 
-fn assert_contiguous(kernel: &KernelInfo, shape: Shape, strides: crate::tensor::Strides) {
+fn assert_contiguous(kernel: &KernelInfo, shape: Shape, strides: crate::types::Strides) {
     let axis = kernel.layout.vector_axis();
     assert!(shape[axis] <= 1 || strides[axis] == 1, "a tensor with gaps along the {axis} reached a kernel");
 }
@@ -86,7 +71,7 @@ fn assert_contiguous(kernel: &KernelInfo, shape: Shape, strides: crate::tensor::
 impl DepthwiseStage {
     /// Packs `weights` of shape `[channels * multiplier][kernel height][kernel width]` and `bias` of
     /// `[channels * multiplier]` for a depthwise kernel that computes these taps.
-    pub(crate) fn new(
+    pub fn new(
         kernel: Available,
         taps: Taps,
         channels: usize,
@@ -100,7 +85,7 @@ impl DepthwiseStage {
         let (outputs, size) = (channels * multiplier, kh * kw);
         assert_eq!((weights.len(), bias.len()), (outputs * size, outputs));
         assert!(fits(info, taps, multiplier), "{} does not compute {taps:?}", info.name);
-        assert!(taps.stride.iter().all(|&stride| stride <= super::MAX_STRIDE));
+        assert!(taps.stride.iter().all(|&stride| stride <= MAX_STRIDE));
         assert!((1..=MOST_STRIP_ROWS).contains(&tuning.strip_rows));
         let (lanes, zeros) = match info.layout {
             Layout::Nhwc => (info.lanes, outputs.next_multiple_of(info.lanes)),
@@ -125,7 +110,7 @@ impl DepthwiseStage {
     /// Computes the part of the output that `output` views, which starts at image 0 and at channel, row
     /// and column `origin` of the whole. `pad`: at the top and at the left.
     /// `residual` is shaped as the part.
-    pub(crate) fn run(
+    pub fn run(
         &self,
         input: TensorView<'_>,
         residual: Option<TensorView<'_>>,
@@ -186,9 +171,9 @@ impl DepthwiseStage {
 }
 
 /// Whether a depthwise kernel computes a convolution.
-pub(crate) fn fits(info: &KernelInfo, taps: Taps, multiplier: usize) -> bool {
+pub fn fits(info: &KernelInfo, taps: Taps, multiplier: usize) -> bool {
     let Taps { kernel_size, stride, dilation } = taps;
-    let undilated = [0, 1].map(|axis| super::undilated_stride(stride[axis], dilation[axis]));
+    let undilated = [0, 1].map(|axis| undilated_stride(stride[axis], dilation[axis]));
     match (info.layout, info.kernel_size, info.stride) {
         (Layout::Nhwc, Some(size), Some(s)) => multiplier == 1 && size == kernel_size && s == undilated,
         // Channels first, columns are not split into sub-grids: the vector runs along them.
@@ -201,7 +186,7 @@ pub(crate) fn fits(info: &KernelInfo, taps: Taps, multiplier: usize) -> bool {
 
 impl PointwiseStage {
     /// Packs `weights` of shape `[out_channels][in_channels]` and `bias` of `[out_channels]`.
-    pub(crate) fn new(
+    pub fn new(
         kernel: Available,
         in_channels: usize,
         out_channels: usize,
@@ -240,7 +225,7 @@ impl PointwiseStage {
     /// Computes the part of the output that `output` views, from channel `channel` of the whole on.
     /// `input` holds all input channels of the same pixels, `residual` is shaped as the part. `next` is what will be read
     /// after this, whole rows of an image.
-    pub(crate) fn run(
+    pub fn run(
         &self,
         input: TensorView<'_>,
         residual: Option<TensorView<'_>>,

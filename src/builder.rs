@@ -2,19 +2,16 @@
 
 use alloc::format;
 
-use crate::activation::Activation;
 use crate::choose;
 use crate::descriptor::{Descriptor, Fusion, Schedule, Stages};
 use crate::engine::Engine;
-use crate::error::Error;
 use crate::geometry::{AskedWindow, Padding, Window};
-use crate::kernels::isa::Isa;
-use crate::kernels::stage::{DepthwiseStage, PointwiseStage, Taps, fits};
-use crate::kernels::{self, Available, KernelInfo, Operation};
 use crate::machine::Machine;
 use crate::plan::{Conv2d, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
-use crate::tensor::Layout;
 use crate::weights::{BatchNorm, Folded, Names, Parameters, WeightOrder};
+use depthwise_kernels::{
+    Activation, Available, DepthwiseStage, Error, Isa, KernelInfo, Layout, Operation, PointwiseStage, Taps, fits,
+};
 
 /// What all builders hold.
 #[derive(Clone, Debug)]
@@ -64,8 +61,8 @@ impl<'a> Common<'a> {
     /// Fails if a kernel was asked for that a plan of these operations does not have.
     fn check_kernels(&self, operations: &[Operation]) -> Result<(), Error> {
         for name in self.kernels.into_iter().flatten() {
-            let kernel = kernels::table().find(|kernel| kernel.info.name == name);
-            let info = kernel.ok_or_else(|| Error::UnknownKernel { name: name.into() })?.info;
+            let listed = depthwise_kernels::table().find(|info| info.name == name);
+            let info = listed.ok_or_else(|| Error::UnknownKernel { name: name.into() })?;
             if !operations.contains(&info.operation) {
                 let why = format!("the plan has no {:?} stage", info.operation);
                 return Err(Error::KernelDoesNotFit { name: info.name, why });
@@ -86,7 +83,7 @@ impl<'a> Common<'a> {
     /// The kernel of that operation asked for by name.
     fn asked(&self, isa: Isa, operation: Operation) -> Result<Option<&'static KernelInfo>, Error> {
         let Some(name) = self.kernels[operation as usize] else { return Ok(None) };
-        let listed = kernels::table().map(|kernel| &kernel.info).find(|info| info.name == name);
+        let listed = depthwise_kernels::table().find(|info| info.name == name);
         let info = listed.ok_or_else(|| Error::UnknownKernel { name: name.into() })?;
         if !isa.includes(info.isa) {
             let why = format!("the plan is for {isa}: give the builder that kernel's instruction set");
@@ -128,7 +125,7 @@ impl<'a> Common<'a> {
 
 /// The kernel, if this CPU has its instruction set.
 fn available(info: &KernelInfo) -> Result<Available, Error> {
-    kernels::available(info).ok_or(Error::UnavailableIsa { isa: info.isa, from_environment: false })
+    depthwise_kernels::available(info).ok_or(Error::UnavailableIsa { isa: info.isa, from_environment: false })
 }
 
 const DEPTHWISE: Names = Names {

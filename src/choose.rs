@@ -1,13 +1,12 @@
 //! Which kernels a plan takes: pure functions of the machine, the instruction set and the convolution.
 
-use crate::kernels::stage::{Taps, fits};
-use crate::kernels::{self, Form, KernelInfo, Operation, undilated_stride};
 use crate::machine::Machine;
 use crate::{Isa, Layout};
+use depthwise_kernels::{Form, KernelInfo, Operation, Taps, fits, undilated_stride};
 
 /// The kernels of the table for an operation in a layout, by an instruction set, whether or not this CPU has it.
 pub(crate) fn kernels_of(isa: Isa, layout: Layout, operation: Operation) -> impl Iterator<Item = &'static KernelInfo> {
-    let infos = kernels::table().map(|kernel| &kernel.info);
+    let infos = depthwise_kernels::table();
     infos.filter(move |info| info.isa == isa && info.layout == layout && info.operation == operation)
 }
 

@@ -1,9 +1,8 @@
 //! What convolutions cost in parameters, multiply-adds and bytes.
 
-use crate::error::Error;
+use crate::Padding;
 use crate::geometry::Window;
-use crate::tensor::Shape;
-use crate::{Padding, kernels::stage::Taps};
+use depthwise_kernels::{Error, Shape, Taps};
 
 /// What a convolution costs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,12 +6,10 @@ use core::fmt;
 
 use crate::Isa;
 use crate::cost::Cost;
-use crate::error::Error;
 use crate::geometry::{Outputs, Window};
-use crate::kernels::{KernelInfo, sub_grids};
 use crate::machine::Machine;
 use crate::schedule::{FORK, OutputRange, Price, Shares, Workers};
-use crate::tensor::{Layout, Shape, Strides};
+use depthwise_kernels::{Error, KernelInfo, Layout, Shape, Strides, sub_grids};
 
 /// How the two stages of a separable convolution pass the values between them. The bits are the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -1,14 +1,14 @@
 //! Running a plan: checks, blocks, stages.
 
 use crate::descriptor::{Block, Descriptor, Run, Stages};
-use crate::error::Error;
 use crate::gather::gather;
-use crate::kernels::stage::{DepthwiseStage, PointwiseStage};
 #[cfg(feature = "rayon")]
 use crate::schedule::Workers;
 use crate::schedule::{OutputRange, Parallelism, Part};
-use crate::tensor::{Axis, Layout, Shape, Strides, TensorView, TensorViewMut};
 use crate::workspace::Workspace;
+use depthwise_kernels::{
+    Axis, DepthwiseStage, Error, Layout, PointwiseStage, Shape, Strides, TensorView, TensorViewMut,
+};
 
 /// A plan of any operation: what is behind the public types.
 pub(crate) struct Engine {

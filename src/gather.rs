@@ -2,8 +2,7 @@
 
 use core::ops::Range;
 
-use crate::kernels::stage::Taps;
-use crate::tensor::{Layout, Shape, Strides, TensorView};
+use depthwise_kernels::{Layout, Shape, Strides, Taps, TensorView};
 
 /// Where along one axis the taps of an output lie.
 struct Positions {

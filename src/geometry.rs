@@ -2,10 +2,7 @@
 
 use core::ops::Range;
 
-use crate::error::Error;
-use crate::kernels::MAX_STRIDE;
-use crate::kernels::stage::{MAX_POSITION, Taps};
-use crate::tensor::{Axis, Shape};
+use depthwise_kernels::{Axis, Error, MAX_POSITION, MAX_STRIDE, Shape, Taps};
 
 /// Zeros around the input.
 ///

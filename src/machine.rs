@@ -5,17 +5,15 @@
 
 use core::fmt;
 
-use crate::kernels::{DepthwiseTuning, Form, KernelInfo};
-use crate::tensor::Layout;
-use crate::{Isa, Operation};
+use depthwise_kernels::{DepthwiseTuning, Form, Isa, KernelInfo, Layout, Operation};
 
-#[cfg(all(feature = "std", isa = "neon"))]
+#[cfg(all(feature = "std", target_arch = "aarch64", target_endian = "little"))]
 use std::arch::is_aarch64_feature_detected as has;
-#[cfg(all(feature = "std", isa = "avx512"))]
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
 use std::arch::is_x86_feature_detected as has;
 
 /// Without `std`, what the compiler was told of the CPU.
-#[cfg(all(not(feature = "std"), any(isa = "avx512", isa = "neon")))]
+#[cfg(all(not(feature = "std"), any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little"))))]
 macro_rules! has {
     ($feature:tt) => {
         cfg!(target_feature = $feature)
@@ -125,19 +123,19 @@ impl Machine {
     pub fn detect() -> &'static Machine {
         match () {
             () if cfg!(miri) => &GENERIC,
-            #[cfg(isa = "avx512")]
+            #[cfg(target_arch = "x86_64")]
             () if !has!("avx512f") => &GENERIC,
             // Of the CPUs with AVX-512, AMD's have SSE4a, and those after Zen 4 have VP2INTERSECT.
-            #[cfg(isa = "avx512")]
+            #[cfg(target_arch = "x86_64")]
             () if !has!("sse4a") => &EMERALD_RAPIDS,
-            #[cfg(isa = "avx512")]
+            #[cfg(target_arch = "x86_64")]
             () if has!("avx512vp2intersect") => &ZEN_5,
-            #[cfg(isa = "avx512")]
+            #[cfg(target_arch = "x86_64")]
             () => &ZEN_4,
             // Products of 8-bit matrices came with the generation that has four pipes.
-            #[cfg(isa = "neon")]
+            #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
             () if cfg!(target_vendor = "apple") || has!("i8mm") => &WIDE_ARM,
-            #[cfg(not(isa = "avx512"))]
+            #[cfg(not(target_arch = "x86_64"))]
             () => &GENERIC,
         }
     }
@@ -187,8 +185,8 @@ impl Machine {
     pub fn each_way_of(kernel: &KernelInfo) -> impl Iterator<Item = &'static Machine> {
         let kernel = *kernel;
         let way = move |machine: &Machine| match kernel.operation {
-            Operation::Depthwise => (machine.depthwise_tuning(&kernel), false),
             Operation::Pointwise => (DepthwiseTuning::default(), machine.prefetches_outputs(&kernel)),
+            _ => (machine.depthwise_tuning(&kernel), false),
         };
         let all = Self::all().iter().copied();
         all.clone()

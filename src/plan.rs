@@ -7,11 +7,9 @@ use crate::builder::{Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuild
 use crate::cost::Cost;
 use crate::descriptor::Description;
 use crate::engine::Engine;
-use crate::error::Error;
-use crate::kernels::isa::Isa;
 use crate::schedule::{OutputRange, Parallelism};
-use crate::tensor::{Layout, Shape, TensorView, TensorViewMut};
 use crate::workspace::Workspace;
+use depthwise_kernels::{Error, Isa, Layout, Shape, TensorView, TensorViewMut};
 
 /// A plan: the type, its builder's entry, and what every plan does.
 macro_rules! plan {

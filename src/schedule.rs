@@ -3,8 +3,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use crate::error::Error;
-use crate::tensor::{Axis, Shape, TensorView, TensorViewMut};
+use depthwise_kernels::{Axis, Error, Shape, TensorView, TensorViewMut};
 
 /// A part of an output: images, channels and rows, all columns.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

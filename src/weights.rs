@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::error::Error;
+use depthwise_kernels::Error;
 
 /// The order of a weight array's axes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

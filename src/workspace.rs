@@ -1,7 +1,6 @@
 //! Scratch memory that runs share.
 
-use crate::error::Error;
-use crate::kernels::memory::AlignedBuf;
+use depthwise_kernels::{AlignedBuf, Error};
 
 /// Scratch memory for runs: grows to what the largest of them needs and is kept for the next.
 ///

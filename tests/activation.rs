@@ -1,15 +1,13 @@
 //! Every activation through a plan that passes its input on: bits, accuracy, and special values.
 
-mod common;
-
-use common::activation::{activate, activate_f64, tolerance};
-use common::cases::ACTIVATIONS;
-use common::emulation::step;
-use common::memory::same;
 use depthwise::{
     Activation, DepthwiseConv2d, Isa, Layout, Padding, Parallelism, PointwiseConv2d, Shape, TensorView, TensorViewMut,
     Workspace,
 };
+use depthwise_testkit::activation::{activate, activate_f64, tolerance};
+use depthwise_testkit::cases::ACTIVATIONS;
+use depthwise_testkit::emulation::step;
+use depthwise_testkit::memory::same;
 
 const CHANNELS: usize = 64;
 
@@ -56,10 +54,10 @@ fn sweep() -> Vec<f32> {
 #[test]
 fn every_instruction_set_gives_the_oracles_bits() {
     let inputs = sweep();
-    println!("{} inputs on {:?}", inputs.len(), common::isas());
+    println!("{} inputs on {:?}", inputs.len(), depthwise_testkit::isas());
     for activation in ACTIVATIONS {
         let want: Vec<f32> = inputs.iter().map(|&x| activate(activation, x)).collect();
-        for isa in common::isas() {
+        for isa in depthwise_testkit::isas() {
             for layout in [Layout::Nchw, Layout::Nhwc] {
                 let got = apply(isa, layout, activation, &inputs);
                 for ((x, want), got) in inputs.iter().zip(&want).zip(got) {
@@ -116,7 +114,7 @@ fn special_values() {
     let mut inputs = vec![f32::NAN; CHANNELS];
     inputs[..4].copy_from_slice(&[-INF, -0.0, 0.0, INF]);
     for (activation, want) in promised {
-        for isa in common::isas() {
+        for isa in depthwise_testkit::isas() {
             for layout in [Layout::Nchw, Layout::Nhwc] {
                 let got = apply(isa, layout, activation, &inputs);
                 for ((x, want), got) in inputs.iter().zip(want).zip(&got) {

@@ -1,16 +1,14 @@
 //! `run` allocates nothing once the workspace is large enough: neither alone nor within a pool.
 
-mod common;
-
 use std::alloc::{GlobalAlloc, Layout as Memory, System};
 use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::cases::Case;
-use common::memory::{Arrangement, Buffer};
-use common::plan::{Arguments, Choice, Operation, Plan};
 use depthwise::{Layout, OutputRange, Parallelism, Shape, Workspace};
+use depthwise_testkit::cases::Case;
+use depthwise_testkit::memory::{Arrangement, Buffer};
+use depthwise_testkit::plan::{Arguments, Choice, Operation, Plan};
 
 struct Counting;
 
@@ -56,7 +54,7 @@ fn run_allocates_nothing() {
     for case in [small, large] {
         for operation in [Operation::Depthwise, Operation::Pointwise, Operation::Separable, Operation::Conv2d] {
             let arguments = Arguments::new(operation, &case);
-            for isa in common::isas() {
+            for isa in depthwise_testkit::isas() {
                 for layout in [Layout::Nchw, Layout::Nhwc] {
                     for choice in Choice::all(operation, isa, layout) {
                         if let Ok(plan) = Plan::new(operation, &case, &arguments, choice) {

@@ -3,8 +3,6 @@
 //!
 //! Neither values nor digests come from a dependency, so that no update of one can change them.
 
-mod common;
-
 use depthwise::{
     Activation, BatchNorm, Conv2d, DepthwiseConv2d, Isa, Layout, Padding, Parallelism, PointwiseConv2d,
     SeparableConv2d, Shape, Strides, TensorView, TensorViewMut, Workspace,
@@ -163,7 +161,7 @@ fn digests() {
     let names = |case: &Case| case.name;
     assert!(cases.iter().map(names).eq(DIGESTS.iter().map(|digest| digest.0)), "a digest for each case, in order");
     for (case, &(_, fused, separate)) in cases.iter().zip(DIGESTS) {
-        for isa in common::isas() {
+        for isa in depthwise_testkit::isas() {
             for layout in [Layout::Nchw, Layout::Nhwc] {
                 let want = if isa.is_fused() { fused } else { separate };
                 let got = digest(&run(case, isa, layout));
@@ -179,7 +177,7 @@ fn digests() {
          If suites that compare with the oracle fail too, a kernel errs. If they pass, the oracle was changed along \
          with it, and every user's results: undo it, or say so in CHANGELOG.md and put the new digests here."
     );
-    println!("{} cases on {:?}, both layouts", cases.len(), common::isas());
+    println!("{} cases on {:?}, both layouts", cases.len(), depthwise_testkit::isas());
 }
 
 /// The output of a case, in logical order: n, c, h, w.

@@ -1,7 +1,5 @@
 //! Bad arguments: each is an `Err` whose message names the numbers that disagree. None may panic.
 
-mod common;
-
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -1001,7 +999,7 @@ fn child() {
 #[cfg_attr(target_family = "wasm", ignore = "WASI has no processes")]
 fn environment() {
     let run = |value: Option<&str>| {
-        let mut command = common::emulation::this_program();
+        let mut command = depthwise_testkit::emulation::this_program();
         command.args(["--exact", "child", "--ignored", "--nocapture"]).env_remove("DEPTHWISE_ISA");
         let output = command.envs(value.map(|value| ("DEPTHWISE_ISA", value))).output().expect("a child");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -1055,7 +1053,7 @@ fn child_without_threads() {
 #[test]
 #[cfg_attr(target_family = "wasm", ignore = "WASI has no processes")]
 fn no_threads() {
-    let mut command = common::emulation::this_program();
+    let mut command = depthwise_testkit::emulation::this_program();
     command.args(["--exact", "child_without_threads", "--ignored", "--nocapture", "--test-threads=1"]);
     // A stack for each thread that no machine has the memory for.
     let stack = if usize::BITS == 32 { 3 << 30 } else { 1u64 << 46 };

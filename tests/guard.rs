@@ -4,18 +4,16 @@
 //! What the kernels compute is the other suites' business; here they survive.
 #![cfg(unix)]
 
-mod common;
-
 use std::alloc::{GlobalAlloc, Layout as Memory, System};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ptr::{null_mut, read_volatile, write_volatile};
 
-use common::cases::{self, Case, Epilogue, Values};
-use common::emulation;
-use common::memory::{Arrangement, Buffer};
-use common::plan::{Arguments, Choice, Operation, Plan};
 use depthwise::{Activation, Error, Isa, KernelInfo, Layout, OutputRange, Parallelism, Shape, Workspace};
+use depthwise_testkit::cases::{self, Case, Epilogue, Values};
+use depthwise_testkit::emulation;
+use depthwise_testkit::memory::{Arrangement, Buffer};
+use depthwise_testkit::plan::{Arguments, Choice, Operation, Plan};
 
 /// Where memory meets the inaccessible page.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -209,7 +207,7 @@ fn run(operation: Operation, case: &Case, counts: &mut BTreeMap<&'static str, Co
             let input = Buffer::of(&arguments.input, layout, arrangement);
             (input, [arguments.output, part_shape].map(|shape| (blank(shape), blank(shape))))
         });
-        for choice in common::isas().into_iter().flat_map(|isa| Choice::all(operation, isa, layout)) {
+        for choice in depthwise_testkit::isas().into_iter().flat_map(|isa| Choice::all(operation, isa, layout)) {
             // The plan's own choice is one of those by name.
             let Some(name) = choice.kernel else { continue };
             let running = format!("{operation:?} on {name}, {:?}, left its memory in: {}\n", choice.fusion, case.name);

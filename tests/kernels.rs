@@ -2,16 +2,14 @@
 //!
 //! `DEPTHWISE_SEED=17` runs exactly the random case of that seed, and `DEPTHWISE_CASES=100000` that many of them.
 
-mod common;
-
-use common::cases::{by_hand, large, left_over, pointwise, random, strips, tables, tails, tiles};
-use common::emulation::chosen;
-use common::memory::{Arrangement, Buffer};
-use common::oracle::Exact;
-use common::plan::Operation::{self, Conv2d, Depthwise, Pointwise, Separable};
-use common::plan::{Arguments, Choice, Plan, expected};
-use common::{Tally, cases::Case, check};
 use depthwise::{Layout, Machine, Parallelism, Shape, Workspace};
+use depthwise_testkit::cases::{by_hand, large, left_over, pointwise, random, strips, tables, tails, tiles};
+use depthwise_testkit::emulation::chosen;
+use depthwise_testkit::memory::{Arrangement, Buffer};
+use depthwise_testkit::oracle::Exact;
+use depthwise_testkit::plan::Operation::{self, Conv2d, Depthwise, Pointwise, Separable};
+use depthwise_testkit::plan::{Arguments, Choice, Plan, expected};
+use depthwise_testkit::{Tally, cases::Case, check};
 
 /// Any pointwise kernel fits any case of its layout.
 const ALL: usize = usize::MAX;
@@ -87,7 +85,7 @@ fn fewer_channels(case: Case) -> Case {
 /// Each output is one chain of roundings, whose error README.md states: a kernel that summed otherwise would err less, or more.
 #[test]
 fn long_sums() {
-    if common::emulation::is_on() {
+    if depthwise_testkit::emulation::is_on() {
         return println!("left out: it takes an emulator long");
     }
     // (terms, the error stated)
@@ -96,7 +94,7 @@ fn long_sums() {
         let case = Case { input: pixels, outputs, ..Case::default() };
         let arguments = Arguments::new(Pointwise, &case);
         let exact = expected::<Exact>(Pointwise, &case, &arguments);
-        for isa in common::isas() {
+        for isa in depthwise_testkit::isas() {
             let choice = Choice::new(Machine::all()[0], isa, Layout::Nhwc);
             let plan = Plan::new(Pointwise, &case, &arguments, choice).expect("a plan");
             let input = Buffer::of(&arguments.input, Layout::Nhwc, Arrangement::Contiguous);

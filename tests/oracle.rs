@@ -1,10 +1,10 @@
 //! The oracle on cases worked by hand, and proof that the comparisons of the other suites can fail.
 
-mod common;
-
-use common::memory::{Arrangement, Buffer};
-use common::oracle::{Exact, Fused, Number, Separate, Tensor, Window, conv2d, depthwise, finish, fold, pointwise};
 use depthwise::{Activation, BatchNorm, Layout, Padding, Shape};
+use depthwise_testkit::memory::{Arrangement, Buffer};
+use depthwise_testkit::oracle::{
+    Exact, Fused, Number, Separate, Tensor, Window, conv2d, depthwise, finish, fold, pointwise,
+};
 
 fn tensor(c: usize, h: usize, w: usize, data: &[f32]) -> Tensor<Fused> {
     let shape = Shape::new(1, c, h, w);
@@ -199,9 +199,9 @@ fn bound() {
     let shape = Shape::new(1, 1, 1, 1);
     let exact = Tensor { shape, data: vec![exact] };
     let off = |by: f32| Tensor { shape, data: vec![-13.0 + by] };
-    assert!(common::within_bound(&off(7e-6), &exact).is_ok());
-    assert!(common::within_bound(&off(9e-6), &exact).is_err());
-    assert!(common::within_bound(&off(f32::NAN), &exact).is_err());
+    assert!(depthwise_testkit::within_bound(&off(7e-6), &exact).is_ok());
+    assert!(depthwise_testkit::within_bound(&off(9e-6), &exact).is_err());
+    assert!(depthwise_testkit::within_bound(&off(f32::NAN), &exact).is_err());
 }
 
 /// One bit, one element left out, one element too many: each fails.

@@ -3,15 +3,12 @@
 //!     cargo test --release --test schedule -- --show-output
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use depthwise::{Fusion, Isa, Layout, Machine, Shape};
 
-#[path = "../benches/shapes/mod.rs"]
-mod shapes;
-
-use shapes::model::{Prediction, predict, tile};
-use shapes::{Layer, Part};
+use depthwise_testkit::shapes::model::{Prediction, predict, tile};
+use depthwise_testkit::shapes::{self, table};
+use depthwise_testkit::shapes::{Layer, Part};
 
 const TABLES: [&str; 4] = ["blocks", "efficientnet_lite0", "xception", "networks_ncnn"];
 const OPERATIONS: [(&str, Part); 4] = [
@@ -55,13 +52,12 @@ impl Simulated {
 
 /// Every operation on every layer of every table in both layouts, with the kernels that a machine takes of an instruction set.
 fn for_each_layer((machine, isa): (&'static Machine, Isa), mut test: impl FnMut(&Layer, String)) {
-    for table in TABLES {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("benches/shapes/{table}.json"));
-        for block in shapes::load(&path).expect(table) {
+    for name in TABLES {
+        for block in shapes::load(&table(name)).expect(name) {
             for layout in [Layout::Nhwc, Layout::Nchw] {
                 for (operation, part) in OPERATIONS {
                     if part == Part::Depthwise || block.m.is_some() {
-                        let layer = shapes::layer(&block, part, layout, isa, machine).expect(table);
+                        let layer = shapes::layer(&block, part, layout, isa, machine).expect(name);
                         test(&layer, format!("{operation}/{layout}/{}", block.name));
                     }
                 }

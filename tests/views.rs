@@ -1,17 +1,15 @@
 //! What a caller may hand to a run beside plain tensors, and in which order.
 
-mod common;
-
 use std::mem::MaybeUninit;
 
-use common::cases::{Case, Epilogue};
-use common::memory::{Arrangement, Buffer, SENTINEL, first_difference};
-use common::oracle::Tensor;
-use common::plan::{Arguments, Choice, Operation, Plan, expected_on};
 use depthwise::{
     Activation, Axis, Fusion, Isa, Layout, OutputRange, Padding, Parallelism, Shape, Strides, TensorView,
     TensorViewMut, Workspace,
 };
+use depthwise_testkit::cases::{Case, Epilogue};
+use depthwise_testkit::memory::{Arrangement, Buffer, SENTINEL, first_difference};
+use depthwise_testkit::oracle::Tensor;
+use depthwise_testkit::plan::{Arguments, Choice, Operation, Plan, expected_on};
 
 const OPERATIONS: [Operation; 4] =
     [Operation::Depthwise, Operation::Pointwise, Operation::Separable, Operation::Conv2d];
@@ -20,7 +18,7 @@ const OPERATIONS: [Operation; 4] =
 fn for_each_plan(case: &Case, mut test: impl FnMut(&str, &Arguments, &Plan, Isa, Layout, &Tensor)) {
     for operation in OPERATIONS {
         let arguments = Arguments::new(operation, case);
-        for (machine, isa) in common::machines() {
+        for (machine, isa) in depthwise_testkit::machines() {
             let want = expected_on(isa, operation, case, &arguments);
             for layout in [Layout::Nchw, Layout::Nhwc] {
                 let plan = Plan::new(operation, case, &arguments, Choice::new(machine, isa, layout)).expect(&case.name);
@@ -70,7 +68,7 @@ fn broadcast_input() {
                 Axis::N => first.at(0, c, h, w),
                 _ => first.at(n, c, 0, w),
             });
-            for (machine, isa) in common::machines() {
+            for (machine, isa) in depthwise_testkit::machines() {
                 let want = expected_on(isa, operation, &case, &arguments);
                 for layout in [Layout::Nchw, Layout::Nhwc] {
                     let name = format!("{operation:?} on {machine}, {isa}, {layout}, stride 0 along {axis}");
@@ -136,7 +134,7 @@ fn the_same_place_of_a_page() {
     }
     for case in cases {
         let arguments = Arguments::new(Operation::Depthwise, &case);
-        for (machine, isa) in common::machines() {
+        for (machine, isa) in depthwise_testkit::machines() {
             let want = expected_on(isa, Operation::Depthwise, &case, &arguments);
             let name = format!("{:?} on {machine}, {isa}", case.input);
             let choice = Choice::new(machine, isa, Layout::Nhwc);
@@ -191,7 +189,7 @@ fn one_plan_for_many_sizes() {
     let case = |(n, h, w)| Case { input: Shape::new(n, 11, h, w), stride: [2, 1], ..Case::default() };
     for operation in OPERATIONS {
         let first = Arguments::new(operation, &case(sizes[0]));
-        for (machine, isa) in common::machines() {
+        for (machine, isa) in depthwise_testkit::machines() {
             for layout in [Layout::Nchw, Layout::Nhwc] {
                 let name = format!("{operation:?} on {machine}, {isa}, {layout}");
                 let plan =
@@ -212,7 +210,7 @@ fn one_plan_for_many_sizes() {
                     run(Parallelism::Serial);
                     // Twice: the second takes the split of the first.
                     #[cfg(feature = "rayon")]
-                    common::POOLS[2].install(|| [(); 2].map(|()| run(Parallelism::Rayon)));
+                    depthwise_testkit::POOLS[2].install(|| [(); 2].map(|()| run(Parallelism::Rayon)));
                 }
             }
         }
@@ -241,7 +239,7 @@ fn a_plan_is_shared() {
             for _ in 0..3 {
                 scope.spawn(|| {
                     let mut output = Buffer::blank(want.shape, layout, Arrangement::Contiguous);
-                    let mut workspace = common::dirty_workspace();
+                    let mut workspace = depthwise_testkit::dirty_workspace();
                     for _ in 0..5 {
                         output.clear();
                         let view = output.view_mut();
@@ -264,7 +262,7 @@ fn a_call_from_outside_of_the_pool() {
     let pool = two().build().expect("a pool");
     let case = Case { input: Shape::new(1, 32, 8, 8), outputs: 32, ..Case::default() };
     let arguments = Arguments::new(Operation::Separable, &case);
-    for (machine, isa) in common::machines() {
+    for (machine, isa) in depthwise_testkit::machines() {
         for layout in [Layout::Nchw, Layout::Nhwc] {
             let name = format!("{machine}, {isa}, {layout}");
             let choice = Choice { fusion: Fusion::Fused, ..Choice::new(machine, isa, layout) };
@@ -329,7 +327,7 @@ fn blocks_of_columns() {
         (Operation::Conv2d, wide(17, 2, 961)),
     ] {
         let arguments = Arguments::new(operation, &case);
-        for (machine, isa) in common::machines() {
+        for (machine, isa) in depthwise_testkit::machines() {
             let want = expected_on(isa, operation, &case, &arguments);
             for layout in [Layout::Nchw, Layout::Nhwc] {
                 let input = Buffer::of(&arguments.input, layout, Arrangement::Contiguous);
@@ -364,7 +362,7 @@ fn a_range_needs_no_more_than_the_whole() {
     // One row alone would go in wider blocks than the rows together.
     let case = Case { input: Shape::new(1, 150, 5, 600), outputs: 4, ..Case::default() };
     let arguments = Arguments::new(Operation::Separable, &case);
-    for (machine, isa) in common::machines() {
+    for (machine, isa) in depthwise_testkit::machines() {
         for layout in [Layout::Nchw, Layout::Nhwc] {
             for fusion in [Fusion::Auto, Fusion::Fused, Fusion::TwoPass] {
                 let choice = Choice { fusion, ..Choice::new(machine, isa, layout) };

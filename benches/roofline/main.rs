@@ -4,14 +4,10 @@
 //!
 //! Writes `report.md`, `report.csv` and a plot for each number of threads to `target/roofline`.
 
-mod cores;
 mod machine;
 mod measure;
 mod plot;
 mod report;
-mod roof;
-#[path = "../shapes/mod.rs"]
-mod shapes;
 
 use std::error::Error;
 use std::io::IsTerminal;
@@ -21,15 +17,14 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use depthwise::{Fusion, Isa, Layout};
+use depthwise_benches::roof::Work;
+use depthwise_testkit::shapes::{self, Block, Part, Prepared, model};
 use indicatif::{ProgressBar, ProgressStyle};
 use regex::Regex;
 
 use machine::Machine;
 use measure::{Crew, Surveyor};
 use report::{OPERATIONS, Report, Row};
-use roof::Work;
-use shapes::model;
-use shapes::{Block, Part, Prepared};
 
 #[derive(Parser)]
 #[command(about = "Measures the roofs of this machine, and what of them each layer reaches")]
@@ -110,8 +105,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         );
     }
     let tables = TABLES.iter().take(if args.quick { 1 } else { TABLES.len() });
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/shapes");
-    let load = |(name, whole): &(&str, bool)| Ok((shapes::load(&folder.join(format!("{name}.json")))?, *whole));
+    let load = |(name, whole): &(&str, bool)| Ok((shapes::load(&shapes::table(name))?, *whole));
     let tables = tables.map(load).collect::<Result<Vec<_>, Box<dyn Error>>>()?;
     let tasks = tasks(args, &tables);
     if tasks.is_empty() {
@@ -128,7 +122,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     }
     print!("\n{}", report.table()?);
     let folder = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let folder = folder.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target")).join("roofline");
+    let folder = folder.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target")).join("roofline");
     write(&report, &folder).map_err(|e| format!("the report cannot be written to {}: {e}", folder.display()))?;
     println!("\nwritten to {}: report.md, report.csv and a plot for each number of threads", folder.display());
     Ok(())

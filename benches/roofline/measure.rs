@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use depthwise::{Error, Isa, Parallelism};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
-use crate::cores::hand_over;
 use crate::machine::Machine;
-use crate::roof::{Level, Roofs};
-use crate::shapes::Prepared;
+use depthwise_benches::cores::hand_over;
+use depthwise_benches::roof::{Level, Roofs};
+use depthwise_testkit::shapes::Prepared;
 
 /// Threads that work together.
 pub struct Crew {

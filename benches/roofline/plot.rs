@@ -10,7 +10,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::report::{OPERATIONS, Report, Row, alone, threads};
-use crate::roof::Roofs;
+use depthwise_benches::roof::Roofs;
 
 const SIZE: (u32, u32) = (1280, 800);
 /// The axes, in pixels: left, right, top, bottom. Right of them is the legend.

@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use depthwise::{Isa, Layout};
 
 use crate::machine::Machine;
-use crate::roof::{Bound, Roofs, Work};
+use depthwise_benches::roof::{Bound, Roofs, Work};
 
 /// The operations, in the order of the report's columns.
 pub const OPERATIONS: [&str; 5] = ["depthwise", "pointwise", "fused", "two-pass", "standard"];

@@ -271,7 +271,7 @@ fn labels(arch: &Arch, folder: &Path) -> Result<Vec<String>> {
 
 /// The folder of the bundled models: where this example was compiled, else below the current one.
 fn models() -> PathBuf {
-    let compiled = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/models");
+    let compiled = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     if compiled.is_dir() { compiled } else { "examples/models".into() }
 }
 

@@ -5,23 +5,11 @@
 //! cargo run --release --example network -- cat.jpg dog.png    # your own
 //! cargo run --release --example network -- --profile          # what each layer costs
 //! ```
-//!
-//! A network is a folder with `arch.json` (format `dwx-arch/1`) and `model.safetensors`. The modules, in
-//! the order in which data flows: `command` is the command line and does what it asks for, `arch` reads the
-//! description, `engine` builds the plans and runs them, `ops` has the layers that are not convolutions,
-//! `photo` and `files` read and write, `profile` measures.
-
-mod arch;
-mod command;
-mod engine;
-mod files;
-mod ops;
-mod photo;
-mod profile;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use network::command;
 
 fn main() -> ExitCode {
     let args = command::Args::parse();

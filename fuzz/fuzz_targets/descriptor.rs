@@ -3,15 +3,13 @@
 
 #![no_main]
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
 mod shared;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use common::cases::ACTIVATIONS;
-use common::memory::{SENTINEL, first_difference};
-use common::oracle::{self, Fused, Number as Arithmetic, Separate, Tensor, Window};
-use common::plan::{Operation, Plan};
+use depthwise_testkit::cases::ACTIVATIONS;
+use depthwise_testkit::memory::{SENTINEL, first_difference};
+use depthwise_testkit::oracle::{self, Fused, Number as Arithmetic, Separate, Tensor, Window};
+use depthwise_testkit::plan::{Operation, Plan};
 use depthwise::{
     Activation, Axis, BatchNorm, Conv2d, DepthwiseConv2d, Error, Fusion, Isa, Layout, OutputRange, Padding,
     Parallelism, PointwiseConv2d, SeparableConv2d, Shape, Strides, TensorView, TensorViewMut, WeightOrder, Workspace,

@@ -2,17 +2,15 @@
 
 #![no_main]
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
 mod shared;
 
 use std::ops::Range;
 use std::sync::LazyLock;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use common::cases::{ACTIVATIONS, Case, Epilogue, Values};
-use common::memory::{Arrangement, Buffer};
-use common::plan::{Arguments, Choice, Operation, Plan, expected_on};
+use depthwise_testkit::cases::{ACTIVATIONS, Case, Epilogue, Values};
+use depthwise_testkit::memory::{Arrangement, Buffer};
+use depthwise_testkit::plan::{Arguments, Choice, Operation, Plan, expected_on};
 use depthwise::{Error, Fusion, KernelInfo, OutputRange, Padding, Parallelism, Shape, WeightOrder, Workspace};
 use libfuzzer_sys::{Corpus, fuzz_target};
 
@@ -37,7 +35,7 @@ struct Job {
 #[derive(Debug)]
 enum Way {
     Serial,
-    /// On a pool of [`common::POOLS`].
+    /// On a pool of [`depthwise_testkit::POOLS`].
     Threads(usize),
     Range(OutputRange),
 }
@@ -63,7 +61,7 @@ impl Arbitrary<'_> for Job {
         let range = OutputRange { n: part(output.n)?, c: part(output.c)?, h: part(output.h)? };
         let way = match u.int_in_range(0..=2)? {
             0 => Way::Serial,
-            1 => Way::Threads(u.choose_index(common::POOLS.len())?),
+            1 => Way::Threads(u.choose_index(depthwise_testkit::POOLS.len())?),
             _ => Way::Range(range),
         };
         let mut arrangement = || Ok(*u.choose(&Arrangement::ALL)?);
@@ -178,7 +176,7 @@ impl Job {
     fn run(&self, plan: &Plan, input: &Buffer, residual: Option<&Buffer>, output: &mut Buffer) -> Result<(), Error> {
         let (input, residual, output) = (input.view(), residual.map(Buffer::view), output.view_mut());
         let workspace = |parallelism| match self.dirty {
-            true => Ok(common::dirty_workspace()),
+            true => Ok(depthwise_testkit::dirty_workspace()),
             false => Workspace::with_len(plan.workspace_len(input.shape(), parallelism)?),
         };
         // All of it, which takes just the workspace that the plan asked for.
@@ -191,7 +189,7 @@ impl Job {
         };
         match &self.way {
             Way::Serial => whole(output, Parallelism::Serial),
-            Way::Threads(pool) => common::POOLS[*pool].install(|| whole(output, Parallelism::Rayon)),
+            Way::Threads(pool) => depthwise_testkit::POOLS[*pool].install(|| whole(output, Parallelism::Rayon)),
             Way::Range(range) => {
                 plan.run_range(input, residual, output, range.clone(), &mut workspace(Parallelism::Serial)?)
             }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use depthwise::{OutputRange, Shape};
 
-use crate::common::oracle::Tensor;
+use depthwise_testkit::oracle::Tensor;
 
 /// Counts one result that was compared with the oracle's; reports at powers of two, as libFuzzer does its executions,
 /// for `.ci/asan fuzz` to see that a target gets as far as results.

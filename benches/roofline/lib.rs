@@ -1,0 +1,4 @@
+//! What the roofline report rests on, for its test and for `benches/peers`.
+
+pub mod cores;
+pub mod roof;

@@ -1,0 +1,69 @@
+//! What the roofline report rests on: which roof binds, and that the tables of shapes are whole.
+
+use depthwise::{Cost, Isa, Layout};
+use depthwise_testkit::shapes;
+
+use depthwise_benches::roof::{Level, Roofs, Work};
+
+fn roofs() -> Roofs {
+    let level = |name, capacity, bandwidth| Level { name, capacity, read_by_thread: 0, bandwidth };
+    let levels = vec![level("L1", 1e3, 400.0), level("L2", 1e5, 200.0), level("memory", f64::INFINITY, 25.0)];
+    Roofs { threads: 1, peaks: vec![(Isa::Portable, 50.0), (Isa::Avx2, 100.0)], levels, hand_over: None }
+}
+
+/// The roof over so many bytes with two multiply-adds for every `n` of them.
+fn bound(isa: Isa, bytes: u64, n: u64) -> (&'static str, f64) {
+    let work = Work::new(Cost { parameters: 0, multiply_adds: 2 * bytes / n, bytes }, None);
+    let bound = roofs().bound(isa, &work);
+    (bound.name, bound.gflops)
+}
+
+#[test]
+fn the_lower_roof_binds() {
+    // 4 / 20 = 0.2 floating-point operations a byte.
+    assert_eq!(bound(Isa::Avx2, 1000, 20), ("L1", 80.0));
+    assert_eq!(bound(Isa::Avx2, 1020, 20), ("L2", 40.0));
+    assert_eq!(bound(Isa::Avx2, 1_000_000, 20), ("memory", 5.0));
+    // 4: the peak, but for memory where the two meet.
+    assert_eq!(bound(Isa::Avx2, 1000, 1), ("peak", 100.0));
+    assert_eq!(bound(Isa::Avx2, 1_000_000, 1), ("peak", 100.0));
+    assert_eq!(bound(Isa::Portable, 1_000_000, 1), ("peak", 50.0));
+    assert_eq!(bound(Isa::Avx2, 1_000_000, 2), ("memory", 50.0));
+}
+
+#[test]
+fn two_passes_write_and_read_what_lies_between() {
+    let cost = Cost { parameters: 0, multiply_adds: 60, bytes: 100 };
+    let [fused, two_pass] = [None, Some(10)].map(|between| Work::new(cost, between));
+    assert_eq!((fused.bytes, fused.footprint, fused.intensity()), (100.0, 100.0, 1.2));
+    assert_eq!((two_pass.bytes, two_pass.footprint, two_pass.intensity()), (120.0, 110.0, 1.0));
+}
+
+#[test]
+fn read_sums_every_element_that_many_times() {
+    for &isa in Isa::all().iter().filter(|isa| isa.is_available()) {
+        for len in 0..500 {
+            // Whole numbers, whose sums are exact in any order.
+            let data: Vec<f32> = (1..=len).map(|x| x as f32).collect();
+            for times in [0, 1, 3] {
+                let sum = (times * len * (len + 1) / 2) as f32;
+                assert_eq!(isa.read(&data, times), Ok(sum), "{isa} {len} {times}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_tables_hold_whole_networks_and_every_layer_is_one() {
+    for (name, layers) in [("blocks", 15), ("efficientnet_lite0", 16), ("xception", 34), ("networks_ncnn", 321)] {
+        let blocks = shapes::load(&shapes::table(name)).expect(name);
+        assert_eq!(blocks.iter().map(|block| block.count).sum::<usize>(), layers, "{name}");
+        let mut names: Vec<&str> = blocks.iter().map(|block| &*block.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), blocks.len(), "{name}: two have one name");
+        for block in &blocks {
+            shapes::prepare(block, shapes::Part::Depthwise, Layout::Nhwc, Isa::Portable).expect(name);
+        }
+    }
+}

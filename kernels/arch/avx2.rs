@@ -1,0 +1,191 @@
+//! AVX2 with FMA: sixteen registers of eight lanes.
+//!
+//! Register budgets (accumulators + inputs + weight), fifteen at most or LLVM spills:
+//!
+//! * depthwise channels last: 2×4, eight accumulators, which just hide the latency of two pipes of four
+//!   cycles, and of the inputs those that the next taps need: 8 + 4 + 1 at stride 1, 8 + 4 + 4 at most at
+//!   stride 2. Of 3×3, which it writes out, LLVM loads more ahead, and spills. Where pixels share cache sets, 3×3 takes turns, at
+//!   stride 1 with three rows of three held, 9 + 3 + 1, at stride 2 with two of four, 8 + 4 + 1. 5×5 rolls where that is the
+//!   faster: at stride 1 with five rows of two held, 10 + 2 + 1; at stride 2 with three of three, 9 + 3 + 1.
+//! * depthwise channels first: four rows by two vectors, weights broadcast from memory, inputs spilled.
+//! * pointwise 6×16: 12 + 2 + 1.
+
+use core::arch::x86_64::*;
+
+use crate::arch::avx512::Avx512;
+use crate::simd::Simd;
+use crate::types::Isa;
+
+/// Proof of AVX2 and FMA.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+impl From<Avx512> for Avx2 {
+    /// AVX-512F implies both, and is detected only with both.
+    fn from(_: Avx512) -> Self {
+        Self(())
+    }
+}
+
+crate::family! {
+    token: Avx2,
+    compiled: target_feature(enable = "avx2,fma"),
+    suffix: "avx2",
+    lanes: 8,
+    peak_chains: 12,
+    nhwc: [
+        3 x 3 stride 1 x 1 tile 2 x 2,
+        3 x 3 stride 1 x 1 tile 2 x 4,
+        3 x 3 stride 2 x 2 tile 2 x 2,
+        3 x 3 stride 2 x 2 tile 2 x 4,
+        5 x 5 stride 1 x 1 tile 2 x 4,
+        5 x 5 stride 2 x 2 tile 2 x 4,
+        7 x 7 stride 1 x 1 tile 2 x 4,
+        7 x 7 stride 2 x 2 tile 2 x 4,
+    ],
+    nhwc_rolling: [
+        5 x 5 stride 1 x 1 hold 5 x 2,
+        5 x 5 stride 2 x 2 hold 3 x 3,
+    ],
+    nhwc_in_turns: [
+        3 x 3 stride 1 x 1 hold 3 x 3,
+        3 x 3 stride 2 x 2 hold 2 x 4,
+    ],
+    nhwc_any: 8,
+    nchw: [
+        3 stride 1 x 1 rows 4,
+        3 stride 2 x 2 rows 4,
+        5 stride 1 x 1 rows 4,
+        5 stride 2 x 2 rows 4,
+        7 stride 1 x 1 rows 4,
+        7 stride 2 x 2 rows 2,
+    ],
+    nchw_any: 4,
+    pointwise_nhwc: [6 x 2,],
+    pointwise_nhwc_joined: [],
+    pointwise_columns: [1 2 3 4 5 6],
+    pointwise_nchw: [4 x 2, 6 x 2,],
+}
+
+// SAFETY of every block below: the token proves the instruction set; addresses are the caller's word.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one comment above says it for all")]
+impl Simd for Avx2 {
+    type V = __m256;
+    /// All bits of the selected lanes.
+    type Mask = __m256i;
+    type Index = __m256i;
+    type Half = Self;
+    const LANES: usize = 8;
+    const ISA: Isa = Isa::Avx2;
+
+    #[inline(always)]
+    fn half(self) -> Self {
+        self
+    }
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m256 {
+        unsafe { _mm256_set1_ps(x) }
+    }
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_div_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_max_ps(a, b) }
+    }
+    #[inline(always)]
+    fn min(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_min_ps(a, b) }
+    }
+    #[inline(always)]
+    fn select_lt(self, a: __m256, b: __m256, yes: __m256, no: __m256) -> __m256 {
+        unsafe { _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)) }
+    }
+    #[inline(always)]
+    fn exp2_of_shifted(self, x: __m256) -> __m256 {
+        unsafe {
+            let exponent = _mm256_slli_epi32::<23>(_mm256_castps_si256(x));
+            _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(127 << 23)))
+        }
+    }
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> __m256 {
+        unsafe { _mm256_loadu_ps(p) }
+    }
+    #[inline(always)]
+    fn mask(self, from: usize, to: usize) -> __m256i {
+        let lane = unsafe { _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7) };
+        debug_assert!(to <= 8);
+        unsafe {
+            let below_from = _mm256_cmpgt_epi32(_mm256_set1_epi32(from.min(8) as i32), lane);
+            let below_to = _mm256_cmpgt_epi32(_mm256_set1_epi32(to as i32), lane);
+            _mm256_andnot_si256(below_from, below_to)
+        }
+    }
+    #[inline(always)]
+    fn mask_if(self, condition: bool, mask: __m256i) -> __m256i {
+        unsafe { _mm256_and_si256(mask, _mm256_set1_epi32(-i32::from(condition))) }
+    }
+    #[inline(always)]
+    unsafe fn load_masked(self, p: *const f32, mask: __m256i) -> __m256 {
+        unsafe { _mm256_maskload_ps(p, mask) }
+    }
+    #[inline(always)]
+    unsafe fn load_strided(self, p: *const f32, step: usize, mask: __m256i) -> __m256 {
+        debug_assert!(step <= crate::MAX_STRIDE);
+        unsafe {
+            let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            let index = _mm256_mullo_epi32(lane, _mm256_set1_epi32(step as i32));
+            _mm256_mask_i32gather_ps::<4>(_mm256_setzero_ps(), p, index, _mm256_castsi256_ps(mask))
+        }
+    }
+    #[inline(always)]
+    fn unzip(self, a: __m256, b: __m256) -> (__m256, __m256) {
+        unsafe {
+            let even = _mm256_castps_pd(_mm256_shuffle_ps::<0x88>(a, b));
+            let odd = _mm256_castps_pd(_mm256_shuffle_ps::<0xDD>(a, b));
+            (
+                _mm256_castpd_ps(_mm256_permute4x64_pd::<0xD8>(even)),
+                _mm256_castpd_ps(_mm256_permute4x64_pd::<0xD8>(odd)),
+            )
+        }
+    }
+    #[inline(always)]
+    fn repeated(self, first: usize, times: usize) -> __m256i {
+        let index: [i32; 8] = core::array::from_fn(|i| ((first + i) / times - first / times) as i32);
+        unsafe { _mm256_loadu_si256(index.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load_repeated(self, p: *const f32, n: usize, index: __m256i) -> __m256 {
+        unsafe { _mm256_permutevar8x32_ps(self.load_masked(p, self.mask(0, n)), index) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: __m256) {
+        unsafe { _mm256_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn store_masked(self, p: *mut f32, mask: __m256i, v: __m256) {
+        unsafe { _mm256_maskstore_ps(p, mask, v) }
+    }
+}

@@ -1,0 +1,188 @@
+//! NEON (Advanced SIMD of AArch64): thirty-two registers of four lanes, multiply-adds by a lane of another vector.
+//!
+//! Register budgets (accumulators + inputs + weights), of thirty-two:
+//!
+//! * depthwise channels last: 3×3 at stride 1 as 2×4 with all weights held: 8 + 4 + 9, and as 2×6 for wide cores:
+//!   12 + 6 + 9; at stride 2 as 2×4: 8 + 8 + 9. Wider windows as 2×4, a few weights at a time: 8 + 4, or 8 + 8.
+//! * depthwise channels first: four rows by two vectors: 8 + 2·K + weights as far as they fit.
+//! * pointwise 6×8, and 8×8 for wide cores: 16 + 8 for four channels of each pixel + 2.
+//!
+//! There are no masks: tails are loaded and stored lane by lane.
+
+use core::arch::aarch64::*;
+
+use crate::simd::Simd;
+use crate::types::Isa;
+
+/// Proof of NEON.
+#[derive(Clone, Copy)]
+pub(crate) struct Neon(());
+
+crate::family! {
+    token: Neon,
+    compiled: target_feature(enable = "neon"),
+    suffix: "neon",
+    lanes: 4,
+    peak_chains: 24,
+    nhwc: [
+        3 x 3 stride 1 x 1 tile 2 x 4,
+        3 x 3 stride 1 x 1 tile 2 x 6,
+        3 x 3 stride 2 x 2 tile 2 x 4,
+        5 x 5 stride 1 x 1 tile 2 x 4,
+        5 x 5 stride 2 x 2 tile 2 x 4,
+        7 x 7 stride 1 x 1 tile 2 x 4,
+    ],
+    nhwc_rolling: [],
+    nhwc_in_turns: [],
+    nhwc_any: 8,
+    nchw: [
+        3 stride 1 x 1 rows 4,
+        3 stride 2 x 2 rows 4,
+        5 stride 1 x 1 rows 4,
+        5 stride 2 x 2 rows 4,
+        7 stride 1 x 1 rows 4,
+        7 stride 2 x 2 rows 2,
+    ],
+    nchw_any: 4,
+    pointwise_nhwc: [6 x 2, 8 x 2,],
+    pointwise_nhwc_joined: [],
+    pointwise_columns: [1 2 3 4 5 6 7 8],
+    pointwise_nchw: [6 x 2, 8 x 2,],
+}
+
+/// Calls something for each lane number that the mask selects.
+macro_rules! each_lane {
+    ($mask:expr, $lane:ident => $each:expr) => {
+        each_lane!($mask, $lane => $each, 0 1 2 3)
+    };
+    ($mask:expr, $lane:ident => $each:expr, $($i:literal)*) => {{
+        let (from, to) = $mask;
+        $(if from <= $i && $i < to {
+            const $lane: i32 = $i;
+            $each
+        })*
+    }};
+}
+
+// SAFETY of every block below: the token proves the instruction set; addresses are the caller's word.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one comment above says it for all")]
+impl Simd for Neon {
+    type V = float32x4_t;
+    /// From this lane to before that one.
+    type Mask = (usize, usize);
+    type Index = [usize; 4];
+    type Half = Self;
+    const LANES: usize = 4;
+    const ISA: Isa = Isa::Neon;
+
+    #[inline(always)]
+    fn half(self) -> Self {
+        self
+    }
+    #[inline(always)]
+    fn splat(self, x: f32) -> float32x4_t {
+        unsafe { vdupq_n_f32(x) }
+    }
+    #[inline(always)]
+    fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        unsafe { vaddq_f32(a, b) }
+    }
+    #[inline(always)]
+    fn sub(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        unsafe { vsubq_f32(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        unsafe { vmulq_f32(a, b) }
+    }
+    #[inline(always)]
+    fn div(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        unsafe { vdivq_f32(a, b) }
+    }
+    #[inline(always)]
+    fn mul_add(self, a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+        unsafe { vfmaq_f32(c, a, b) }
+    }
+    // `fmax` and `fmin` differ in what they make of NaN and of two zeros.
+    #[inline(always)]
+    fn max(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        self.select_lt(b, a, a, b)
+    }
+    #[inline(always)]
+    fn min(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        self.select_lt(a, b, a, b)
+    }
+    #[inline(always)]
+    fn select_lt(self, a: float32x4_t, b: float32x4_t, yes: float32x4_t, no: float32x4_t) -> float32x4_t {
+        unsafe { vbslq_f32(vcltq_f32(a, b), yes, no) }
+    }
+    #[inline(always)]
+    fn exp2_of_shifted(self, x: float32x4_t) -> float32x4_t {
+        unsafe {
+            let exponent = vshlq_n_s32::<23>(vreinterpretq_s32_f32(x));
+            vreinterpretq_f32_s32(vaddq_s32(exponent, vdupq_n_s32(127 << 23)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> float32x4_t {
+        unsafe { vld1q_f32(p) }
+    }
+    #[inline(always)]
+    fn mask(self, from: usize, to: usize) -> (usize, usize) {
+        debug_assert!(to <= 4);
+        (from, to)
+    }
+    #[inline(always)]
+    fn mask_if(self, condition: bool, mask: (usize, usize)) -> (usize, usize) {
+        if condition { mask } else { (0, 0) }
+    }
+    #[inline(always)]
+    unsafe fn load_masked(self, p: *const f32, mask: (usize, usize)) -> float32x4_t {
+        unsafe { if mask == (0, 4) { self.load(p) } else { self.load_strided(p, 1, mask) } }
+    }
+    #[inline(always)]
+    unsafe fn load_strided(self, p: *const f32, step: usize, mask: (usize, usize)) -> float32x4_t {
+        let mut v = self.splat(0.0);
+        each_lane!(mask, I => v = unsafe { vld1q_lane_f32::<I>(p.wrapping_add(I as usize * step), v) });
+        v
+    }
+    #[inline(always)]
+    fn unzip(self, a: float32x4_t, b: float32x4_t) -> (float32x4_t, float32x4_t) {
+        unsafe { (vuzp1q_f32(a, b), vuzp2q_f32(a, b)) }
+    }
+    #[inline(always)]
+    fn repeated(self, first: usize, times: usize) -> [usize; 4] {
+        core::array::from_fn(|i| (first + i) / times - first / times)
+    }
+    #[inline(always)]
+    unsafe fn load_repeated(self, p: *const f32, n: usize, index: [usize; 4]) -> float32x4_t {
+        let lane = |i: usize| if index[i] < n { p.wrapping_add(index[i]) } else { &0.0 };
+        let v = self.splat(0.0);
+        unsafe {
+            let v = vld1q_lane_f32::<0>(lane(0), v);
+            let v = vld1q_lane_f32::<1>(lane(1), v);
+            let v = vld1q_lane_f32::<2>(lane(2), v);
+            vld1q_lane_f32::<3>(lane(3), v)
+        }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: float32x4_t) {
+        unsafe { vst1q_f32(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn store_masked(self, p: *mut f32, mask: (usize, usize), v: float32x4_t) {
+        if mask == (0, 4) {
+            return unsafe { self.store(p, v) };
+        }
+        each_lane!(mask, I => unsafe { vst1q_lane_f32::<I>(p.wrapping_add(I as usize), v) });
+    }
+
+    const FACTOR_LANES: bool = true;
+    #[inline(always)]
+    unsafe fn splat_four(self, p: *const f32) -> [float32x4_t; 4] {
+        unsafe {
+            let v = vld1q_f32(p);
+            [vdupq_laneq_f32::<0>(v), vdupq_laneq_f32::<1>(v), vdupq_laneq_f32::<2>(v), vdupq_laneq_f32::<3>(v)]
+        }
+    }
+}

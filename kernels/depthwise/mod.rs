@@ -1,0 +1,155 @@
+//! Depthwise convolution: what both layouts share, which is the geometry.
+//!
+//! A convolution with dilation d and stride s is, along each axis, d / gcd(s, d) interleaved
+//! convolutions without dilation and with stride s / gcd(s, d) over every d-th row or column. The
+//! kernels therefore know no dilation: [`Lattice`] hands them one of those sub-grids at a time.
+
+pub(crate) mod nchw;
+pub(crate) mod nhwc;
+
+use core::ops::Range;
+
+use crate::types::{Shape, Strides, sub_grids};
+
+/// What of a depthwise kernel's way depends on the CPU. No choice changes a bit of the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DepthwiseTuning {
+    /// Rows of a strip at the most, 1 to [`MOST_STRIP_ROWS`].
+    pub strip_rows: usize,
+    /// Where inputs and outputs share cache sets, a rolling strip's outputs wait in a buffer while the next vector of channels is
+    /// read.
+    pub writes_behind: bool,
+    /// Channels first, 3×3 at stride 1 and dilated columns: down all rows, rather than in tiles.
+    pub rolls: bool,
+}
+
+/// Rows of any strip at the most, for which there is room in the buffer of outputs that wait.
+pub(crate) const MOST_STRIP_ROWS: usize = 28;
+
+impl Default for DepthwiseTuning {
+    fn default() -> Self {
+        Self { strip_rows: MOST_STRIP_ROWS, writes_behind: false, rolls: false }
+    }
+}
+
+/// What a depthwise kernel computes: a part of the output, all pointers and extents checked by
+/// [`DepthwiseStage::run`](crate::stage::DepthwiseStage::run).
+pub(crate) struct DepthwiseArgs {
+    /// The first image of the part, all channels, rows and columns.
+    pub(crate) input: *const f32,
+    pub(crate) input_shape: Shape,
+    pub(crate) input_strides: Strides,
+    /// The part's first element.
+    pub(crate) output: *mut f32,
+    /// The part's extents.
+    pub(crate) output_shape: Shape,
+    pub(crate) output_strides: Strides,
+    /// Shaped as the part.
+    pub(crate) residual: Option<*const f32>,
+    pub(crate) residual_strides: Strides,
+    /// The index of the part's first element in the whole output; `n` is 0.
+    pub(crate) origin: Shape,
+    pub(crate) kernel_size: [usize; 2],
+    pub(crate) stride: [usize; 2],
+    pub(crate) dilation: [usize; 2],
+    /// The padding at the top and at the left.
+    pub(crate) pad: [usize; 2],
+    /// Output channels per input channel.
+    pub(crate) multiplier: usize,
+    /// Of all channels, as [`DepthwiseStage::new`](crate::stage::DepthwiseStage::new) packed them.
+    pub(crate) weights: *const f32,
+    /// As many +0.0 as there are channels, rounded up to whole vectors.
+    pub(crate) zeros: *const f32,
+    pub(crate) tuning: DepthwiseTuning,
+    pub(crate) min: f32,
+    pub(crate) max: f32,
+}
+
+/// One undilated sub-grid of a convolution along one axis.
+///
+/// It is a row of points, `in_step` apart in the input; output `t` and tap `k` meet at point
+/// `t * undilated_stride + k`.
+#[derive(Clone, Copy)]
+pub(crate) struct Lattice {
+    /// Its first output, counted from the part's start.
+    pub(crate) first: usize,
+    /// The distance between its outputs.
+    pub(crate) out_step: usize,
+    /// How many outputs of the part belong to it.
+    pub(crate) outputs: usize,
+    /// The input position of point 0, negative in the padding.
+    pub(crate) start: isize,
+    /// The distance between its points.
+    pub(crate) in_step: usize,
+    /// The points from this one on …
+    pub(crate) valid_from: usize,
+    /// … to before this one, which is no earlier, lie in the input; the others are padding.
+    pub(crate) valid_to: usize,
+}
+
+impl Lattice {
+    /// The sub-grids along the rows (`axis` 0) or columns (`axis` 1).
+    #[inline(always)]
+    pub(crate) fn all(a: &DepthwiseArgs, axis: usize) -> impl Iterator<Item = Lattice> {
+        let (extent, out_step) = Self::steps(a, axis);
+        (0..out_step.min(extent)).map(move |first| Self::nth(a, axis, extent, out_step, first))
+    }
+
+    /// As [`all`](Self::all), to be cloned for each plane: the first, often the only one, is worked out here, so that its
+    /// divisions are done once. (Where nothing is cloned it costs: AVX2's kernels channels last 3 to 12 %, on Zen 5.)
+    #[inline(always)]
+    pub(crate) fn all_again(a: &DepthwiseArgs, axis: usize) -> impl Iterator<Item = Lattice> + Clone {
+        let (extent, out_step) = Self::steps(a, axis);
+        let nth = move |first| Self::nth(a, axis, extent, out_step, first);
+        let zeroth = nth(0);
+        (0..out_step.min(extent)).map(move |first| if first == 0 { zeroth } else { nth(first) })
+    }
+
+    /// Outputs of the part along an axis, and the distance between those of a sub-grid.
+    #[inline(always)]
+    fn steps(a: &DepthwiseArgs, axis: usize) -> (usize, usize) {
+        let extent = if axis == 0 { a.output_shape.h } else { a.output_shape.w };
+        (extent, sub_grids(a.stride[axis], a.dilation[axis]))
+    }
+
+    #[inline(always)]
+    fn nth(a: &DepthwiseArgs, axis: usize, extent: usize, out_step: usize, first: usize) -> Self {
+        let (origin, len) = match axis {
+            0 => (a.origin.h, a.input_shape.h),
+            _ => (a.origin.w, a.input_shape.w),
+        };
+        let in_step = a.dilation[axis];
+        // The plan bounds all of these far below `isize::MAX`.
+        let start = ((origin + first) * a.stride[axis]) as isize - a.pad[axis] as isize;
+        let valid_from = start.min(0).unsigned_abs().div_ceil(in_step);
+        Lattice {
+            first,
+            out_step,
+            outputs: (extent - first).div_ceil(out_step),
+            start,
+            in_step,
+            valid_from,
+            valid_to: (len as isize - start).max(0).unsigned_abs().div_ceil(in_step),
+        }
+    }
+
+    /// Whether all of `points` lie in the input.
+    #[inline(always)]
+    pub(crate) fn holds(&self, from: usize, points: usize) -> bool {
+        from >= self.valid_from && from + points <= self.valid_to
+    }
+
+    /// Of `points` from this one on, those that lie in the input.
+    #[inline(always)]
+    pub(crate) fn inside(&self, from: usize, points: usize) -> Range<usize> {
+        let start = self.valid_from.saturating_sub(from).min(points);
+        start..self.valid_to.saturating_sub(from).min(points).max(start)
+    }
+
+    /// Whether `point` lies in the input.
+    #[inline(always)]
+    pub(crate) fn has(&self, point: usize) -> bool {
+        // One comparison, where rows are so short that they count.
+        point.wrapping_sub(self.valid_from) < self.valid_to - self.valid_from
+    }
+}

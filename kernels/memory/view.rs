@@ -1,0 +1,306 @@
+//! Views over a tensor's slice, checked once when built: the only way into a kernel.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::mem::MaybeUninit;
+use core::ops::Range;
+
+use crate::types::Error;
+use crate::types::{Axis, Layout, Shape, Strides};
+
+/// A borrowed tensor to read: a slice, a [`Shape`] and [`Strides`].
+///
+/// Building one fails if any element would lie outside of the slice.
+#[derive(Clone, Copy)]
+pub struct TensorView<'a, T = f32> {
+    ptr: *const T,
+    shape: Shape,
+    strides: Strides,
+    slice: PhantomData<&'a [T]>,
+}
+
+/// A borrowed tensor to write: a slice, a [`Shape`] and [`Strides`].
+///
+/// Building one fails if any element would lie outside of the slice or share its place with another.
+pub struct TensorViewMut<'a, T = f32> {
+    ptr: *mut T,
+    shape: Shape,
+    strides: Strides,
+    slice: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: a view is a shared slice with a shape: it can go where `&[T]` can.
+unsafe impl<T: Sync> Send for TensorView<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for TensorView<'_, T> {}
+// SAFETY: a view is a unique slice with a shape: it can go where `&mut [T]` can.
+unsafe impl<T: Send> Send for TensorViewMut<'_, T> {}
+// SAFETY: as above; a shared reference to a view gives no access to its elements.
+unsafe impl<T: Sync> Sync for TensorViewMut<'_, T> {}
+
+/// Fails unless every element of `shape` lies within `len` elements.
+fn check_extent(len: usize, shape: Shape, strides: Strides) -> Result<(), Error> {
+    let overflow = Error::Overflow { what: "the extent of a tensor" };
+    if shape.is_empty() {
+        return Ok(());
+    }
+    let mut last = 0usize;
+    for axis in Axis::ALL {
+        let reach = (shape[axis] - 1).checked_mul(strides[axis]).ok_or_else(|| overflow.clone())?;
+        last = last.checked_add(reach).ok_or_else(|| overflow.clone())?;
+    }
+    // Offsets in bytes must fit an isize, which the slice's own length guarantees.
+    if last >= len {
+        return Err(Error::SliceTooShort { needed: last.saturating_add(1), len, shape, strides });
+    }
+    Ok(())
+}
+
+/// The strides of a contiguous tensor that is all of a slice of `len` elements. Fails if the slice is longer: what follows would be
+/// left out in silence. `check_extent` sees to one that is shorter.
+fn contiguous(len: usize, shape: Shape, layout: Layout) -> Result<Strides, Error> {
+    let strides = layout.strides(shape)?;
+    match shape.len() {
+        Some(needed) if len > needed => Err(Error::SliceTooLong { needed, len, shape }),
+        _ => Ok(strides),
+    }
+}
+
+/// Fails unless each stride steps over all that the smaller strides reach, so that no two elements meet.
+fn check_disjoint(shape: Shape, strides: Strides) -> Result<(), Error> {
+    if shape.is_empty() {
+        return Ok(());
+    }
+    let mut axes = Axis::ALL;
+    axes.sort_unstable_by_key(|&axis| strides[axis]);
+    let mut reach = 0usize;
+    for axis in axes.into_iter().filter(|&axis| shape[axis] > 1) {
+        if strides[axis] <= reach {
+            return Err(Error::OverlappingStrides { shape, strides });
+        }
+        reach = reach.saturating_add((shape[axis] - 1).saturating_mul(strides[axis]));
+    }
+    Ok(())
+}
+
+fn check_range(axis: Axis, range: &Range<usize>, extent: usize) -> Result<(), Error> {
+    if range.start > range.end || range.end > extent {
+        return Err(Error::Range { axis, start: range.start, end: range.end, extent });
+    }
+    Ok(())
+}
+
+impl<'a, T> TensorView<'a, T> {
+    /// A contiguous tensor, which is all of `data`. For a part of a longer slice, or one with gaps, see
+    /// [`strided`](Self::strided).
+    ///
+    /// # Errors
+    /// If `data` has not exactly the shape's number of elements.
+    pub fn new(data: &'a [T], shape: Shape, layout: Layout) -> Result<Self, Error> {
+        Self::strided(data, shape, contiguous(data.len(), shape, layout)?)
+    }
+
+    /// A tensor with any strides, in elements. The slice may be longer than the tensor.
+    ///
+    /// # Errors
+    /// If an element would lie outside of `data`.
+    pub fn strided(data: &'a [T], shape: Shape, strides: Strides) -> Result<Self, Error> {
+        check_extent(data.len(), shape, strides)?;
+        Ok(Self { ptr: data.as_ptr(), shape, strides, slice: PhantomData })
+    }
+
+    /// # Safety
+    /// The elements of that shape and strides can be read for `'a`.
+    #[cfg(feature = "ndarray")]
+    pub(crate) unsafe fn from_raw(ptr: *const T, shape: Shape, strides: Strides, slice: PhantomData<&'a [T]>) -> Self {
+        Self { ptr, shape, strides, slice }
+    }
+
+    /// The part with `range` of the positions along `axis`.
+    ///
+    /// # Errors
+    /// If the range does not lie within the axis.
+    #[inline]
+    pub fn narrow(mut self, axis: Axis, range: Range<usize>) -> Result<Self, Error> {
+        check_range(axis, &range, self.shape[axis])?;
+        self.ptr = self.ptr.wrapping_add(range.start.wrapping_mul(self.strides[axis]));
+        self.shape[axis] = range.len();
+        Ok(self)
+    }
+
+    /// The extents.
+    #[inline]
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The strides, in elements.
+    #[inline]
+    pub fn strides(&self) -> Strides {
+        self.strides
+    }
+
+    /// The element at an index, or `None` outside of the shape.
+    #[inline]
+    pub fn get(&self, n: usize, c: usize, h: usize, w: usize) -> Option<T>
+    where
+        T: Copy,
+    {
+        let Shape { n: n_len, c: c_len, h: h_len, w: w_len } = self.shape;
+        if n >= n_len || c >= c_len || h >= h_len || w >= w_len {
+            return None;
+        }
+        // SAFETY: the index lies within the shape, whose every element `check_extent` found in the slice.
+        Some(unsafe { *self.ptr.add(self.strides.offset(n, c, h, w)) })
+    }
+
+    /// The elements of row `h` of image `n` and, if `c` is given, of that channel alone: `w` or `w * c`
+    /// neighbours. `None` outside of the shape, or where they are not neighbours.
+    #[doc(hidden)]
+    #[inline]
+    pub fn row(&self, n: usize, c: Option<usize>, h: usize) -> Option<&'a [T]> {
+        let (shape, strides) = (self.shape, self.strides);
+        if n >= shape.n || c.unwrap_or(0) >= shape.c || h >= shape.h || shape.w == 0 {
+            return None;
+        }
+        let channels = if c.is_some() { 1 } else { shape.c };
+        if (shape.w > 1 && strides.w != channels) || (channels > 1 && strides.c != 1) {
+            return None;
+        }
+        let offset = strides.offset(n, c.unwrap_or(0), h, 0);
+        // SAFETY: first and last of these elements lie within the shape, whose every element
+        // `check_extent` found in the slice, and those between are their neighbours.
+        Some(unsafe { core::slice::from_raw_parts(self.ptr.add(offset), shape.w * channels) })
+    }
+
+    /// The channels of a pixel, if they are neighbours.
+    #[doc(hidden)]
+    #[inline]
+    pub fn pixel(&self, n: usize, h: usize, w: usize) -> Option<&'a [T]> {
+        let (shape, strides) = (self.shape, self.strides);
+        if n >= shape.n || shape.c == 0 || h >= shape.h || w >= shape.w || (shape.c > 1 && strides.c != 1) {
+            return None;
+        }
+        // SAFETY: as in `row`.
+        Some(unsafe { core::slice::from_raw_parts(self.ptr.add(strides.offset(n, 0, h, w)), shape.c) })
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const T {
+        self.ptr
+    }
+}
+
+impl<'a, T> TensorViewMut<'a, T> {
+    /// A contiguous tensor, which is all of `data`. For a part of a longer slice, or one with gaps, see
+    /// [`strided`](Self::strided).
+    ///
+    /// # Errors
+    /// If `data` has not exactly the shape's number of elements.
+    pub fn new(data: &'a mut [T], shape: Shape, layout: Layout) -> Result<Self, Error> {
+        Self::strided(data, shape, contiguous(data.len(), shape, layout)?)
+    }
+
+    /// A tensor with any strides, in elements. The slice may be longer than the tensor.
+    ///
+    /// # Errors
+    /// If an element would lie outside of `data`, or two of them at the same place.
+    pub fn strided(data: &'a mut [T], shape: Shape, strides: Strides) -> Result<Self, Error> {
+        Self::checked(data.as_mut_ptr(), data.len(), shape, strides)
+    }
+
+    /// A contiguous tensor in memory that is not initialised yet.
+    ///
+    /// After a run that returned `Ok`, every element of the shape is.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn uninit(data: &'a mut [MaybeUninit<T>], shape: Shape, layout: Layout) -> Result<Self, Error> {
+        Self::uninit_strided(data, shape, contiguous(data.len(), shape, layout)?)
+    }
+
+    /// As [`uninit`](Self::uninit), with any strides. What lies between the elements stays as it was.
+    ///
+    /// # Errors
+    /// As [`strided`](Self::strided).
+    pub fn uninit_strided(data: &'a mut [MaybeUninit<T>], shape: Shape, strides: Strides) -> Result<Self, Error> {
+        // A view gives no way to read an element, so what it points at need not be initialised.
+        Self::checked(data.as_mut_ptr().cast(), data.len(), shape, strides)
+    }
+
+    /// # Safety
+    /// The elements of that shape and strides can be written for `'a`.
+    #[cfg(feature = "ndarray")]
+    pub(crate) unsafe fn from_raw(
+        ptr: *mut T,
+        shape: Shape,
+        strides: Strides,
+        slice: PhantomData<&'a mut [T]>,
+    ) -> Result<Self, Error> {
+        check_disjoint(shape, strides)?;
+        Ok(Self { ptr, shape, strides, slice })
+    }
+
+    fn checked(ptr: *mut T, len: usize, shape: Shape, strides: Strides) -> Result<Self, Error> {
+        check_extent(len, shape, strides)?;
+        check_disjoint(shape, strides)?;
+        Ok(Self { ptr, shape, strides, slice: PhantomData })
+    }
+
+    /// The part with `range` of the positions along `axis`.
+    ///
+    /// # Errors
+    /// If the range does not lie within the axis.
+    #[inline]
+    pub fn narrow(mut self, axis: Axis, range: Range<usize>) -> Result<Self, Error> {
+        check_range(axis, &range, self.shape[axis])?;
+        self.ptr = self.ptr.wrapping_add(range.start.wrapping_mul(self.strides[axis]));
+        self.shape[axis] = range.len();
+        Ok(self)
+    }
+
+    /// The positions before `index` along `axis`, and those from it on: two views that share no element.
+    ///
+    /// # Errors
+    /// If `index` is greater than the axis is long.
+    #[inline]
+    pub fn split_at(self, axis: Axis, index: usize) -> Result<(Self, Self), Error> {
+        let extent = self.shape[axis];
+        // The index-to-address map is injective (`check_disjoint`), so disjoint index sets stay disjoint.
+        let twin = Self { ptr: self.ptr, shape: self.shape, strides: self.strides, slice: PhantomData };
+        Ok((self.narrow(axis, 0..index)?, twin.narrow(axis, index..extent)?))
+    }
+
+    /// The same view, borrowed for a shorter time.
+    #[inline]
+    pub fn reborrow(&mut self) -> TensorViewMut<'_, T> {
+        TensorViewMut { ptr: self.ptr, shape: self.shape, strides: self.strides, slice: PhantomData }
+    }
+
+    /// The extents.
+    #[inline]
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The strides, in elements.
+    #[inline]
+    pub fn strides(&self) -> Strides {
+        self.strides
+    }
+
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut T {
+        self.ptr
+    }
+}
+
+impl<T> fmt::Debug for TensorView<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TensorView").field("shape", &self.shape).field("strides", &self.strides).finish()
+    }
+}
+
+impl<T> fmt::Debug for TensorViewMut<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TensorViewMut").field("shape", &self.shape).field("strides", &self.strides).finish()
+    }
+}

@@ -1,0 +1,241 @@
+//! Pointwise (1×1) convolution: a GEMM over packed weights that reads activations where they are. What both layouts share, which
+//! is how a part is laid out, and the end of a tile.
+//!
+//! One kind of micro-kernel serves both. A tile of `MR`×`NV` vectors stays in registers while the
+//! input channels pass: `MR` values are broadcast, `NV` vectors loaded.
+//!
+//! * channels last: pixels are broadcast (rows of the tile), output channels are the vector, from a
+//!   packed panel;
+//! * channels first: weights are broadcast, from a packed panel, pixels are the vector.
+//!
+//! Accumulators start at the bias and never leave their registers: every output is one chain of
+//! multiply-adds over ascending channels.
+
+pub(crate) mod nchw;
+pub(crate) mod nhwc;
+
+use crate::epilogue::clamp;
+use crate::simd::{Simd, opaque};
+use crate::types::{Shape, Strides};
+
+/// What a pointwise kernel computes: a part of the output, all pointers and extents checked by
+/// [`PointwiseStage::run`](crate::stage::PointwiseStage::run).
+pub(crate) struct PointwiseArgs {
+    /// The part's first pixel, channel 0.
+    pub(crate) input: *const f32,
+    pub(crate) input_strides: Strides,
+    /// Input channels.
+    pub(crate) depth: usize,
+    /// The part's first element.
+    pub(crate) output: *mut f32,
+    /// The part's extents.
+    pub(crate) shape: Shape,
+    pub(crate) output_strides: Strides,
+    /// Shaped as the part.
+    pub(crate) residual: Option<*const f32>,
+    pub(crate) residual_strides: Strides,
+    /// The part's first output channel.
+    pub(crate) channel: usize,
+    /// All output channels.
+    pub(crate) channels: usize,
+    /// Of all output channels, as [`PointwiseStage::new`](crate::stage::PointwiseStage::new) packed them.
+    pub(crate) weights: *const f32,
+    /// Channels last, what is read after this: to be brought nearer meanwhile, where that pays. Any address.
+    pub(crate) next: *const f32,
+    pub(crate) next_len: usize,
+    /// Channels last: a tile's outputs are to be brought nearer meanwhile. It changes no bit of the result.
+    pub(crate) prefetches_outputs: bool,
+    pub(crate) min: f32,
+    pub(crate) max: f32,
+}
+
+/// The pixels of `part` as runs along which one stride leads from each to the next.
+pub(crate) struct Runs {
+    /// Pixels in a run.
+    pub(crate) len: usize,
+    /// Runs in an image.
+    pub(crate) runs: usize,
+}
+
+impl Runs {
+    /// Whole images where all three tensors step from a row's end to the next row as between pixels,
+    /// which are contiguous if `dense`.
+    #[inline(always)]
+    pub(crate) fn of(a: &PointwiseArgs, dense: bool) -> Self {
+        let Shape { h, w, .. } = a.shape;
+        let flat = |s: Strides| h <= 1 || s.h == if dense { w } else { w * s.w };
+        if flat(a.input_strides) && flat(a.output_strides) && (a.residual.is_none() || flat(a.residual_strides)) {
+            Self { len: h * w, runs: 1 }
+        } else {
+            Self { len: w, runs: h }
+        }
+    }
+}
+
+/// The `i`-th of the tiles that cut `len` as evenly as tiles of at most `most` can: its start.
+#[inline(always)]
+pub(crate) fn balanced(len: usize, tiles: usize, i: usize) -> usize {
+    // Without a product that could overflow: the first `len % tiles` tiles are one longer.
+    i * (len / tiles) + i.min(len % tiles)
+}
+
+/// Where a tile's epilogue finds its other operand and puts its results.
+#[derive(Clone, Copy)]
+pub(crate) struct Results {
+    pub(crate) output: *mut f32,
+    pub(crate) output_row: usize,
+    pub(crate) residual: Option<*const f32>,
+    pub(crate) residual_row: usize,
+    /// Of the `NV` vectors' lanes, those to write.
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    /// Whether nothing but a clamp is between the accumulators and whole vectors of output.
+    pub(crate) plain: bool,
+    /// Whether the clamp changes anything.
+    pub(crate) clamps: bool,
+}
+
+impl Results {
+    /// Those of so many rows further.
+    #[inline(always)]
+    pub(crate) fn below(self, rows: usize) -> Self {
+        let output = self.output.wrapping_add(rows.wrapping_mul(self.output_row));
+        let residual = self.residual.map(|p| p.wrapping_add(rows.wrapping_mul(self.residual_row)));
+        Self { output, residual, ..self }
+    }
+}
+
+/// Written out for each row: in a loop, LLVM would index the accumulators, and so keep all of them in memory.
+macro_rules! each_row {
+    ($rows:expr, $i:ident => $body:expr) => {
+        each_row!($rows, $i => $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13);
+        const { assert!($rows <= 14) };
+    };
+    ($rows:expr, $i:ident => $body:expr, $($row:literal)*) => {$(
+        if $row < $rows {
+            let $i = $row % $rows;
+            $body
+        }
+    )*};
+}
+
+pub(crate) use each_row;
+
+/// The accumulators of a tile's rows → residual → clamp → output.
+#[inline(always)]
+pub(crate) unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    a: &PointwiseArgs,
+    acc: &[[S::V; NV]; MR],
+    rows: core::ops::Range<usize>,
+    r: &Results,
+) {
+    each_row!(MR, i => if rows.start <= i && i < rows.end {
+        // SAFETY: the caller vouches for rows and lanes.
+        unsafe { finish_row::<S, NV>(s, a, acc[i], i, r) }
+    });
+}
+
+/// Each row's last two multiply-adds, clamp, and store to whole vectors, before those of the next row. All rows' stores
+/// after all rows' multiply-adds would keep those of the next tile waiting: on Zen 4 a store takes the time of one and a half of
+/// them.
+///
+/// Row `i` has its factors at `factors.0 + i * factors.1` and `factors.2` further; the vectors, which all rows share, are at
+/// `vectors.0` and `vectors.1` further. Registers are just enough if nothing is loaded before it is needed.
+#[inline(always)]
+pub(crate) unsafe fn finish_in_turn<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    a: &PointwiseArgs,
+    acc: &[[S::V; NV]; MR],
+    factors: (*const f32, usize, usize),
+    vectors: (*const f32, usize),
+    r: &Results,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        if r.clamps {
+            rows_in_turn::<S, MR, NV, true>(s, a, acc, factors, vectors, r);
+        } else {
+            rows_in_turn::<S, MR, NV, false>(s, a, acc, factors, vectors, r);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn rows_in_turn<S: Simd, const MR: usize, const NV: usize, const CLAMPS: bool>(
+    s: S,
+    a: &PointwiseArgs,
+    acc: &[[S::V; NV]; MR],
+    factors: (*const f32, usize, usize),
+    vectors: (*const f32, usize),
+    r: &Results,
+) {
+    let (mut x, mut row, next) = factors;
+    let mut y = r.output;
+    let mut w = [[s.splat(0.0); NV]; 2];
+    let mut bounds = [s.splat(0.0); 2];
+    each_row!(MR, i => {
+        if i > 0 {
+            x = x.wrapping_add(row);
+            y = y.wrapping_add(r.output_row);
+        }
+        for v in 0..NV {
+            // Else LLVM would keep the factor for the other vector, in a register that is not there.
+            (x, row) = opaque(x, row);
+            let mut sum = acc[i][v];
+            // SAFETY: the caller vouches for the factors, the vectors and the outputs.
+            unsafe {
+                for l in 0..2 {
+                    if i == 0 {
+                        w[l][v] = s.load(vectors.0.wrapping_add(l * vectors.1 + v * S::LANES));
+                    }
+                    sum = s.mul_add(s.splat(*x.wrapping_add(l * next)), w[l][v], sum);
+                }
+                if CLAMPS {
+                    if i == 0 && v == 0 {
+                        // Opaque, and of this tile: else LLVM would load them before the loop over the channels.
+                        bounds = [&a.min, &a.max].map(|bound| s.splat(*opaque(bound, x.addr()).0));
+                    }
+                    sum = clamp(s, sum, bounds[0], bounds[1]);
+                }
+                s.store(y.wrapping_add(v * S::LANES), sum);
+            }
+        }
+    });
+}
+
+#[inline(always)]
+pub(crate) unsafe fn finish_row<S: Simd, const NV: usize>(
+    s: S,
+    a: &PointwiseArgs,
+    acc: [S::V; NV],
+    i: usize,
+    r: &Results,
+) {
+    let whole = r.from == 0 && r.to == NV * S::LANES;
+    let (min, max) = (s.splat(a.min), s.splat(a.max));
+    // Row 0 may lie before the part, and a stride along an axis of one element be anything: addresses may
+    // wrap on the way to an element that exists.
+    // SAFETY: the caller vouches for the row and the lanes.
+    unsafe {
+        each_row!(NV, v => {
+            let at = v * S::LANES;
+            let (mut y, p) = (acc[v], r.output.wrapping_add(i.wrapping_mul(r.output_row)).wrapping_add(at));
+            let residual =
+                r.residual.map(|residual| residual.wrapping_add(i.wrapping_mul(r.residual_row)).wrapping_add(at));
+            if whole {
+                if let Some(residual) = residual {
+                    y = s.add(y, s.load(residual));
+                }
+                s.store(p, clamp(s, y, min, max));
+            } else {
+                let mask = s.mask(r.from.saturating_sub(at), r.to.saturating_sub(at).min(S::LANES));
+                if let Some(residual) = residual {
+                    y = s.add(y, s.load_masked(residual, mask));
+                }
+                s.store_masked(p, mask, clamp(s, y, min, max));
+            }
+        }, 0 1 2);
+        const { assert!(NV <= 3) };
+    }
+}

@@ -1,0 +1,151 @@
+//! Pointwise convolution, channels first: weights are broadcast, pixels are the vector.
+//!
+//! The last few pixels may swap roles with the weights, which are half a vector then.
+
+use crate::epilogue::clamps;
+use crate::pointwise::{PointwiseArgs, Results, Runs, finish, finish_in_turn, finish_row};
+use crate::simd::Simd;
+
+/// Channels first: tiles of `MR` output channels by two vectors of pixels, or three with the last pixel of all.
+///
+/// # Safety
+/// `a` comes from a [`PointwiseStage`](crate::stage::PointwiseStage) that was built for this kernel.
+#[inline(always)]
+pub(crate) unsafe fn part<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
+    let runs = Runs::of(a, true);
+    let end = a.channel + a.shape.c;
+    for n in 0..a.shape.n {
+        for run in 0..runs.runs {
+            let input = a.input.wrapping_add(n * a.input_strides.n + run * a.input_strides.h);
+            let output = a.output.wrapping_add(n * a.output_strides.n + run * a.output_strides.h);
+            let residual = a.residual.map(|r| r.wrapping_add(n * a.residual_strides.n + run * a.residual_strides.h));
+            let mut x = 0;
+            while x < runs.len {
+                let rest = runs.len - x;
+                // A tile takes these few more pixels, rather than leave them to a vector of their own: those of 7×7 and 14×14
+                // maps with sixteen lanes.
+                let more = if MR != S::Half::LANES || S::Half::LANES == S::LANES {
+                    0
+                } else if rest == 3 * S::LANES + 1 {
+                    1
+                } else if rest == 2 * S::LANES + 4 {
+                    4
+                } else {
+                    0
+                };
+                let pixels = if more > 0 { rest } else { rest.min(2 * S::LANES) };
+                let mut c = a.channel / MR * MR;
+                while c < end {
+                    let weights = a.weights.wrapping_add(c * (1 + a.depth));
+                    let back = |p: usize| c.wrapping_sub(a.channel).wrapping_mul(p).wrapping_add(x);
+                    let r = Results {
+                        output: output.wrapping_add(back(a.output_strides.c)),
+                        output_row: a.output_strides.c,
+                        residual: residual.map(|r| r.wrapping_add(back(a.residual_strides.c))),
+                        residual_row: a.residual_strides.c,
+                        from: 0,
+                        to: pixels - more,
+                        plain: c >= a.channel && c + MR <= end && residual.is_none(),
+                        clamps: clamps(a.min, a.max),
+                    };
+                    let rows = a.channel.saturating_sub(c)..MR.min(end - c);
+                    let p = input.wrapping_add(x);
+                    // SAFETY: pixels `x..x + pixels` and the rows' channels lie in the part.
+                    unsafe {
+                        if more == 1 {
+                            channels::<S, MR, 3, 1, true>(s, a, p, weights, rows, &r);
+                        } else if more == 4 {
+                            channels::<S, MR, 2, 4, true>(s, a, p, weights, rows, &r);
+                        } else if pixels == 2 * S::LANES {
+                            channels::<S, MR, 2, 0, true>(s, a, p, weights, rows, &r);
+                        } else if pixels > S::LANES {
+                            channels::<S, MR, 2, 0, false>(s, a, p, weights, rows, &r);
+                        } else {
+                            channels::<S, MR, 1, 0, false>(s, a, p, weights, rows, &r);
+                        }
+                    }
+                    c += MR;
+                }
+                x += pixels;
+            }
+        }
+    }
+}
+
+/// `MR` output channels by `NV` vectors of pixels, the last of which is whole only if `FULL`, and `MORE` pixels, for each of
+/// which half a vector holds the channels.
+#[inline(always)]
+unsafe fn channels<S: Simd, const MR: usize, const NV: usize, const MORE: usize, const FULL: bool>(
+    s: S,
+    a: &PointwiseArgs,
+    input: *const f32,
+    weights: *const f32,
+    rows: core::ops::Range<usize>,
+    r: &Results,
+) {
+    debug_assert!(MORE == 0 || MR == S::Half::LANES);
+    let half = s.half();
+    let last = s.mask(0, r.to - (NV - 1) * S::LANES);
+    // SAFETY: the caller vouches for the pixels; the panel holds 1 + depth rows of MR weights.
+    unsafe {
+        let mut acc = [[s.splat(0.0); NV]; MR];
+        for i in 0..MR {
+            acc[i] = [s.splat(*weights.wrapping_add(i)); NV];
+        }
+        let mut more = [half.splat(0.0); MORE];
+        if MORE > 0 {
+            more = [half.load(weights); MORE];
+        }
+        let mut k = weights.wrapping_add(MR);
+        let mut x = input;
+        let in_turn = S::SPLATS_MEMORY && FULL && MORE == 0 && r.plain && a.depth >= 2;
+        for _ in 0..if in_turn { a.depth - 2 } else { a.depth } {
+            let mut p = [s.splat(0.0); NV];
+            for v in 0..NV {
+                let at = x.wrapping_add(v * S::LANES);
+                p[v] = if FULL || v + 1 < NV { s.load(at) } else { s.load_masked(at, last) };
+            }
+            let fours = if S::FACTOR_LANES { MR / 4 * 4 } else { 0 };
+            for i in (0..fours).step_by(4) {
+                let w = s.splat_four(k.wrapping_add(i));
+                for j in 0..4 {
+                    for v in 0..NV {
+                        acc[i + j][v] = s.mul_add(p[v], w[j], acc[i + j][v]);
+                    }
+                }
+            }
+            for i in fours..MR {
+                let w = s.splat_for(NV, k.wrapping_add(i));
+                for v in 0..NV {
+                    acc[i][v] = s.mul_add(p[v], w, acc[i][v]);
+                }
+            }
+            for j in 0..MORE {
+                let p = half.splat(*x.wrapping_add(NV * S::LANES + j));
+                more[j] = half.mul_add(p, half.load(k), more[j]);
+            }
+            k = k.wrapping_add(MR);
+            x = x.wrapping_add(a.input_strides.c);
+        }
+        if in_turn {
+            finish_in_turn::<S, MR, NV>(s, a, &acc, (k, 1, MR), (x, a.input_strides.c), r);
+            return;
+        }
+        for j in 0..MORE {
+            let mut sums = [0.0; MR];
+            half.store(sums.as_mut_ptr(), more[j]);
+            for i in rows.clone() {
+                let one = Results {
+                    output: r.output.wrapping_add(i.wrapping_mul(r.output_row)).wrapping_add(NV * S::LANES + j),
+                    residual: r
+                        .residual
+                        .map(|p| p.wrapping_add(i.wrapping_mul(r.residual_row)).wrapping_add(NV * S::LANES + j)),
+                    to: 1,
+                    ..*r
+                };
+                finish_row::<S::Half, 1>(half, a, [half.splat(sums[i])], 0, &one);
+            }
+        }
+        finish::<S, MR, NV>(s, a, &acc, rows, r);
+    }
+}

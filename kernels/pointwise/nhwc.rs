@@ -1,0 +1,345 @@
+//! Pointwise convolution, channels last: pixels are broadcast, output channels are the vector.
+//!
+//! The last output channels may be half a vector. Where that costs what a whole one does, two pixels share one: a joined panel's
+//! last vector holds the weights of those channels twice, and its factors are two pixels', half and half.
+
+use crate::epilogue::clamps;
+use crate::pointwise::{PointwiseArgs, Results, Runs, balanced, each_row, finish, finish_in_turn, finish_row};
+use crate::simd::Simd;
+
+/// Activations that a block of pixels may take while the panels of weights pass over it: half of a
+/// common second-level cache.
+const BLOCK_BYTES: usize = 256 * 1024;
+
+/// Channels last, how many output channels the next panel holds if so many are left: two vectors, or of the last ones a
+/// single vector, or half of one if there are vectors of so many lanes, which one or two whole ones before it take in if
+/// panels are `joined`.
+#[inline(always)]
+pub(crate) fn panel_width(left: usize, lanes: usize, half: usize, joined: bool) -> usize {
+    let halves = half % lanes;
+    if left <= half {
+        half
+    } else if left <= lanes {
+        lanes
+    } else if left <= lanes + halves {
+        lanes + if joined { halves } else { 0 }
+    } else if joined && left > 2 * lanes && left <= 2 * lanes + halves {
+        2 * lanes + halves
+    } else {
+        2 * lanes
+    }
+}
+
+/// The weights of an input channel in a panel of that width: a half vector that whole ones take in is there twice.
+#[inline(always)]
+pub(crate) fn packed_width(width: usize, lanes: usize) -> usize {
+    if width > lanes { width.next_multiple_of(lanes) } else { width }
+}
+
+/// Channels last: tiles of up to `MR` pixels by two vectors of output channels, fewer at the last ones; in joined panels of two
+/// and a half vectors of up to `JOINED` pixels, which is 0 if panels are not joined.
+///
+/// # Safety
+/// `a` comes from a [`PointwiseStage`](crate::stage::PointwiseStage) that was built for this kernel.
+#[inline(always)]
+pub(crate) unsafe fn part<S: Columns, const MR: usize, const JOINED: usize>(_: S, a: &PointwiseArgs) {
+    const { assert!(MR <= S::COLUMNS.len() && JOINED <= MR && JOINED <= MOST_JOINED) };
+    const { assert!(JOINED == 0 || (S::PICKS && 2 * S::Half::LANES == S::LANES)) };
+    let runs = Runs::of(a, false);
+    let end = a.channel + a.shape.c;
+    // Rows a multiple of 4 KB apart share their L1 sets: taller tiles would evict themselves.
+    let rows = if a.input_strides.w.is_multiple_of(1024) { MR.min(8) } else { MR };
+    let block = (BLOCK_BYTES / (4 * a.depth.max(1))).max(rows);
+    // A tile's loop brings a panel's width of elements at each input channel nearer: weights, outputs or what is read next.
+    // With all channels, the outputs of a tile's pixels are one run, worth it unless the loop reaches far beyond them.
+    let (brought, run) = (2 * S::LANES * a.depth, rows.saturating_mul(a.output_strides.w));
+    let brings_outputs = a.prefetches_outputs && a.shape.c == a.channels && brought <= run.saturating_add(run / 2);
+    let mut next = 0;
+    for n in 0..a.shape.n {
+        for run in 0..runs.runs {
+            let input = a.input.wrapping_add(n * a.input_strides.n + run * a.input_strides.h);
+            let output = a.output.wrapping_add(n * a.output_strides.n + run * a.output_strides.h);
+            let residual = a.residual.map(|r| r.wrapping_add(n * a.residual_strides.n + run * a.residual_strides.h));
+            let blocks = runs.len.div_ceil(block);
+            for b in 0..blocks {
+                let (start, stop) = (balanced(runs.len, blocks, b), balanced(runs.len, blocks, b + 1));
+                let mut c = 0;
+                while c < end {
+                    let width = panel_width(a.channels - c, S::LANES, S::Half::LANES, JOINED > 0);
+                    if c + width <= a.channel {
+                        c += width;
+                        continue;
+                    }
+                    let rows = if width > 2 * S::LANES { rows.min(JOINED) } else { rows };
+                    let tiles = (stop - start).div_ceil(rows);
+                    let weights = a.weights.wrapping_add(c * (1 + a.depth));
+                    let packed = packed_width(width, S::LANES);
+                    // From the weights of the first input channel, behind the biases.
+                    let k = weights.wrapping_add(packed).addr() as isize;
+                    let away = |p: *const f32| ((p.addr() as isize).wrapping_sub(k) / 4) as usize;
+                    let back = |p: usize| (start * p).wrapping_add(c).wrapping_sub(a.channel);
+                    let mut column = Column {
+                        input: input.wrapping_add(start * a.input_strides.w),
+                        weights,
+                        width,
+                        tiles: 0,
+                        // Weights of the next panel: they stream past, and are seldom near.
+                        first: (c + width < end).then_some(packed * (1 + a.depth)),
+                        ahead: 0,
+                        step: 0,
+                        brings: 0,
+                        results: Results {
+                            output: output.wrapping_add(back(a.output_strides.w)),
+                            output_row: a.output_strides.w,
+                            residual: residual.map(|r| r.wrapping_add(back(a.residual_strides.w))),
+                            residual_row: a.residual_strides.w,
+                            from: a.channel.saturating_sub(c),
+                            to: width.min(end - c),
+                            plain: c >= a.channel && c + width <= end && residual.is_none(),
+                            clamps: clamps(a.min, a.max),
+                        },
+                    };
+                    // The first tiles are a pixel taller.
+                    let (height, taller) = ((stop - start) / tiles, (stop - start) % tiles);
+                    for (height, count) in [(height + 1, taller), (height, tiles - taller)] {
+                        if count == 0 {
+                            continue;
+                        }
+                        column.tiles = count;
+                        if brings_outputs && c == 0 {
+                            // The next tile's outputs, of all panels: after the last, what lies behind.
+                            column.step = height * a.output_strides.w;
+                            column.ahead = away(column.results.output.wrapping_add(column.step));
+                            column.brings = count;
+                        } else if next < a.next_len {
+                            let skipped = usize::from(column.first.is_some());
+                            column.step = packed * a.depth;
+                            column.ahead = away(a.next.wrapping_add(next).wrapping_sub(skipped * column.step));
+                            column.brings =
+                                count.min(skipped.saturating_add((a.next_len - next).div_ceil(column.step.max(1))));
+                            next = next.saturating_add((column.brings - skipped).saturating_mul(column.step));
+                        } else {
+                            column.brings = 0;
+                        }
+                        // SAFETY: the pixels of so many tiles and channels `c + from .. c + to` lie in the part; column
+                        // `i` has tiles of `i + 1` pixels, and the kernel's instruction set.
+                        unsafe { S::COLUMNS[height - 1](&column, a) }
+                        column.input = column.input.wrapping_add(count * height * a.input_strides.w);
+                        column.results = column.results.below(count * height);
+                        column.first = None;
+                    }
+                    c += width;
+                }
+            }
+        }
+    }
+}
+
+/// An instruction set's code for columns of tiles, by their height: a pixel, two, … Each height is a function of its own, and so
+/// a unit that the compiler can generate beside others.
+pub(crate) trait Columns: Simd {
+    const COLUMNS: &'static [RunColumn];
+}
+
+/// Computes a column's tiles, which are as high as its place in [`Columns::COLUMNS`] says: to be called only where the CPU has
+/// the instruction set.
+pub(crate) type RunColumn = unsafe fn(&Column, &PointwiseArgs);
+
+/// Tiles of equally many pixels, one after another under one panel of weights.
+pub(crate) struct Column {
+    input: *const f32,
+    weights: *const f32,
+    /// Output channels of the panel.
+    width: usize,
+    tiles: usize,
+    /// What the first tile prefetches, if not the same as the others, as [`pixels`] counts.
+    first: Option<usize>,
+    /// What tile `t` prefetches if `t < brings`: `ahead + t * step`.
+    ahead: usize,
+    step: usize,
+    brings: usize,
+    /// Of the first tile.
+    results: Results,
+}
+
+/// The code for columns of tiles of `MR` pixels.
+///
+/// # Safety
+/// The column and `a` come from [`part`].
+#[inline(always)]
+pub(crate) unsafe fn column<S: Simd, const MR: usize>(s: S, column: &Column, a: &PointwiseArgs) {
+    // SAFETY: the caller's.
+    unsafe {
+        if S::Half::LANES < S::LANES && column.width < S::LANES {
+            column.run::<S::Half, MR, 1, false>(s.half(), a);
+        } else if column.width == S::LANES {
+            column.run::<S, MR, 1, false>(s, a);
+        } else if column.width == 2 * S::LANES {
+            column.run::<S, MR, 2, false>(s, a);
+        } else if S::PICKS && column.width < 2 * S::LANES {
+            column.run::<S, MR, 1, true>(s, a);
+        } else if S::PICKS && MR <= MOST_JOINED {
+            column.run::<S, MR, 2, true>(s, a);
+        } else {
+            unreachable!("a panel of {} channels and tiles of {MR} pixels", column.width);
+        }
+    }
+}
+
+impl Column {
+    /// Computes the tiles, of `MR` pixels by `NV` vectors of output channels each, and half of one if `JOINED`.
+    #[inline(always)]
+    unsafe fn run<S: Simd, const MR: usize, const NV: usize, const JOINED: bool>(&self, s: S, a: &PointwiseArgs) {
+        let (mut input, mut r) = (self.input, self.results);
+        for t in 0..self.tiles {
+            let ahead = if t < self.brings { self.ahead.wrapping_add(t.wrapping_mul(self.step)) } else { 0 };
+            let ahead = if t == 0 { self.first.unwrap_or(ahead) } else { ahead };
+            // SAFETY: the caller vouches for the tile.
+            unsafe {
+                if JOINED {
+                    joined::<S, MR, NV>(s, a, input, self.weights, ahead, &r);
+                } else {
+                    pixels::<S, MR, NV>(s, a, input, self.weights, ahead, &r);
+                }
+            }
+            input = input.wrapping_add(MR * a.input_strides.w);
+            r = r.below(MR);
+        }
+    }
+}
+
+/// The `NV` vectors at `p`.
+#[inline(always)]
+unsafe fn vectors<S: Simd, const NV: usize>(s: S, p: *const f32) -> [S::V; NV] {
+    let mut vectors = [s.splat(0.0); NV];
+    for v in 0..NV {
+        // SAFETY: the caller vouches for the elements.
+        vectors[v] = unsafe { s.load(p.wrapping_add(v * S::LANES)) };
+    }
+    vectors
+}
+
+/// `MR` pixels by `NV` vectors of output channels. Prefetches what lies that far `ahead` of the weights, wrapping.
+#[inline(always)]
+unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    a: &PointwiseArgs,
+    input: *const f32,
+    weights: *const f32,
+    ahead: usize,
+    r: &Results,
+) {
+    let stride = a.input_strides.w;
+    // SAFETY: the caller vouches for the pixels; the panel holds 1 + depth rows of NV vectors.
+    unsafe {
+        let mut acc = [vectors::<S, NV>(s, weights); MR];
+        let mut k = weights.wrapping_add(NV * S::LANES);
+        let mut x = input;
+        let in_turn = S::SPLATS_MEMORY && r.plain && a.depth >= 2;
+        let mut left = if in_turn { a.depth - 2 } else { a.depth };
+        if S::FACTOR_LANES {
+            while left >= 4 {
+                let mut b = [[s.splat(0.0); 4]; MR];
+                for i in 0..MR {
+                    b[i] = s.splat_four(x.wrapping_add(i * stride));
+                }
+                for l in 0..4 {
+                    for v in 0..NV {
+                        let w = s.load(k.wrapping_add((l * NV + v) * S::LANES));
+                        for i in 0..MR {
+                            acc[i][v] = s.mul_add(w, b[i][l], acc[i][v]);
+                        }
+                    }
+                }
+                k = k.wrapping_add(4 * NV * S::LANES);
+                x = x.wrapping_add(4);
+                left -= 4;
+            }
+        }
+        for _ in 0..left {
+            let w = vectors::<S, NV>(s, k);
+            for i in 0..MR {
+                let b = s.splat_for(NV, x.wrapping_add(i * stride));
+                for v in 0..NV {
+                    acc[i][v] = s.mul_add(b, w[v], acc[i][v]);
+                }
+            }
+            for v in 0..NV {
+                s.prefetch(k.wrapping_add(ahead.wrapping_add(v * S::LANES)));
+            }
+            k = k.wrapping_add(NV * S::LANES);
+            x = x.wrapping_add(1);
+        }
+        if in_turn {
+            finish_in_turn::<S, MR, NV>(s, a, &acc, (x, stride, 1), (k, NV * S::LANES), r);
+        } else {
+            finish::<S, MR, NV>(s, a, &acc, 0..MR, r);
+        }
+    }
+}
+
+/// The most pixels of a tile of two and a half vectors of channels for which registers are enough: 25 accumulators, 3 of weights
+/// and 3 of factors.
+const MOST_JOINED: usize = 10;
+
+/// As [`pixels`], and half a vector more of output channels, each pair of pixels in one vector.
+#[inline(always)]
+unsafe fn joined<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    a: &PointwiseArgs,
+    input: *const f32,
+    weights: *const f32,
+    ahead: usize,
+    r: &Results,
+) {
+    const { assert!(MR <= 14) };
+    let (stride, half) = (a.input_strides.w, S::LANES / 2);
+    // The lower half of one vector, and the upper of another.
+    let halves = s.index(|i| if i < half { i } else { S::LANES + i });
+    // SAFETY: the caller vouches for the pixels; the panel holds 1 + depth rows of NV + 1 vectors.
+    unsafe {
+        let mut acc = [vectors::<S, NV>(s, weights); MR];
+        // Of pairs, `MR / 2` rounded up.
+        let mut pairs = [s.load(weights.wrapping_add(NV * S::LANES)); 7];
+        let mut k = weights.wrapping_add((NV + 1) * S::LANES);
+        let mut x = input;
+        for _ in 0..a.depth {
+            let w = vectors::<S, NV>(s, k);
+            let twice = s.load(k.wrapping_add(NV * S::LANES));
+            for i in (0..MR).step_by(2) {
+                let first = s.splat(*x.wrapping_add(i * stride));
+                let second = if i + 1 < MR { s.splat(*x.wrapping_add((i + 1) * stride)) } else { first };
+                for v in 0..NV {
+                    acc[i][v] = s.mul_add(first, w[v], acc[i][v]);
+                    if i + 1 < MR {
+                        acc[i + 1][v] = s.mul_add(second, w[v], acc[i + 1][v]);
+                    }
+                }
+                let both = if i + 1 < MR { s.pick(first, second, halves) } else { first };
+                pairs[i / 2] = s.mul_add(both, twice, pairs[i / 2]);
+            }
+            for v in 0..=NV {
+                s.prefetch(k.wrapping_add(ahead.wrapping_add(v * S::LANES)));
+            }
+            k = k.wrapping_add((NV + 1) * S::LANES);
+            x = x.wrapping_add(1);
+        }
+        let at = NV * S::LANES;
+        let whole = Results { to: r.to.min(at), ..*r };
+        finish::<S, MR, NV>(s, a, &acc, 0..MR, &whole);
+        each_row!(MR, i => {
+            // The second pixel's outputs are in the upper half: as if its row began so much earlier.
+            let lower = i % 2 * half;
+            let row = r.below(i);
+            let back = |p: *mut f32| p.wrapping_add(at).wrapping_sub(lower);
+            let last = Results {
+                output: back(row.output),
+                residual: row.residual.map(|p| back(p.cast_mut()).cast_const()),
+                from: r.from.saturating_sub(at) + lower,
+                to: r.to.saturating_sub(at) + lower,
+                ..*r
+            };
+            finish_row::<S, 1>(s, a, [pairs[i / 2]], 0, &last);
+        });
+    }
+}

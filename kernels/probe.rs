@@ -1,0 +1,105 @@
+//! The rates that no kernel can exceed: of multiply-adds that depend on nothing but themselves, and of reading memory.
+
+use core::hint::black_box;
+
+use crate::simd::Simd;
+#[cfg(feature = "std")]
+use crate::types::{Error, Isa};
+
+/// `rounds` rounds of `CHAINS` independent vector multiply-adds, as many as hide the latency and fit the
+/// registers. Returns the floating-point operations in a round, two a multiply-add, and a sum of the results.
+#[inline(always)]
+pub(crate) fn multiply_adds<S: Simd, const CHAINS: usize>(s: S, rounds: usize) -> (usize, f32) {
+    let (factor, addend) = (s.splat(black_box(0.5)), s.splat(black_box(1.0)));
+    let mut chains = [addend; CHAINS];
+    for _ in 0..rounds {
+        for chain in &mut chains {
+            *chain = s.mul_add(*chain, factor, addend);
+        }
+    }
+    (2 * CHAINS * S::LANES, black_box(sum(s, chains)))
+}
+
+/// The sum of all elements, each read `times` times. Vectors are added to `CHAINS` sums in turn, as many as hide the
+/// latency of additions: so what takes the time is to load them.
+#[inline(always)]
+pub(crate) fn read<S: Simd, const CHAINS: usize>(s: S, data: &[f32], times: usize) -> f32 {
+    let mut chains = [s.splat(0.0); CHAINS];
+    for _ in 0..times {
+        let mut rounds = data.chunks_exact(CHAINS * S::LANES);
+        for round in &mut rounds {
+            for (i, chain) in chains.iter_mut().enumerate() {
+                // SAFETY: the slice has that many vectors.
+                *chain = s.add(*chain, unsafe { s.load(round.as_ptr().wrapping_add(i * S::LANES)) });
+            }
+        }
+        for rest in rounds.remainder().chunks(S::LANES) {
+            // SAFETY: the mask selects the elements of the slice.
+            chains[0] = s.add(chains[0], unsafe { s.load_masked(rest.as_ptr(), s.mask(0, rest.len())) });
+        }
+    }
+    sum(s, chains)
+}
+
+/// Of all lanes.
+#[inline(always)]
+fn sum<S: Simd, const CHAINS: usize>(s: S, chains: [S::V; CHAINS]) -> f32 {
+    let mut sum = s.splat(0.0);
+    for chain in chains {
+        sum = s.add(sum, chain);
+    }
+    let mut lanes = [0.0f32; 64];
+    const { assert!(S::LANES <= 64) };
+    // SAFETY: a vector has no more lanes than the array has elements.
+    unsafe { s.store(lanes.as_mut_ptr(), sum) };
+    lanes.iter().sum()
+}
+
+#[cfg(feature = "std")]
+impl Isa {
+    /// Measures the peak rate of multiply-adds of the calling thread, in GFLOP/s at two a multiply-add: the
+    /// best of many slices over some 30 ms.
+    ///
+    /// # Errors
+    /// If this CPU does not have the instruction set.
+    pub fn peak_gflops(self) -> Result<f64, Error> {
+        let time = |rounds: usize| {
+            let start = std::time::Instant::now();
+            let operations = self.multiply_adds(rounds)?;
+            Ok((operations as f64, start.elapsed().as_secs_f64()))
+        };
+        // Slices of about 100 µs: short enough that some are not interrupted.
+        let mut rounds = 1000;
+        while time(rounds)?.1 < 100e-6 {
+            rounds *= 2;
+        }
+        let mut best = 0.0f64;
+        for _ in 0..300 {
+            let (operations, seconds) = time(rounds)?;
+            best = best.max(operations / seconds * 1e-9);
+        }
+        Ok(best)
+    }
+
+    /// Does `rounds` rounds of independent multiply-adds with this instruction set's vectors, so that their peak rate
+    /// can be timed, on several threads at once too. Returns the floating-point operations done, two a multiply-add.
+    ///
+    /// # Errors
+    /// If this CPU does not have the instruction set.
+    pub fn multiply_adds(self, rounds: usize) -> Result<u64, Error> {
+        let (operations, result) =
+            crate::multiply_adds(self, rounds).ok_or(Error::UnavailableIsa { isa: self, from_environment: false })?;
+        core::hint::black_box(result);
+        Ok(operations as u64)
+    }
+
+    /// Reads `data` `times` times with this instruction set's vectors and returns the sum, added up in no particular
+    /// order, so that the rate at which memory is read can be timed. To see the full rate of the first-level cache, let
+    /// `data` start on a cache line, and read it so often that the call itself takes no time.
+    ///
+    /// # Errors
+    /// If this CPU does not have the instruction set.
+    pub fn read(self, data: &[f32], times: usize) -> Result<f32, Error> {
+        crate::read(self, data, times).ok_or(Error::UnavailableIsa { isa: self, from_environment: false })
+    }
+}

@@ -1,0 +1,163 @@
+//! The vector operations that the algorithms of this folder are written in.
+
+use crate::types::Isa;
+
+/// One instruction set, as a zero-sized token that proves the CPU has it.
+///
+/// Only the instruction set's own file can make a token, inside functions compiled with its target
+/// features, or from the token of one that implies it. Every method is inlined into such a function; a method that is not
+/// inlined there costs a factor of 60, so nothing in this folder stands between these and the function, of a kernel or a
+/// column, that has the features.
+///
+/// Lanes are independent: a vector runs across outputs, never across a reduction.
+pub(crate) trait Simd: Copy {
+    /// A vector of [`LANES`](Self::LANES) `f32`.
+    type V: Copy;
+    /// A selection of lanes.
+    type Mask: Copy;
+    /// [`LANES`](Self::LANES) lane numbers, for [`load_repeated`](Self::load_repeated) and [`pick`](Self::pick).
+    type Index: Copy;
+    /// Vectors of half as many lanes, or the same ones where there are none.
+    type Half: Simd;
+    /// `f32` per vector.
+    const LANES: usize;
+    /// Whether [`pick`](Self::pick) and [`shift`](Self::shift) exist, each as one instruction.
+    const PICKS: bool = false;
+    /// Whether an operation takes an element in memory for all lanes of an operand, which then needs no register.
+    const SPLATS_MEMORY: bool = false;
+    /// The public name of this instruction set.
+    const ISA: Isa;
+
+    /// The token of [`Half`](Self::Half).
+    fn half(self) -> Self::Half;
+    /// `x` in every lane.
+    fn splat(self, x: f32) -> Self::V;
+    /// The element at `p` in every lane, for so many multiply-adds in a loop of them.
+    ///
+    /// # Safety
+    /// It can be read.
+    #[inline(always)]
+    unsafe fn splat_for(self, _times: usize, p: *const f32) -> Self::V {
+        // SAFETY: the caller's.
+        self.splat(unsafe { *p })
+    }
+    /// `a + b`.
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`.
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b`, rounded.
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a / b`.
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`: rounded once where [`Isa::is_fused`], twice elsewhere.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `if a > b { a } else { b }`: `b` where either is NaN, and `b` of two zeros.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `if a < b { a } else { b }`: `b` where either is NaN, and `b` of two zeros.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `if a < b { yes } else { no }`.
+    fn select_lt(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
+    /// 2ⁿ for `x` = 1.5·2²³ + n with whole n in −126 ..= 127.
+    fn exp2_of_shifted(self, x: Self::V) -> Self::V;
+
+    /// Asks for the cache line at `p`, which may be any address, in the second-level cache.
+    #[inline(always)]
+    fn prefetch(self, _p: *const f32) {}
+    /// The `LANES` elements at `p`.
+    ///
+    /// # Safety
+    /// They can be read.
+    unsafe fn load(self, p: *const f32) -> Self::V;
+    /// Selects lanes `from..to`; none unless `from < to`. `to` may not exceed [`LANES`](Self::LANES).
+    fn mask(self, from: usize, to: usize) -> Self::Mask;
+    /// The mask, or one that selects nothing.
+    fn mask_if(self, condition: bool, mask: Self::Mask) -> Self::Mask;
+    /// Lane `i` from `p + i` where the mask selects it, +0.0 in the other lanes, which are not read.
+    ///
+    /// # Safety
+    /// The selected elements can be read. `p` itself may lie outside of its slice.
+    unsafe fn load_masked(self, p: *const f32, mask: Self::Mask) -> Self::V;
+    /// Lane `i` from `p + i * step` where the mask selects it, +0.0 in the other lanes, which are not read.
+    ///
+    /// # Safety
+    /// The selected elements can be read, and `step` is at most [`MAX_STRIDE`](crate::MAX_STRIDE). `p` itself
+    /// may lie outside of its slice.
+    unsafe fn load_strided(self, p: *const f32, step: usize, mask: Self::Mask) -> Self::V;
+    /// The numbers that a function gives for each lane, where [`PICKS`](Self::PICKS).
+    #[inline(always)]
+    fn index(self, _lane: impl Fn(usize) -> usize) -> Self::Index {
+        unreachable!("only where PICKS")
+    }
+    /// The lanes of those numbers of two vectors one after the other, where [`PICKS`](Self::PICKS); anything for numbers beyond.
+    #[inline(always)]
+    fn pick(self, _a: Self::V, _b: Self::V, _index: Self::Index) -> Self::V {
+        unreachable!("only where PICKS")
+    }
+    /// Lanes `n..` of `a`, then the first `n` of `b`, where [`PICKS`](Self::PICKS). `n` is to be known to the compiler.
+    #[inline(always)]
+    fn shift(self, _a: Self::V, _b: Self::V, _n: usize) -> Self::V {
+        unreachable!("only where PICKS")
+    }
+    /// Two vectors whose first two and last two lanes are the first and the last even elements, and odd ones, where
+    /// [`PICKS`](Self::PICKS); the other lanes hold anything.
+    #[inline(always)]
+    fn unzip_ends(self, _a: Self::V) -> (Self::V, Self::V) {
+        unreachable!("only where PICKS")
+    }
+    /// The even and the odd elements of two vectors one after the other.
+    fn unzip(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
+    /// Lane numbers `(first + i) / times - first / times`: which of the consecutive elements each lane
+    /// takes when every element serves `times` lanes, the `first` lanes left out.
+    fn repeated(self, first: usize, times: usize) -> Self::Index;
+    /// Lane `i` from `p + index[i]`; lanes whose index is `n` or more hold anything.
+    ///
+    /// # Safety
+    /// The first `n` elements at `p` can be read; `n <= LANES`.
+    unsafe fn load_repeated(self, p: *const f32, n: usize, index: Self::Index) -> Self::V;
+    /// Writes `v` to the `LANES` elements at `p`.
+    ///
+    /// # Safety
+    /// They can be written.
+    unsafe fn store(self, p: *mut f32, v: Self::V);
+    /// Writes lane `i` of `v` to `p + i` where the mask selects it, and nothing else.
+    ///
+    /// # Safety
+    /// The selected elements can be written. `p` itself may lie outside of its slice.
+    unsafe fn store_masked(self, p: *mut f32, mask: Self::Mask, v: Self::V);
+
+    /// Whether a multiply-add takes its factor from any lane of a vector, so that
+    /// [`splat_four`](Self::splat_four) costs one load. Elsewhere each factor is best loaded alone.
+    const FACTOR_LANES: bool = false;
+    /// Each of the four elements at `p`, in every lane.
+    ///
+    /// # Safety
+    /// They can be read.
+    #[inline(always)]
+    unsafe fn splat_four(self, p: *const f32) -> [Self::V; 4] {
+        // SAFETY: the caller vouches for the four elements.
+        core::array::from_fn(|i| self.splat(unsafe { *p.wrapping_add(i) }))
+    }
+}
+
+/// The same address and step, of which the compiler knows nothing any more: it works the addresses of a row out from them
+/// where they are used, rather than once for all rows, which would fill the stack.
+#[inline(always)]
+pub(crate) fn opaque(p: *const f32, step: usize) -> (*const f32, usize) {
+    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+    {
+        let (mut p, mut step) = (p, step);
+        // SAFETY: no instruction at all, whose operands are what they were.
+        #[allow(clippy::pointers_in_nomem_asm_block, reason = "the address is not followed")]
+        unsafe {
+            core::arch::asm!(
+                "/* {p} {step} */",
+                p = inout(reg) p,
+                step = inout(reg) step,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        (p, step)
+    }
+    #[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
+    (p, step)
+}

@@ -1,0 +1,329 @@
+//! What can be wrong with the arguments.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::{Axis, Isa, Layout, Shape, Strides};
+
+/// What is wrong with the arguments: each message names the numbers that disagree and what to do.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Error {
+    /// A parameter that must be at least 1 is 0.
+    Zero {
+        /// The parameter.
+        what: &'static str,
+    },
+    /// A product or sum of parameters does not fit the address space.
+    Overflow {
+        /// What was being computed.
+        what: &'static str,
+    },
+    /// The cost of a convolution does not fit the 64 bits that it is counted in.
+    CostOverflow,
+    /// A parameter is larger than kernels compute.
+    TooLarge {
+        /// The parameter.
+        what: &'static str,
+        /// Its value.
+        found: usize,
+        /// The largest that it may be.
+        limit: usize,
+    },
+    /// There is no memory for packed weights or a workspace.
+    OutOfMemory {
+        /// The `f32` asked for.
+        elements: usize,
+    },
+    /// A slice ends before its tensor does.
+    SliceTooShort {
+        /// The elements the tensor needs.
+        needed: usize,
+        /// The elements there are.
+        len: usize,
+        /// The tensor's extents.
+        shape: Shape,
+        /// The tensor's strides.
+        strides: Strides,
+    },
+    /// A slice has more elements than the contiguous tensor that it was given for.
+    SliceTooLong {
+        /// The tensor's elements.
+        needed: usize,
+        /// The elements there are.
+        len: usize,
+        /// The tensor's extents.
+        shape: Shape,
+    },
+    /// Two elements of an output would lie at the same place.
+    OverlappingStrides {
+        /// The tensor's extents.
+        shape: Shape,
+        /// The tensor's strides.
+        strides: Strides,
+    },
+    /// An axis of an array runs backwards.
+    NegativeStride {
+        /// Its stride.
+        stride: isize,
+    },
+    /// A tensor is not contiguous along the axis that its layout's kernels load vectors from.
+    NotContiguous {
+        /// Which tensor.
+        what: &'static str,
+        /// The plan's layout.
+        layout: Layout,
+        /// The axis.
+        axis: Axis,
+        /// Its stride.
+        stride: usize,
+    },
+    /// A tensor's shape is not the one the plan needs.
+    Shape {
+        /// Which tensor.
+        what: &'static str,
+        /// What the plan needs.
+        expected: Shape,
+        /// What was given.
+        found: Shape,
+    },
+    /// The input has another number of channels than the plan.
+    Channels {
+        /// The plan's input channels.
+        expected: usize,
+        /// The input's channels.
+        found: usize,
+    },
+    /// The window is larger than the padded input, so there is no output.
+    WindowTooLarge {
+        /// Height or width.
+        axis: Axis,
+        /// The kernel's extent along it, dilation included.
+        window: usize,
+        /// The input's extent.
+        input: usize,
+        /// The padding before and after it.
+        padding: [usize; 2],
+    },
+    /// A builder was not told of the padding, and none of the same width on both sides keeps the size: (K − 1)·d is odd.
+    PaddingNotGiven {
+        /// Height or width.
+        axis: Axis,
+        /// The taps along it, K.
+        kernel: usize,
+        /// The dilation along it, d.
+        dilation: usize,
+    },
+    /// A parameter array has another length than the shape of the convolution asks for.
+    Length {
+        /// The array.
+        what: &'static str,
+        /// How its length follows from the parameters.
+        formula: String,
+        /// The length it must have.
+        expected: usize,
+        /// The length it has.
+        found: usize,
+    },
+    /// A parameter array that the operation cannot do without was not given.
+    Missing {
+        /// The array.
+        what: &'static str,
+        /// The builder's method that gives it.
+        hint: &'static str,
+    },
+    /// A range does not lie within its axis.
+    Range {
+        /// The axis.
+        axis: Axis,
+        /// The range's start.
+        start: usize,
+        /// The range's end.
+        end: usize,
+        /// The axis's extent.
+        extent: usize,
+    },
+    /// A clamp whose bounds are out of order or not numbers, or hold no finite number.
+    Clamp {
+        /// The lower bound.
+        min: f32,
+        /// The upper bound.
+        max: f32,
+    },
+    /// A number that must be finite is not.
+    NotFinite {
+        /// The parameter.
+        what: &'static str,
+        /// Its value.
+        value: f32,
+    },
+    /// The ε of a batch normalisation is negative, infinite or no number.
+    Epsilon {
+        /// The ε.
+        epsilon: f32,
+    },
+    /// The σ² + ε of a batch normalisation is not a finite number above 0, so it has no scale.
+    Variance {
+        /// The output channel.
+        channel: usize,
+        /// Its σ².
+        variance: f32,
+        /// The ε.
+        epsilon: f32,
+    },
+    /// Finite parameters fold to a weight or bias beyond what an `f32` holds.
+    Folded {
+        /// Which stage's weights or bias.
+        what: &'static str,
+        /// The output channel.
+        channel: usize,
+        /// What it folds to.
+        value: f64,
+    },
+    /// There is no instruction set of this name.
+    UnknownIsa {
+        /// The name asked for.
+        name: String,
+        /// Whether the environment variable `DEPTHWISE_ISA` asked for it; else a call did.
+        from_environment: bool,
+    },
+    /// This target or this CPU does not have the instruction set.
+    UnavailableIsa {
+        /// The instruction set asked for.
+        isa: Isa,
+        /// Whether the environment variable `DEPTHWISE_ISA` asked for it; else a call did, such as the builder's `isa`.
+        from_environment: bool,
+    },
+    /// There is no layout of this name.
+    UnknownLayout {
+        /// The name asked for.
+        name: String,
+    },
+    /// There is no kernel of this name on this target.
+    UnknownKernel {
+        /// The name asked for.
+        name: String,
+    },
+    /// The kernel asked for does not compute this convolution.
+    KernelDoesNotFit {
+        /// The kernel's name.
+        name: &'static str,
+        /// What does not fit.
+        why: String,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Zero { what } => write!(f, "{what} is 0: it must be at least 1"),
+            Error::Overflow { what } => {
+                write!(f, "{what} does not fit the address space: check the sizes for a wrong unit or order")
+            }
+            Error::CostOverflow => {
+                write!(f, "the cost of a convolution does not fit 64 bits: check the sizes for a wrong unit or order")
+            }
+            Error::TooLarge { what, found, limit } => write!(f, "{what} is {found}: it must be at most {limit}"),
+            Error::OutOfMemory { elements } => {
+                write!(f, "there is no memory for {elements} f32: use smaller sizes, or fewer threads")
+            }
+            Error::SliceTooShort { needed, len, shape, strides } => write!(
+                f,
+                "a tensor of shape {shape} with strides {strides} needs a slice of {needed} elements, but it has {len}"
+            ),
+            Error::SliceTooLong { needed, len, shape } => write!(
+                f,
+                "a contiguous tensor of shape {shape} has {needed} elements, but the slice has {len}: check the shape, pass \
+                 that part of the slice, or use `strided`, which takes longer slices"
+            ),
+            Error::OverlappingStrides { shape, strides } => write!(
+                f,
+                "an output of shape {shape} with strides {strides} has two elements at the same place: \
+                 each stride must be greater than what the smaller ones reach"
+            ),
+            Error::NegativeStride { stride } => {
+                write!(f, "an axis of the array has stride {stride}: copy the array, strides must not be negative")
+            }
+            Error::NotContiguous { what, layout, axis, stride } => write!(
+                f,
+                "the {what} of a plan for {layout} must have stride 1 along its {axis}, but it has {stride}: \
+                 copy it, or build the plan for the other layout"
+            ),
+            Error::Shape { what, expected, found } => {
+                write!(f, "the {what} has shape {found}, but this run needs {expected}")
+            }
+            Error::Channels { expected, found } => {
+                write!(f, "the input has {found} channels, but the plan was built for {expected}")
+            }
+            Error::WindowTooLarge { axis, window, input, padding: [before, after] } => write!(
+                f,
+                "the kernel spans {window} along the {axis}, more than the input's {input} with padding {before} \
+                 before and {after} after it: pad more, or use a smaller kernel or dilation"
+            ),
+            Error::PaddingNotGiven { axis, kernel, dilation } => write!(
+                f,
+                "no padding was given, and along the {axis} there is no default for a kernel of {kernel} with dilation \
+                 {dilation}: ({kernel} - 1) * {dilation} is odd, and one half of it is due on each side; use `.padding(...)`, \
+                 such as `.padding(Padding::same_upper())`"
+            ),
+            Error::Length { what, formula, expected, found } => {
+                write!(f, "{found} elements were given for {what}, but {expected} are needed ({formula})")
+            }
+            Error::Missing { what, hint } => write!(f, "{what} must be given: {hint}"),
+            Error::Range { axis, start, end, extent } => {
+                write!(f, "the range {start}..{end} does not lie within the {axis} of 0..{extent}")
+            }
+            Error::Clamp { min, max } => write!(
+                f,
+                "an activation cannot clamp to {min} ..= {max}: the bounds must be numbers with min <= max, and hold a \
+                 finite one"
+            ),
+            Error::NotFinite { what, value } => write!(f, "{what} is {value}: it must be a finite number"),
+            Error::Epsilon { epsilon } => {
+                write!(f, "the batch norm's epsilon is {epsilon}: it must be a finite number, 0 or above")
+            }
+            Error::Variance { channel, variance, epsilon } => write!(
+                f,
+                "the batch norm's variance of channel {channel} is {variance}, with an epsilon of {epsilon}: their sum must \
+                 be a finite number above 0; check the file that they come from, and the order of the four arrays"
+            ),
+            Error::Folded { what, channel, value } => write!(
+                f,
+                "with the batch norm folded in, {what} of channel {channel} would be {value:.3e}, which no f32 holds: check \
+                 its variance and gamma, or compute the batch norm after the convolution"
+            ),
+            Error::UnknownIsa { name, from_environment } => {
+                let by = if *from_environment { ", which the environment variable DEPTHWISE_ISA asks for" } else { "" };
+                write!(f, "there is no instruction set `{name}`{by}: use ")?;
+                listed(f, &Isa::EVERY, " or ")
+            }
+            Error::UnavailableIsa { isa, from_environment } => {
+                let by =
+                    if *from_environment { " by the environment variable DEPTHWISE_ISA" } else { " in the program" };
+                write!(f, "the instruction set {isa} was asked for{by}, but this CPU and target have ")?;
+                let have: Vec<Isa> = Isa::all().iter().copied().filter(|isa| isa.is_available()).collect();
+                listed(f, &have, " and ")
+            }
+            Error::UnknownLayout { name } => write!(f, "there is no layout `{name}`: use nchw or nhwc"),
+            Error::UnknownKernel { name } => {
+                write!(f, "there is no kernel `{name}` on this target: `depthwise::kernels()` lists them")
+            }
+            Error::KernelDoesNotFit { name, why } => write!(f, "the kernel {name} was asked for, but {why}"),
+        }
+    }
+}
+
+/// Names one after the other, the last after `last`.
+fn listed(f: &mut fmt::Formatter<'_>, isas: &[Isa], last: &str) -> fmt::Result {
+    isas.iter().enumerate().try_for_each(|(i, isa)| {
+        let before = match i {
+            0 => "",
+            i if i + 1 == isas.len() => last,
+            _ => ", ",
+        };
+        write!(f, "{before}{isa}")
+    })
+}
+
+impl core::error::Error for Error {}

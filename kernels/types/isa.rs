@@ -1,0 +1,115 @@
+//! The instruction sets, and which of them this CPU has.
+
+use core::fmt;
+use core::str::FromStr;
+
+use super::Error;
+
+#[cfg(all(feature = "std", isa = "neon"))]
+use std::arch::is_aarch64_feature_detected as has;
+#[cfg(all(feature = "std", isa = "avx512"))]
+use std::arch::is_x86_feature_detected as has;
+
+/// Without `std`, what the compiler was told of the CPU.
+#[cfg(all(not(feature = "std"), any(isa = "avx512", isa = "neon")))]
+macro_rules! has {
+    ($feature:tt) => {
+        cfg!(target_feature = $feature)
+    };
+}
+
+/// An instruction set that kernels are written for.
+///
+/// All but [`Portable`](Self::Portable) fuse multiply and add into one rounding and give the same
+/// bits as each other; `Portable` rounds twice on every target and gives its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Isa {
+    /// Any CPU: the `wide` crate at the target's baseline.
+    Portable,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// x86-64 with AVX-512F.
+    Avx512,
+    /// AArch64 with Advanced SIMD.
+    Neon,
+}
+
+impl Isa {
+    /// Those of all targets.
+    pub const EVERY: [Isa; 4] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Neon];
+
+    /// The instruction sets compiled in for this target, the preferred one last.
+    pub const fn all() -> &'static [Isa] {
+        &[
+            Isa::Portable,
+            #[cfg(isa = "avx2")]
+            Isa::Avx2,
+            #[cfg(isa = "avx512")]
+            Isa::Avx512,
+            #[cfg(isa = "neon")]
+            Isa::Neon,
+        ]
+    }
+
+    /// The best instruction set that this CPU has.
+    pub fn detect() -> Isa {
+        let best = Isa::all().iter().rev().find(|isa| isa.is_available());
+        best.copied().unwrap_or(Isa::Portable)
+    }
+
+    /// Whether this target has kernels for it and this CPU runs them.
+    ///
+    /// Without the feature `std` this is what the compiler was told of the CPU.
+    pub fn is_available(self) -> bool {
+        match self {
+            Isa::Portable => true,
+            #[cfg(isa = "avx2")]
+            Isa::Avx2 => !cfg!(miri) && has!("avx2") && has!("fma"),
+            #[cfg(isa = "avx512")]
+            Isa::Avx512 => Isa::Avx2.is_available() && has!("avx512f"),
+            #[cfg(isa = "neon")]
+            Isa::Neon => !cfg!(miri) && has!("neon"),
+            #[allow(unreachable_patterns, reason = "every family is present on some target")]
+            _ => false,
+        }
+    }
+
+    /// Whether a CPU that has this one has the other, of whose kernels its plans may take some.
+    pub fn includes(self, other: Isa) -> bool {
+        self == other || (self, other) == (Isa::Avx512, Isa::Avx2)
+    }
+
+    /// Its name in lower case, as in `DEPTHWISE_ISA` and in the names of kernels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+            Isa::Neon => "neon",
+        }
+    }
+
+    /// Whether multiply-add rounds once.
+    pub const fn is_fused(self) -> bool {
+        !matches!(self, Isa::Portable)
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Isa {
+    type Err = Error;
+
+    /// Takes a name in upper or lower case.
+    fn from_str(name: &str) -> Result<Self, Error> {
+        Isa::EVERY
+            .into_iter()
+            .find(|isa| isa.name().eq_ignore_ascii_case(name))
+            .ok_or_else(|| Error::UnknownIsa { name: name.into(), from_environment: false })
+    }
+}

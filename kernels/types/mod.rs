@@ -1,0 +1,13 @@
+//! The words that everything else is written in: shapes, layouts, activations, errors, instruction sets. No `unsafe` here.
+
+mod activation;
+mod error;
+mod isa;
+mod shape;
+mod taps;
+
+pub use self::activation::Activation;
+pub use self::error::Error;
+pub use self::isa::Isa;
+pub use self::shape::{Axis, Layout, Shape, Strides};
+pub use self::taps::{MAX_POSITION, MAX_STRIDE, Taps, sub_grids, undilated_stride};

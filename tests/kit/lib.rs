@@ -1,0 +1,281 @@
+//! What the suites share: the oracle, the cases, and [`check`], which runs a case on every kernel
+//! in every way there is to call it.
+
+pub mod activation;
+pub mod cases;
+pub mod emulation;
+pub mod memory;
+pub mod oracle;
+pub mod plan;
+pub mod shapes;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::sync::LazyLock;
+
+use depthwise::{
+    Axis, Error, Fusion, Isa, KernelInfo, Layout, Machine, OutputRange, Parallelism, Shape, TensorView, TensorViewMut,
+    Workspace,
+};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use cases::Case;
+use memory::{Arrangement, Buffer};
+use oracle::{Exact, Fused, Separate, Tensor};
+use plan::{Arguments, Choice, Operation, Plan, expected};
+
+/// The instruction sets to test: those of this machine. Fails where `DEPTHWISE_REQUIRE_ISA` (names between commas) asks
+/// for another, so that no job is green without having run what it is for.
+pub fn isas() -> Vec<Isa> {
+    let isas: Vec<Isa> = Isa::all().iter().copied().filter(|isa| isa.is_available()).collect();
+    let required = std::env::var("DEPTHWISE_REQUIRE_ISA").unwrap_or_default();
+    for name in required.split(',').filter(|name| !name.is_empty()) {
+        assert!(isas.iter().any(|isa| isa.name() == name), "required: {name}; this machine runs {isas:?}");
+    }
+    isas
+}
+
+/// Every machine with each of its instruction sets that are tested here. What is chosen for any machine runs on this one, so no test
+/// asks which CPU this is.
+pub fn machines() -> Vec<(&'static Machine, Isa)> {
+    isas().into_iter().flat_map(|isa| Choice::machines(isa).map(move |machine| (machine, isa))).collect()
+}
+
+/// How many cases each kernel ran.
+#[derive(Default)]
+pub struct Tally {
+    cases: usize,
+    runs: BTreeMap<&'static str, usize>,
+}
+
+impl Tally {
+    /// Prints kernel × cases; fails if a kernel that `is_due` here ran fewer than `least`. Adds the same, the kernels that
+    /// ran none included, to the file that `DEPTHWISE_TALLY` names, for `.ci/tally` to sum over all suites.
+    pub fn finish(self, suite: &str, least: usize, is_due: impl Fn(&KernelInfo) -> bool) {
+        assert!(self.cases > 0, "{suite}: no cases");
+        println!("{suite}: {} cases on {:?}", self.cases, isas());
+        let kernels = || depthwise::kernels().filter(|kernel| kernel.isa.is_available());
+        let runs = |kernel: KernelInfo| self.runs.get(kernel.name).copied().unwrap_or(0);
+        let lines: String = kernels().map(|kernel| format!("{:<40} {:>5}\n", kernel.name, runs(kernel))).collect();
+        print!("{lines}");
+        if let Some(path) = std::env::var_os("DEPTHWISE_TALLY") {
+            // A single write at the end: other tests add their own lines meanwhile.
+            let file = std::fs::File::options().append(true).create(true).open(&path);
+            file.and_then(|mut file| file.write_all(lines.as_bytes())).unwrap_or_else(|e| panic!("{path:?}: {e}"));
+        }
+        for kernel in kernels().filter(is_due) {
+            assert!(runs(kernel) >= least, "{suite}: {} ran {} cases of {}", kernel.name, runs(kernel), self.cases);
+        }
+    }
+}
+
+/// Runs `case` on every kernel that fits it, in every layout and on every instruction set, in
+/// every way to call it, and panics unless each gives the oracle's bits. That they also agree with
+/// each other (layouts, thread counts, splits, fused or not) follows.
+pub fn check(operation: Operation, case: &Case, tally: &mut Tally) {
+    tally.cases += 1;
+    if let Err(problem) = try_check(operation, case, tally) {
+        panic!("{operation:?}: {problem}\nin {case:#?}");
+    }
+}
+
+fn try_check(operation: Operation, case: &Case, tally: &mut Tally) -> Result<(), String> {
+    let arguments = Arguments::new(operation, case);
+    let exact = expected::<Exact>(operation, case, &arguments);
+    let fused = expected::<Fused>(operation, case, &arguments).map(|y| y.0);
+    let separate = expected::<Separate>(operation, case, &arguments).map(|y| y.0);
+    // What equals the oracle's bits is within the bound because the oracle is.
+    within_bound(&fused, &exact).map_err(|e| format!("the fused oracle, {e}"))?;
+    within_bound(&separate, &exact).map_err(|e| format!("the unfused oracle, {e}"))?;
+
+    let mut ran = BTreeSet::new();
+    for layout in [Layout::Nchw, Layout::Nhwc] {
+        let mut calls = Calls::new(case, &arguments, layout);
+        for isa in isas() {
+            let want = if isa.is_fused() { &fused } else { &separate };
+            for choice in Choice::all(operation, isa, layout) {
+                let plan = match Plan::new(operation, case, &arguments, choice) {
+                    Ok(plan) => plan,
+                    Err(Error::KernelDoesNotFit { .. }) if choice.kernel.is_some() => continue,
+                    Err(error) => return Err(format!("{choice:?}: {error}")),
+                };
+                let kernels: Vec<_> = plan.kernels().collect();
+                if choice.kernel.is_some_and(|kernel| !kernels.contains(&kernel)) {
+                    return Err(format!("{choice:?} runs on {kernels:?}"));
+                }
+                let run = calls.every_way(&plan, want, choice.is_first());
+                run.map_err(|e| format!("{choice:?} on {kernels:?}, {e}"))?;
+                ran.extend(kernels);
+            }
+        }
+    }
+    for kernel in ran {
+        *tally.runs.entry(kernel).or_default() += 1;
+    }
+    Ok(())
+}
+
+pub fn within_bound(got: &Tensor, exact: &Tensor<Exact>) -> Result<(), String> {
+    for (i, (got, exact)) in got.data.iter().zip(&exact.data).enumerate() {
+        let error = (f64::from(*got) - exact.value).abs();
+        let within = error <= exact.error(); // A NaN is not.
+        if exact.is_bounded() && !within {
+            return Err(format!(
+                "element {i}: {got:e} is off {:e} by {error:e}, over {:e}",
+                exact.value,
+                exact.error()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// How input, residual and output of a call lie: all alike once, then each in its own way.
+const ARRANGEMENTS: [[Arrangement; 3]; 4] = {
+    use Arrangement::{Contiguous, Gaps, Permuted};
+    [
+        [Contiguous, Contiguous, Contiguous],
+        [Gaps, Permuted, Contiguous],
+        [Permuted, Contiguous, Gaps],
+        [Contiguous, Gaps, Permuted],
+    ]
+};
+
+/// The tensors of one case in one layout, to call its plans with.
+struct Calls<'a> {
+    arguments: &'a Arguments,
+    /// Input, residual and output.
+    buffers: Vec<(Buffer, Option<Buffer>, Buffer)>,
+    /// Of the splits, and of the turns.
+    rng: StdRng,
+}
+
+impl<'a> Calls<'a> {
+    fn new(case: &Case, arguments: &'a Arguments, layout: Layout) -> Calls<'a> {
+        let buffers = ARRANGEMENTS.map(|[input, residual, output]| {
+            let residual = arguments.residual.as_ref().map(|r| Buffer::of(r, layout, residual));
+            let output = Buffer::blank(arguments.output, layout, output);
+            (Buffer::of(&arguments.input, layout, input), residual, output)
+        });
+        Calls { arguments, buffers: buffers.into(), rng: StdRng::seed_from_u64(case.seed) }
+    }
+
+    /// `all_pools`: on every thread count, not only on one by turns.
+    #[cfg_attr(not(feature = "rayon"), allow(unused_variables, reason = "then there are no threads"))]
+    fn every_way(&mut self, plan: &Plan, want: &Tensor, all_pools: bool) -> Result<(), String> {
+        let shape = plan.output_shape(self.arguments.input.shape).map_err(|e| format!("output_shape: {e}"))?;
+        if shape != want.shape {
+            return Err(format!("output_shape: want {:?}, got {shape:?}", want.shape));
+        }
+        // In every arrangement, or if that would take long in one of them by turns.
+        let large = want.data.len() > 1 << 14 || emulation::is_on();
+        let turn = self.rng.random_range(0..self.buffers.len());
+        let chosen = if large { turn..turn + 1 } else { 0..self.buffers.len() };
+        // Not for each call, which would take longer than the calls.
+        let mut serial = dirty_workspace();
+        #[cfg(feature = "rayon")]
+        let mut threads = dirty_workspace();
+        for i in chosen {
+            let (input, residual, output) = &mut self.buffers[i];
+            let input = input.view();
+            let residual = residual.as_ref().map(Buffer::view);
+            let verdict = |run: Result<(), Error>, output: &Buffer, way: &str| {
+                let result = run.map_err(|e| e.to_string()).and_then(|()| output.expect(want));
+                result.map_err(|e| format!("{:?}, {way}: {e}", ARRANGEMENTS[i]))
+            };
+
+            output.clear();
+            let run = plan.run(input, residual, output.view_mut(), &mut serial, Parallelism::Serial);
+            verdict(run, output, "serial")?;
+
+            output.clear();
+            let mut parts = Parts { plan, input, rng: &mut self.rng, workspace: &mut Workspace::new() };
+            let run = parts.run(residual, output.view_mut(), OutputRange::all(shape), 3);
+            verdict(run, output, "in parts")?;
+
+            #[cfg(feature = "rayon")]
+            {
+                let turn = self.rng.random_range(0..POOLS.len());
+                for pool in if all_pools && !emulation::is_on() { &POOLS[..] } else { &POOLS[turn..=turn] } {
+                    output.clear();
+                    let view = output.view_mut();
+                    let run = pool.install(|| plan.run(input, residual, view, &mut threads, Parallelism::Rayon));
+                    verdict(run, output, &format!("{} threads", pool.current_num_threads()))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(feature = "rayon")]
+pub static POOLS: LazyLock<Vec<rayon::ThreadPool>> = LazyLock::new(|| {
+    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    [1, 2, 3, 7].map(|threads| pool(threads).expect("a thread pool")).into()
+});
+
+/// A run that an engine's own scheduler would have split.
+struct Parts<'a> {
+    plan: &'a Plan,
+    input: TensorView<'a>,
+    rng: &'a mut StdRng,
+    workspace: &'a mut Workspace,
+}
+
+impl Parts<'_> {
+    /// Cuts `range` in two along a random axis, `depth` times over, and runs what is left.
+    fn run(
+        &mut self,
+        residual: Option<TensorView>,
+        output: TensorViewMut,
+        range: OutputRange,
+        depth: usize,
+    ) -> Result<(), Error> {
+        let axis = [Axis::N, Axis::C, Axis::H][self.rng.random_range(0..3)];
+        let cut = |range: &OutputRange| match axis {
+            Axis::N => range.n.clone(),
+            Axis::C => range.c.clone(),
+            _ => range.h.clone(),
+        };
+        let len = cut(&range).len();
+        if depth == 0 {
+            return self.plan.run_range(self.input, residual, output, range, self.workspace);
+        }
+        if len < 2 {
+            return self.run(residual, output, range, depth - 1);
+        }
+        let at = self.rng.random_range(1..len);
+        let (first, second) = output.split_at(axis, at)?;
+        for (output, part) in [(first, 0..at), (second, at..len)] {
+            let residual = residual.map(|r| r.narrow(axis, part.clone())).transpose()?;
+            let start = cut(&range).start;
+            let part = start + part.start..start + part.end;
+            let range = match axis {
+                Axis::N => OutputRange { n: part, ..range.clone() },
+                Axis::C => OutputRange { c: part, ..range.clone() },
+                _ => OutputRange { h: part, ..range.clone() },
+            };
+            self.run(residual, output, range, depth - 1)?;
+        }
+        Ok(())
+    }
+}
+
+/// A workspace after a run that needed much of it and computed nothing but NaN.
+pub fn dirty_workspace() -> Workspace {
+    static LARGER_RUN: LazyLock<(Plan, Buffer, Shape)> = LazyLock::new(|| {
+        let case = Case { input: Shape::new(1, 16, 16, 16), outputs: 16, ..Case::default() };
+        let mut arguments = Arguments::new(Operation::Separable, &case);
+        arguments.input.data.fill(f32::NAN);
+        let choice = Choice { fusion: Fusion::TwoPass, ..Choice::new(Machine::all()[0], Isa::Portable, Layout::Nhwc) };
+        let plan = Plan::new(Operation::Separable, &case, &arguments, choice).expect("a plain plan");
+        (plan, Buffer::of(&arguments.input, Layout::Nhwc, Arrangement::Contiguous), arguments.output)
+    });
+    let (plan, input, shape) = &*LARGER_RUN;
+    let mut output = Buffer::blank(*shape, Layout::Nhwc, Arrangement::Contiguous);
+    let mut workspace = Workspace::new();
+    plan.run(input.view(), None, output.view_mut(), &mut workspace, Parallelism::Serial).expect("a plain run");
+    assert!(workspace.len() >= 16 * 16 * 16, "so much lies between the stages");
+    workspace
+}

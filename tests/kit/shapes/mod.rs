@@ -1,0 +1,261 @@
+//! Blocks as plain data, and how to run one.
+
+pub mod model;
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+use depthwise::{
+    Activation, Conv2d, Cost, DepthwiseConv2d, Fusion, Isa, Layout, Machine, Padding, Parallelism, PointwiseConv2d,
+    Schedule, SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
+};
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt, SeedableRng};
+use serde::Deserialize;
+
+/// What of a block is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Both stages.
+    Separable(Fusion),
+    Depthwise,
+    Pointwise,
+    /// A standard convolution between the same channels, with the same window.
+    Standard,
+}
+
+#[derive(Deserialize)]
+struct Shapes {
+    blocks: Vec<Block>,
+}
+
+/// A depthwise separable block: k×k depthwise on n×c×h×w, then pointwise to m channels.
+#[derive(Deserialize)]
+pub struct Block {
+    pub name: String,
+    #[serde(default = "one")]
+    n: usize,
+    c: usize,
+    h: usize,
+    w: usize,
+    k: usize,
+    stride: usize,
+    pad: Pad,
+    #[serde(default = "one")]
+    dilation: usize,
+    /// None where a network has nothing pointwise to go with the depthwise stage.
+    pub m: Option<usize>,
+    /// After the depthwise stage, and after the pointwise one unless that has its own.
+    act: String,
+    project_act: Option<String>,
+    /// How often the network has this block.
+    #[serde(default = "one")]
+    pub count: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(untagged)]
+enum Pad {
+    Equal(usize),
+    /// Top, left, bottom, right.
+    Sides([usize; 4]),
+}
+
+/// A slice of a `Vec` that starts on a cache line, as engines' allocators give them.
+struct Aligned {
+    data: Vec<f32>,
+    start: usize,
+    len: usize,
+}
+
+impl Aligned {
+    fn random(len: usize, rng: &mut impl Rng) -> Self {
+        let data: Vec<f32> = (0..len + 16).map(|_| rng.random_range(-1.0..1.0)).collect();
+        let start = data.as_ptr().align_offset(64).min(16);
+        Self { data, start, len }
+    }
+
+    fn get(&self) -> &[f32] {
+        &self.data[self.start..][..self.len]
+    }
+
+    fn get_mut(&mut self) -> &mut [f32] {
+        &mut self.data[self.start..][..self.len]
+    }
+}
+
+/// A part of a block, and how it is run on some machine.
+pub struct Layer {
+    pub cost: Cost,
+    pub layout: Layout,
+    pub input: Shape,
+    pub output: Shape,
+    /// Of the first stage, per axis; 1 of a pointwise part.
+    pub kernel_size: usize,
+    pub stride: usize,
+    pub machine: &'static Machine,
+    pub schedule: Schedule,
+}
+
+/// A part of a block with random weights, ready to run on a random input, which the first run makes.
+pub struct Prepared {
+    pub cost: Cost,
+    /// The bytes that lie between two stages.
+    pub between: u64,
+    /// Runs it once.
+    pub run: Box<dyn FnMut(Parallelism) -> Result<(), depthwise::Error> + Send>,
+}
+
+/// The file of a table of blocks.
+pub fn table(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../benches/shapes/{name}.json"))
+}
+
+/// The blocks of a shapes file.
+pub fn load(path: &Path) -> Result<Vec<Block>, Box<dyn Error>> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let shapes: Shapes = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(shapes.blocks)
+}
+
+fn activation(name: &str) -> Result<Activation, String> {
+    Ok(match name {
+        "none" => Activation::None,
+        "relu" => Activation::Relu,
+        "relu6" => Activation::Relu6,
+        "leaky" => Activation::LeakyRelu { slope: 0.1 },
+        "hardswish" => Activation::HardSwish,
+        "silu" => Activation::Silu,
+        _ => return Err(format!("there is no activation `{name}`: use none, relu, relu6, leaky, hardswish or silu")),
+    })
+}
+
+impl Block {
+    fn padding(&self) -> Padding {
+        let [top, left, bottom, right] = match self.pad {
+            Pad::Equal(pad) => [pad; 4],
+            Pad::Sides(sides) => sides,
+        };
+        Padding::explicit(top, left, bottom, right)
+    }
+
+    /// The output channels of a part.
+    fn out_channels(&self, part: Part) -> Result<usize, &'static str> {
+        match part {
+            Part::Depthwise => Ok(self.c),
+            _ => self.m.ok_or("it is depthwise only: give `m`, its output channels, or run the depthwise part"),
+        }
+    }
+}
+
+macro_rules! with_window {
+    ($builder:expr, $block:expr, $layout:expr) => {
+        $builder
+            .kernel_size([$block.k; 2])
+            .stride([$block.stride; 2])
+            .dilation([$block.dilation; 2])
+            .padding($block.padding())
+            .layout($layout)
+    };
+}
+
+/// A part of a block as a machine would run it by an instruction set.
+pub fn layer(
+    block: &Block,
+    part: Part,
+    layout: Layout,
+    isa: Isa,
+    machine: &'static Machine,
+) -> Result<Layer, Box<dyn Error>> {
+    let (c, m) = (block.c, block.out_channels(part)?);
+    let depthwise = with_window!(DepthwiseConv2d::builder(c), block, layout).schedule(isa, machine)?;
+    let mut input = Shape::new(block.n, c, block.h, block.w);
+    let (mut kernel_size, mut stride) = (block.k, block.stride);
+    let schedule = match part {
+        Part::Depthwise => depthwise,
+        Part::Pointwise => {
+            (input, kernel_size, stride) = (depthwise.output_shape(input)?, 1, 1);
+            PointwiseConv2d::builder(c, m).layout(layout).schedule(isa, machine)?
+        }
+        Part::Separable(fusion) => {
+            with_window!(SeparableConv2d::builder(c, m), block, layout).fusion(fusion).schedule(isa, machine)?
+        }
+        Part::Standard => with_window!(Conv2d::builder(c, m), block, layout).schedule(isa, machine)?,
+    };
+    let (cost, output) = (schedule.cost(input)?, schedule.output_shape(input)?);
+    Ok(Layer { cost, layout, input, output, kernel_size, stride, machine, schedule })
+}
+
+/// Builds a part of a block.
+pub fn prepare(block: &Block, part: Part, layout: Layout, isa: Isa) -> Result<Prepared, Box<dyn Error>> {
+    try_prepare(block, part, layout, isa).map_err(|e| format!("block {}: {e}", block.name).into())
+}
+
+fn try_prepare(block: &Block, part: Part, layout: Layout, isa: Isa) -> Result<Prepared, Box<dyn Error>> {
+    let Block { n, c, h, w, k, .. } = *block;
+    let m = block.out_channels(part)?;
+    let first = activation(&block.act)?;
+    let last = block.project_act.as_deref().map_or(Ok(first), activation)?;
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut random = |len: usize| Aligned::random(len, &mut rng);
+    let (first_bias, last_bias) = (vec![0.1; c], vec![0.2; m]);
+    let input = Shape::new(n, c, h, w);
+
+    macro_rules! prepared {
+        ($plan:expr, $input:expr, $between:expr) => {{
+            let (plan, shape) = ($plan, $input);
+            let (cost, to) = (plan.cost(shape)?, plan.output_shape(shape)?);
+            let len = |shape: Shape| shape.len().ok_or("a tensor's size overflows");
+            let (from_len, to_len) = (len(shape)?, len(to)?);
+            let (mut data, mut workspace) = (None, Workspace::new());
+            let run = move |parallelism| {
+                let rng = &mut StdRng::seed_from_u64(2);
+                let (input, output) =
+                    data.get_or_insert_with(|| [from_len, to_len].map(|len| Aligned::random(len, rng)).into());
+                plan.run(
+                    TensorView::new(input.get(), shape, layout)?,
+                    TensorViewMut::new(output.get_mut(), to, layout)?,
+                    &mut workspace,
+                    parallelism,
+                )
+            };
+            Ok(Prepared { cost, between: $between, run: Box::new(run) })
+        }};
+    }
+    let depthwise_weights = random(c * k * k);
+    let depthwise = with_window!(DepthwiseConv2d::builder(c), block, layout).isa(isa).weights(depthwise_weights.get());
+    let depthwise = depthwise.bias(&first_bias).activation(first).build()?;
+    let between = depthwise.output_shape(input)?;
+    match part {
+        Part::Depthwise => prepared!(depthwise, input, 0),
+        Part::Pointwise => {
+            let weights = random(m * c);
+            let plan = PointwiseConv2d::builder(c, m).layout(layout).isa(isa).weights(weights.get());
+            prepared!(plan.bias(&last_bias).activation(last).build()?, between, 0)
+        }
+        Part::Separable(fusion) => {
+            let weights = random(m * c);
+            let plan = with_window!(SeparableConv2d::builder(c, m), block, layout)
+                .isa(isa)
+                .fusion(fusion)
+                .depthwise_weights(depthwise_weights.get())
+                .depthwise_bias(&first_bias)
+                .depthwise_activation(first)
+                .pointwise_weights(weights.get())
+                .bias(&last_bias)
+                .activation(last)
+                .build()?;
+            let bytes = 4 * between.len().ok_or("a tensor's size overflows")? as u64;
+            prepared!(plan, input, bytes)
+        }
+        Part::Standard => {
+            let weights = random(m * c * k * k);
+            let plan = with_window!(Conv2d::builder(c, m), block, layout).isa(isa).weights(weights.get());
+            prepared!(plan.bias(&last_bias).activation(last).build()?, input, 0)
+        }
+    }
+}
