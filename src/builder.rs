@@ -75,9 +75,21 @@ impl<'a> Common<'a> {
         Ok(())
     }
 
-    /// The machine asked for, or else the one that this CPU is.
-    fn machine(&self) -> &'static Machine {
-        self.machine.unwrap_or_else(Machine::detect)
+    /// The machine asked for, by the builder or by the environment, or else the one that this CPU is.
+    fn machine(&self) -> Result<&'static Machine, Error> {
+        if let Some(machine) = self.machine {
+            return Ok(machine);
+        }
+        #[cfg(feature = "std")]
+        if let Some(name) = std::env::var_os("DEPTHWISE_MACHINE").filter(|name| !name.is_empty()) {
+            return Machine::named(&name.to_string_lossy()).map_err(|error| match error {
+                Error::UnknownMachine { name, known, .. } => {
+                    Error::UnknownMachine { name, known, from_environment: true }
+                }
+                other => other,
+            });
+        }
+        Ok(Machine::detect())
     }
 
     /// The kernel of that operation asked for by name.
@@ -210,9 +222,8 @@ macro_rules! setters {
             self
         }
 
-        /// The machine that kernels are chosen and runs are split for. Default: the one that this CPU is. For tests: no bit of the
-        /// result depends on it.
-        #[doc(hidden)]
+        /// The machine that kernels are chosen and runs are split for. Default: that of the environment variable
+        /// `DEPTHWISE_MACHINE`, or else the one that this CPU is. No bit of any result depends on it.
         pub fn machine(mut self, machine: &'static Machine) -> Self {
             self.common.machine = Some(machine);
             self
@@ -333,7 +344,7 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
     /// If a parameter is zero, too large, missing or of the wrong length, if a batch norm or an activation has no meaning or a
     /// batch norm folds to what no `f32` holds, or if the instruction set or kernel asked for is not available.
     pub fn build(&self) -> Result<DepthwiseConv2d, Error> {
-        let descriptor = self.descriptor(self.common.isa()?, self.common.machine())?;
+        let descriptor = self.descriptor(self.common.isa()?, self.common.machine()?)?;
         let Stages::Depthwise(kernel) = descriptor.kernels else {
             unreachable!("it describes a depthwise convolution")
         };
@@ -396,7 +407,7 @@ impl<'a> PointwiseConv2dBuilder<'a> {
     /// If a parameter is zero, too large, missing or of the wrong length, if a batch norm or an activation has no meaning or a
     /// batch norm folds to what no `f32` holds, or if the instruction set or kernel asked for is not available.
     pub fn build(&self) -> Result<PointwiseConv2d, Error> {
-        let descriptor = self.descriptor(self.common.isa()?, self.common.machine())?;
+        let descriptor = self.descriptor(self.common.isa()?, self.common.machine()?)?;
         let Stages::Pointwise(kernel) = descriptor.kernels else {
             unreachable!("it describes a pointwise convolution")
         };
@@ -456,7 +467,7 @@ impl<'a> Conv2dBuilder<'a> {
     /// If a parameter is zero, too large, missing or of the wrong length, if a batch norm or an activation has no meaning or a
     /// batch norm folds to what no `f32` holds, or if the instruction set or kernel asked for is not available.
     pub fn build(&self) -> Result<Conv2d, Error> {
-        let descriptor = self.descriptor(self.common.isa()?, self.common.machine())?;
+        let descriptor = self.descriptor(self.common.isa()?, self.common.machine()?)?;
         let Stages::Gathered(kernel) = descriptor.kernels else { unreachable!("it describes a standard convolution") };
         let taps = descriptor.window.taps;
         let folded = self.parameters.fold(STANDARD, self.out_channels, self.in_channels, taps.kernel_size)?;
@@ -586,7 +597,7 @@ impl<'a> SeparableConv2dBuilder<'a> {
     /// If a parameter is zero, too large, missing or of the wrong length, if a batch norm or an activation has no meaning or a
     /// batch norm folds to what no `f32` holds, or if the instruction set or kernel asked for is not available.
     pub fn build(&self) -> Result<SeparableConv2d, Error> {
-        let descriptor = self.descriptor(self.common.isa()?, self.common.machine())?;
+        let descriptor = self.descriptor(self.common.isa()?, self.common.machine()?)?;
         let Stages::Separable(depthwise, pointwise) = descriptor.kernels else {
             unreachable!("it describes two stages")
         };

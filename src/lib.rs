@@ -111,7 +111,6 @@ pub use depthwise_kernels::{
 pub use descriptor::Schedule;
 pub use descriptor::{Description, Fusion};
 pub use geometry::Padding;
-#[doc(hidden)]
 pub use machine::Machine;
 pub use plan::{Conv2d, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
 pub use schedule::{OutputRange, Parallelism};

@@ -1021,6 +1021,21 @@ fn environment() {
             expect(Some(name), &["<the instruction set", name, "environment variable DEPTHWISE_ISA", "portable"]);
         }
     }
+    let machine = |value: &str| {
+        let mut command = depthwise_testkit::emulation::this_program();
+        command.args(["--exact", "child", "--ignored", "--nocapture"]).env_remove("DEPTHWISE_ISA");
+        let output = command.env("DEPTHWISE_MACHINE", value).output().expect("a child");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for &known in Machine::all() {
+        let text = machine(known.name());
+        assert!(text.contains(&format!("<built for {}>", Isa::detect())), "{known}: {text}");
+        assert_eq!(Machine::named(&known.name().to_uppercase()), Ok(known));
+    }
+    let text = machine("zen99");
+    for part in ["<there is no machine `zen99` (from the environment variable DEPTHWISE_MACHINE)", "zen4", "generic"] {
+        assert!(text.contains(part), "{text}\ndoes not mention {part}");
+    }
     // Never a silent fallback.
     expect(Some("sse9"), &["sse9", "environment variable DEPTHWISE_ISA", "portable, avx2, avx512 or neon"]);
     assert!(!run(Some("sse9")).contains("<built"));

@@ -195,6 +195,15 @@ pub enum Error {
         /// Whether the environment variable `DEPTHWISE_ISA` asked for it; else a call did, such as the builder's `isa`.
         from_environment: bool,
     },
+    /// There is no machine of this name.
+    UnknownMachine {
+        /// The name asked for.
+        name: String,
+        /// The names that there are.
+        known: String,
+        /// Whether the environment variable `DEPTHWISE_MACHINE` asked for it.
+        from_environment: bool,
+    },
     /// There is no layout of this name.
     UnknownLayout {
         /// The name asked for.
@@ -304,6 +313,10 @@ impl fmt::Display for Error {
                 write!(f, "the instruction set {isa} was asked for{by}, but this CPU and target have ")?;
                 let have: Vec<Isa> = Isa::all().iter().copied().filter(|isa| isa.is_available()).collect();
                 listed(f, &have, " and ")
+            }
+            Error::UnknownMachine { name, known, from_environment } => {
+                let place = if *from_environment { " (from the environment variable DEPTHWISE_MACHINE)" } else { "" };
+                write!(f, "there is no machine `{name}`{place}: use {known}")
             }
             Error::UnknownLayout { name } => write!(f, "there is no layout `{name}`: use nchw or nhwc"),
             Error::UnknownKernel { name } => {

@@ -11,6 +11,7 @@ pub mod shapes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use depthwise::{
@@ -24,6 +25,11 @@ use cases::Case;
 use memory::{Arrangement, Buffer};
 use oracle::{Exact, Fused, Separate, Tensor};
 use plan::{Arguments, Choice, Operation, Plan, expected};
+
+/// A file or folder of `tests/data`.
+pub fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../data").join(name)
+}
 
 /// The instruction sets to test: those of this machine. Fails where `DEPTHWISE_REQUIRE_ISA` (names between commas) asks
 /// for another, so that no job is green without having run what it is for.

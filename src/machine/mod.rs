@@ -5,23 +5,21 @@
 
 use core::fmt;
 
-use depthwise_kernels::{DepthwiseTuning, Form, Isa, KernelInfo, Layout, Operation};
+use alloc::string::String;
+use depthwise_kernels::{DepthwiseTuning, Error, Form, Isa, KernelInfo, Layout, Operation};
 
-#[cfg(all(feature = "std", target_arch = "aarch64", target_endian = "little"))]
-use std::arch::is_aarch64_feature_detected as has;
-#[cfg(all(feature = "std", target_arch = "x86_64"))]
-use std::arch::is_x86_feature_detected as has;
-
-/// Without `std`, what the compiler was told of the CPU.
-#[cfg(all(not(feature = "std"), any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little"))))]
-macro_rules! has {
-    ($feature:tt) => {
-        cfg!(target_feature = $feature)
-    };
-}
+mod detect;
+mod emerald_rapids;
+mod generic;
+mod wide_arm;
+mod zen3;
+mod zen4;
+mod zen5;
 
 /// A kind of CPU, for which kernels are chosen and runs are split. No bit of any result depends on it.
-#[derive(Debug)]
+///
+/// Plans take the description that fits this CPU best, unless the builder or the environment variable `DEPTHWISE_MACHINE` names another.
+#[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Machine {
     name: &'static str,
@@ -51,93 +49,48 @@ pub struct Machine {
     rolls: bool,
 }
 
-const X86_64: &[Isa] = &[Isa::Portable, Isa::Avx2, Isa::Avx512];
-
-/// What every description begins with.
-const UNMEASURED: Machine = Machine {
-    name: "generic",
-    isas: &[Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Neon],
-    avx512_slots: 1,
-    own_cache: 1 << 20,
-    read_own: 1.0 / 8.0,
-    read_shared: 3.0 / 8.0,
-    write_shared: 1.0 / 8.0,
-    joins_halves: false,
-    distant_cache: false,
-    wide_cores: false,
-    strip_rows: [28, 28],
-    writes_behind: false,
-    rolls: false,
-};
-
-/// A CPU that nobody measured.
-static GENERIC: Machine = UNMEASURED;
-
-/// AMD Zen 4 (family 25, models 16 to 31 and 96 to 127): AVX-512 in halves, and a second-level cache little faster than the third.
-///
-/// Outputs behind: 14×14×512 20.6 µs instead of 25.5 µs. Channels first, rolling: 28×28×256 41 µs instead of 62 µs, dilated by 2 51
-/// and 76 µs, but 14×14×512 dilated by 2 38 and 30 µs. Strips of 28 and 7 rows: 112×112×32 69 and 72 µs.
-static ZEN_4: Machine = Machine {
-    name: "zen4",
-    isas: X86_64,
-    avx512_slots: 2,
-    read_own: 3.0 / 8.0,
-    writes_behind: true,
-    rolls: true,
-    ..UNMEASURED
-};
-
-/// AMD Zen 5 (family 26): AVX-512 at full width.
-///
-/// Joined halves: from 240 to 40 channels 59 µs instead of 71 µs. Channels first, rolling: 14×14×512 21 µs instead of 16 µs.
-static ZEN_5: Machine = Machine { name: "zen5", isas: X86_64, joins_halves: true, ..UNMEASURED };
-
-/// Intel Emerald Rapids (family 6, model 207): the shared cache gives a core 25 GB/s.
-///
-/// Strips of 28, 7 and 4 rows: 56×56×128 220, 164 and 154 µs; 14×14×512 at stride 2 8.4, 8.0 and 9.2 µs.
-static EMERALD_RAPIDS: Machine = Machine {
-    name: "emerald-rapids",
-    isas: X86_64,
-    own_cache: 2 << 20,
-    read_shared: 1.0,
-    write_shared: 1.0,
-    distant_cache: true,
-    strip_rows: [4, 7],
-    ..UNMEASURED
-};
-
-/// Arm cores with four pipes: Apple's, and Neoverse V1, Cortex-X2 and later.
-static WIDE_ARM: Machine =
-    Machine { name: "wide-arm", isas: &[Isa::Portable, Isa::Neon], wide_cores: true, ..UNMEASURED };
-
 impl Machine {
     /// Every machine that there is a description of.
     pub fn all() -> &'static [&'static Machine] {
-        static ALL: [&Machine; 5] = [&GENERIC, &ZEN_4, &ZEN_5, &EMERALD_RAPIDS, &WIDE_ARM];
+        static ALL: [&Machine; 6] = [
+            &generic::GENERIC,
+            &zen3::ZEN_3,
+            &zen4::ZEN_4,
+            &zen5::ZEN_5,
+            &emerald_rapids::EMERALD_RAPIDS,
+            &wide_arm::WIDE_ARM,
+        ];
         &ALL
     }
 
-    /// The description that fits this CPU best.
-    ///
-    /// Without the feature `std` it goes by what the compiler was told of the CPU.
+    /// The description that fits this CPU best, with the sizes of its caches.
     pub fn detect() -> &'static Machine {
-        match () {
-            () if cfg!(miri) => &GENERIC,
-            #[cfg(target_arch = "x86_64")]
-            () if !has!("avx512f") => &GENERIC,
-            // Of the CPUs with AVX-512, AMD's have SSE4a, and those after Zen 4 have VP2INTERSECT.
-            #[cfg(target_arch = "x86_64")]
-            () if !has!("sse4a") => &EMERALD_RAPIDS,
-            #[cfg(target_arch = "x86_64")]
-            () if has!("avx512vp2intersect") => &ZEN_5,
-            #[cfg(target_arch = "x86_64")]
-            () => &ZEN_4,
-            // Products of 8-bit matrices came with the generation that has four pipes.
-            #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
-            () if cfg!(target_vendor = "apple") || has!("i8mm") => &WIDE_ARM,
-            #[cfg(not(target_arch = "x86_64"))]
-            () => &GENERIC,
+        #[cfg(feature = "std")]
+        {
+            static DETECTED: std::sync::OnceLock<Machine> = std::sync::OnceLock::new();
+            DETECTED.get_or_init(|| {
+                let described = *detect::described();
+                Machine { own_cache: detect::own_cache().unwrap_or(described.own_cache), ..described }
+            })
         }
+        #[cfg(not(feature = "std"))]
+        detect::described()
+    }
+
+    /// The machine of that name, in upper or lower case.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn named(name: &str) -> Result<&'static Machine, Error> {
+        let found = Self::all().iter().copied().find(|machine| machine.name.eq_ignore_ascii_case(name));
+        found.ok_or_else(|| {
+            let mut known = String::new();
+            for machine in Self::all() {
+                known += if known.is_empty() { "" } else { ", " };
+                known += machine.name;
+            }
+            Error::UnknownMachine { name: name.into(), known, from_environment: false }
+        })
     }
 
     /// Its name in lower case.

@@ -1,0 +1,23 @@
+//! A CPU that nobody measured, and what the other descriptions begin with.
+
+use depthwise_kernels::Isa;
+
+use super::Machine;
+
+pub(super) static GENERIC: Machine = UNMEASURED;
+
+pub(super) const UNMEASURED: Machine = Machine {
+    name: "generic",
+    isas: &[Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Neon],
+    avx512_slots: 1,
+    own_cache: 1 << 20,
+    read_own: 1.0 / 8.0,
+    read_shared: 3.0 / 8.0,
+    write_shared: 1.0 / 8.0,
+    joins_halves: false,
+    distant_cache: false,
+    wide_cores: false,
+    strip_rows: [28, 28],
+    writes_behind: false,
+    rolls: false,
+};
