@@ -1,13 +1,16 @@
 //! The roofline report: what this machine can do at most, and what of it each layer reaches.
 //!
 //!     cargo bench --bench roofline -- [FILTER] [--quick] [--layout nhwc] [--threads 1] [--isa avx2] [--list]
+//!     cargo bench --bench roofline -- --from benches/record/zen4/2026-11-28-roofline.csv
 //!
-//! Writes `report.md`, `report.csv` and a plot for each number of threads to `target/roofline`.
+//! The second makes the report of a record. Each prints the report and writes `report.md`, `report.csv` and a plot for each number of threads to
+//! `target/roofline`.
 
 mod cores;
 mod machine;
 mod measure;
 mod plot;
+mod record;
 mod report;
 mod roof;
 #[path = "../shapes/mod.rs"]
@@ -26,7 +29,7 @@ use regex::Regex;
 
 use machine::Machine;
 use measure::{Crew, Surveyor};
-use report::{OPERATIONS, Report, Row};
+use report::{LEFT_OUT, OPERATIONS, Report, Row};
 use roof::Work;
 use shapes::model;
 use shapes::{Block, Part, Prepared};
@@ -50,6 +53,9 @@ struct Args {
     /// Prints what would be measured
     #[arg(long)]
     list: bool,
+    /// The report of a record, such as benches/record/zen4/2026-11-28-roofline.csv: nothing is measured
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
     /// What cargo bench adds
     #[arg(long, hide = true)]
     bench: bool,
@@ -103,6 +109,33 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    let report = match &args.from {
+        Some(path) => read(path)?,
+        None => match measured(args)? {
+            Some(report) => report,
+            None => return Ok(()),
+        },
+    };
+    eprintln!();
+    print!("{}", report.markdown()?);
+    let folder = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let folder = folder.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target")).join("roofline");
+    write(&report, &folder).map_err(|e| format!("the report cannot be written to {}: {e}", folder.display()))?;
+    eprintln!("\nwritten to {}: report.md, report.csv and a plot for each number of threads", folder.display());
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Report, Box<dyn Error>> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("{} cannot be read ({error}): name a record of benches/record", path.display()))?;
+    let report = record::read(&text).map_err(|error| {
+        format!("{} is no roofline record ({error}): name a report.csv of this bench", path.display())
+    })?;
+    Ok(report)
+}
+
+/// Nothing where the layers are only listed.
+fn measured(args: &Args) -> Result<Option<Report>, Box<dyn Error>> {
     let isa = args.isa.unwrap_or_else(Isa::detect);
     if !isa.is_available() {
         return Err(
@@ -119,19 +152,14 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     }
     if args.list {
         tasks.iter().for_each(|task| println!("{}", task.name()));
-        return Ok(());
+        return Ok(None);
     }
 
     let report = measure(args, isa, &tasks)?;
     if report.rows.is_empty() {
         return Err("--quick leaves out all that matches the filter, as it takes long: run it without".into());
     }
-    print!("\n{}", report.table()?);
-    let folder = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let folder = folder.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target")).join("roofline");
-    write(&report, &folder).map_err(|e| format!("the report cannot be written to {}: {e}", folder.display()))?;
-    println!("\nwritten to {}: report.md, report.csv and a plot for each number of threads", folder.display());
-    Ok(())
+    Ok(Some(report))
 }
 
 fn tasks<'a>(args: &Args, tables: &'a [(Vec<Block>, bool)]) -> Vec<Task<'a>> {
@@ -179,8 +207,8 @@ fn crews(threads: &[String]) -> Result<Vec<Crew>, Box<dyn Error>> {
 fn measure(args: &Args, isa: Isa, tasks: &[Task]) -> Result<Report, Box<dyn Error>> {
     let machine = Machine::this();
     let crews = crews(&args.threads)?;
-    let (roof_rounds, rounds, turn) = if args.quick { (20, 6, 5) } else { (60, 10, 10) };
-    let turn = Duration::from_millis(turn);
+    let (roof_rounds, rounds, turn_ms) = if args.quick { (20, 6, 5) } else { (60, 10, 10) };
+    let turn = Duration::from_millis(turn_ms);
     let last = machine.caches.iter().map(|cache| cache.bytes * cache.instances(machine.cpus, machine.cpus)).max();
     let last = last.unwrap_or(0);
     let bytes = if args.quick { (2 * last).clamp(64 << 20, 256 << 20) } else { (4 * last).clamp(256 << 20, 1 << 30) };
@@ -196,7 +224,22 @@ fn measure(args: &Args, isa: Isa, tasks: &[Task]) -> Result<Report, Box<dyn Erro
     for _ in 0..roof_rounds {
         surveyors.iter_mut().try_for_each(Surveyor::round)?;
     }
-    let mut report = Report { machine, isa, roofs: Vec::new(), rows: Vec::new(), left_out: Vec::new() };
+    let head = [
+        ("date", machine.date.clone()),
+        ("cpu", machine.cpu.clone()),
+        ("cpus", machine.cpus.to_string()),
+        ("isa", isa.to_string()),
+        // Through rustup these are those that cargo has just built with.
+        ("compiler", machine::said("rustc", &["--version"])),
+        ("commit", machine::said("git", &["describe", "--always", "--dirty", "--exclude=*"])),
+        ("version depthwise", env!("CARGO_PKG_VERSION").to_owned()),
+        ("caches", machine.sizes()),
+        ("rounds", rounds.to_string()),
+        ("turn_ms", turn_ms.to_string()),
+    ];
+    let head = head.map(|(key, value)| (key.to_owned(), value)).into();
+    let mut report = Report { head, isa, roofs: Vec::new(), rows: Vec::new() };
+    let mut left_out = Vec::new();
     let mut tasks = tasks.iter().peekable();
     while tasks.peek().is_some() {
         let mut group: Vec<(&Task, Prepared, Vec<f64>)> = Vec::new();
@@ -206,7 +249,7 @@ fn measure(args: &Args, isa: Isa, tasks: &[Task]) -> Result<Report, Box<dyn Erro
         {
             let prepared = shapes::prepare(task.block, task.part, task.layout, isa)?;
             if args.quick && task.part == Part::Standard && prepared.cost.multiply_adds > QUICK_STANDARD {
-                report.left_out.push(task.name());
+                left_out.push(task.name());
                 progress.bar.inc(rounds as u64);
                 continue;
             }
@@ -225,7 +268,8 @@ fn measure(args: &Args, isa: Isa, tasks: &[Task]) -> Result<Report, Box<dyn Erro
         }
         for (task, prepared, best) in group {
             let between = (task.part == Part::Separable(Fusion::TwoPass)).then_some(prepared.between);
-            for (crew, seconds) in crews.iter().zip(best) {
+            let work = Work::new(prepared.cost, between);
+            for ((crew, surveyor), seconds) in crews.iter().zip(&surveyors).zip(best) {
                 let layer = shapes::layer(task.block, task.part, task.layout, isa, depthwise::Machine::detect())?;
                 let predicted = model::predict(&layer, crew.threads)?.seconds;
                 report.rows.push(Row {
@@ -235,14 +279,23 @@ fn measure(args: &Args, isa: Isa, tasks: &[Task]) -> Result<Report, Box<dyn Erro
                     network: task.network(),
                     count: task.block.count,
                     threads: crew.threads,
-                    work: Work::new(prepared.cost, between),
+                    work,
                     seconds,
                     predicted,
+                    bound: surveyor.roofs.bound(isa, &work),
                 });
             }
         }
     }
     report.roofs = surveyors.into_iter().map(|surveyor| surveyor.roofs).collect();
+    // Roofs rise until the last round.
+    for row in &mut report.rows {
+        let roofs = report.roofs.iter().find(|roofs| roofs.threads == row.threads);
+        row.bound = roofs.expect("the roofs of every crew").bound(isa, &row.work);
+    }
+    if !left_out.is_empty() {
+        report.head.push((LEFT_OUT.to_owned(), left_out.join(", ")));
+    }
     Ok(report)
 }
 
@@ -256,7 +309,7 @@ fn write(report: &Report, folder: &Path) -> Result<(), Box<dyn Error>> {
         }
     }
     std::fs::write(folder.join("report.md"), report.markdown()?)?;
-    std::fs::write(folder.join("report.csv"), report.csv()?)?;
+    std::fs::write(folder.join("report.csv"), record::write(report)?)?;
     for roofs in &report.roofs {
         let name = if roofs.threads == 1 { "roofline.svg".into() } else { format!("roofline-{}.svg", roofs.threads) };
         plot::draw(report, roofs, &folder.join(name))?;
