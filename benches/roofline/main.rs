@@ -29,7 +29,7 @@ use regex::Regex;
 
 use machine::Machine;
 use measure::{Crew, Surveyor};
-use report::{LEFT_OUT, OPERATIONS, Report, Row};
+use report::{LEFT_OUT, NOTE, OPERATIONS, Report, Row};
 use roof::Work;
 use shapes::model;
 use shapes::{Block, Part, Prepared};
@@ -70,6 +70,9 @@ const GROUP: u64 = 256 << 20;
 
 /// Standard convolutions of more multiply-adds than that are no part of --quick.
 const QUICK_STANDARD: u64 = 1 << 30;
+
+/// The share of a thread's time from which on others disturb what is measured.
+const BUSY: f64 = 0.05;
 
 /// One layer to measure.
 struct Task<'a> {
@@ -207,6 +210,14 @@ fn crews(threads: &[String]) -> Result<Vec<Crew>, Box<dyn Error>> {
 fn measure(args: &Args, isa: Isa, tasks: &[Task]) -> Result<Report, Box<dyn Error>> {
     let machine = Machine::this();
     let crews = crews(&args.threads)?;
+    // As many threads as there are CPUs at most: more wait for each other.
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let looking = crews.iter().rev().find(|crew| crew.threads <= cpus);
+    let waits = || looking.map_or(0.0, Crew::waits);
+    let before = waits();
+    if before >= BUSY {
+        eprintln!("warning: {} Times will be too long: end other programs, or wait for them.", busy(before));
+    }
     let (roof_rounds, rounds, turn_ms) = if args.quick { (20, 6, 5) } else { (60, 10, 10) };
     let turn = Duration::from_millis(turn_ms);
     let last = machine.caches.iter().map(|cache| cache.bytes * cache.instances(machine.cpus, machine.cpus)).max();
@@ -293,10 +304,20 @@ fn measure(args: &Args, isa: Isa, tasks: &[Task]) -> Result<Report, Box<dyn Erro
         let roofs = report.roofs.iter().find(|roofs| roofs.threads == row.threads);
         row.bound = roofs.expect("the roofs of every crew").bound(isa, &row.work);
     }
+    let mut say = |key: &str, value| report.head.push((key.to_owned(), value));
     if !left_out.is_empty() {
-        report.head.push((LEFT_OUT.to_owned(), left_out.join(", ")));
+        say(LEFT_OUT, left_out.join(", "));
+    }
+    let waited = before.max(waits());
+    say("busy", format!("{:.0} %", 100.0 * waited));
+    if waited >= BUSY {
+        say(NOTE, busy(waited));
     }
     Ok(report)
+}
+
+fn busy(share: f64) -> String {
+    format!("The machine was busy: a thread waited {:.0} % of its time for others to leave it a CPU.", 100.0 * share)
 }
 
 fn write(report: &Report, folder: &Path) -> Result<(), Box<dyn Error>> {
