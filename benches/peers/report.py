@@ -1,8 +1,9 @@
-"""The tables of a run, in Markdown:  python report.py [results.json]"""
-import json
+"""The tables of a record, in Markdown:  python report.py [FILE.csv]"""
 import os
 import statistics
 import sys
+
+import record
 
 TITLES = {"block": "Blocks: depthwise, then pointwise", "dw": "Depthwise stage alone", "pw": "Pointwise stage alone",
           "network": "Networks"}
@@ -14,10 +15,13 @@ RUST = ["rten", "tract", "candle", "burn"]
 
 def markdown(document):
     results, versions = document["results"], document["versions"]
+    recorded = f", recorded in {document['recorded in']}" if "recorded in" in document else ""
     lines = [f"{document['date']}, {document['cpu']}, {document['cpus']} CPUs. "
              f"The fastest call of {document['rounds']} slices of {document['slice_ms']:g} ms, in µs; bold is the best "
              "of a row. A library with several variants is given its best one. "
              "Below 1, “ours / best peer” is a win of this crate.",
+             *(line for note in document.get("notes", []) for line in ("", note)),
+             "", f"Compiler: {document.get('compiler', 'unknown')}. Commit: {document.get('commit', 'unknown')}{recorded}.",
              "", "Versions: " + ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) + ".",
              "", "## In short", *summary(results), *distance(results)]
     for part, title in TITLES.items():
@@ -123,5 +127,10 @@ def passes(rows):
 
 if __name__ == "__main__":
     here = os.path.dirname(os.path.abspath(__file__))
-    with open(sys.argv[1] if len(sys.argv) > 1 else os.path.join(here, "results.json")) as f:
-        print(markdown(json.load(f)), end="")
+    path = sys.argv[1] if len(sys.argv) > 1 else os.path.join(here, "results.csv")
+    try:
+        print(markdown(record.read(path)), end="")
+    except OSError as error:
+        sys.exit(f"{path} cannot be read ({error.strerror}): name a record, such as ../record/zen4/2026-11-28-peers.csv")
+    except ValueError as error:
+        sys.exit(f"{path} is no record of other libraries ({error}): name a CSV file that run.py wrote")

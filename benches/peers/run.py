@@ -16,9 +16,11 @@ import time
 import numpy as np
 
 import models
+import record
 import report
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+RECORDS = os.path.join(os.path.dirname(HERE), "record")
 PYTHON = ["onnxruntime", "xnnpack", "torch", "openvino", "ncnn"]
 RUST = ["depthwise", "rten", "tract", "candle", "burn"]
 TOLERANCE = 1e-4  # of the largest value in the reference
@@ -151,6 +153,14 @@ def cpu():
         return platform.processor() or platform.machine()
 
 
+def said(*command):
+    """What a command says in one line: the compiler's version, the commit."""
+    try:
+        return subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True).stdout.strip() or "unknown"
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peers", default=",".join(RUST[:1] + PYTHON + RUST[1:]))
@@ -162,17 +172,26 @@ def main():
                         help="a time slice, in milliseconds; networks: four times that")
     parser.add_argument("--warm", type=float, default=3, help="the warm-up before it")
     parser.add_argument("--binary", default=os.path.join(HERE, "target", "release", "peers"), help="the Rust peers")
-    parser.add_argument("--output", default=os.path.join(HERE, "results.json"))
+    parser.add_argument("--output", default=os.path.join(HERE, "results.csv"))
     parser.add_argument("--merge", action="store_true", help="keep the output's other results")
+    parser.add_argument("--note", action="append", default=[], help="what a reader of the results should know")
+    parser.add_argument("--record", metavar="CPU", help="also write a new file of benches/record/CPU, such as zen4")
     args = parser.parse_args()
+    today = datetime.date.today().isoformat()
+    # A record is never written over: better to know before an hour of measuring than after it.
+    kept = args.record and os.path.join(RECORDS, args.record, f"{today}-peers.csv")
+    if kept and os.path.exists(kept):
+        parser.error(f"{os.path.relpath(kept)} exists, and a record is never rewritten: run without --record, or on another day")
 
-    document = {"results": [], "failures": [], "versions": {}}
+    document = {"notes": [], "versions": {}, "results": [], "failures": []}
     if args.merge and os.path.exists(args.output):
-        with open(args.output) as f:
-            document = json.load(f)
+        document = record.read(args.output)
         document["failures"] = [f for f in document["failures"] if f["name"]]  # not those to start
-    document.update(date=datetime.date.today().isoformat(), cpu=cpu(), cpus=os.cpu_count(), rounds=args.rounds,
+    document.update(date=today, cpu=cpu(), cpus=os.cpu_count(), compiler=said("rustc", "--version"),
+                    commit=said("git", "describe", "--always", "--dirty", "--exclude=*"), rounds=args.rounds,
                     slice_ms=args.ms)
+    document.pop("recorded in", None)  # said of the other results alone
+    document["notes"] += [" ".join(note.split()) for note in args.note]
     document["versions"]["python"] = platform.python_version()
     names = [b["name"] for b in models.blocks()]
     configurations = [(name, part) for part in args.parts.split(",")
@@ -205,8 +224,8 @@ def main():
                                   lambda worker, variant, failure: fail(name, part, worker.peer, variant, failure))
                 results.sort(key=lambda r: r["us_min"])
                 document["results"] += [{"name": name, "part": part, "threads": threads, **r} for r in results]
-                with open(args.output, "w") as f:
-                    json.dump(document, f, indent=0)
+                with open(args.output, "w", encoding="utf-8") as f:
+                    record.write(f, document)
                 fastest = ", ".join(f"{r['peer']} {r['variant']} {r['us_min']:.0f}" for r in results[:4])
                 print(f"[{number}/{len(configurations)}] {name} {part}, {threads} thread{'s'[:threads - 1]}, "
                       f"{time.time() - start:.0f} s: {fastest}", flush=True)
@@ -214,6 +233,11 @@ def main():
             for worker in workers:
                 worker.close()
     print(f"\n{report.markdown(document)}")
+    if kept:
+        os.makedirs(os.path.dirname(kept), exist_ok=True)
+        with open(kept, "x", encoding="utf-8") as f:
+            record.write(f, document)
+        print(f"written to {os.path.relpath(kept)}")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,13 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// `L1 32 KiB, L2 1024 KiB, L3 32768 KiB`
+    pub fn sizes(&self) -> String {
+        let sizes = self.caches.iter().map(|cache| format!("{} {} KiB", cache.name, cache.bytes >> 10));
+        let origin = if self.caches_known { "" } else { " (assumed: the system does not tell)" };
+        format!("{}{origin}", sizes.collect::<Vec<_>>().join(", "))
+    }
+
     pub fn this() -> Self {
         let cpus = read("/sys/devices/system/cpu/present").as_deref().and_then(count_cpus);
         let cpus = cpus.or_else(|| Some(std::thread::available_parallelism().ok()?.get())).unwrap_or(1);
@@ -49,6 +56,14 @@ impl Machine {
             date: time::OffsetDateTime::now_utc().date().to_string(),
         }
     }
+}
+
+/// What a command says in one line: the compiler's version, the commit.
+pub fn said(command: &str, arguments: &[&str]) -> String {
+    let output = std::process::Command::new(command).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    let output = output.ok().filter(|output| output.status.success());
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    text.filter(|text| !text.is_empty()).unwrap_or_else(|| "unknown".into())
 }
 
 fn read(path: impl AsRef<Path>) -> Option<String> {

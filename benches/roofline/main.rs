@@ -1,13 +1,14 @@
 //! The roofline report: what this machine can do at most, and what of it each layer reaches.
 //!
 //!     cargo bench --bench roofline -- [FILTER] [--quick] [--layout nhwc] [--threads 1] [--isa avx2] [--list]
+//!     cargo bench --bench roofline -- --from benches/record/zen4/2026-11-28-roofline.csv
 //!
-//! Writes `report.md`, `report.csv` and a plot for each number of threads to `target/roofline`.
+//! The second makes the report of a record. Each prints the report and writes `report.md`, `report.csv` and a plot for each number of threads to
+//! `target/roofline`.
 
 mod machine;
 mod measure;
 mod plot;
-mod report;
 
 use std::error::Error;
 use std::io::IsTerminal;
@@ -22,9 +23,9 @@ use depthwise_testkit::shapes::{self, Block, Part, Prepared, model};
 use indicatif::{ProgressBar, ProgressStyle};
 use regex::Regex;
 
+use depthwise_benches::report::{LEFT_OUT, NOTE, OPERATIONS, Report, Row};
 use machine::Machine;
 use measure::{Crew, Surveyor};
-use report::{OPERATIONS, Report, Row};
 
 #[derive(Parser)]
 #[command(about = "Measures the roofs of this machine, and what of them each layer reaches")]
@@ -45,6 +46,9 @@ struct Args {
     /// Prints what would be measured
     #[arg(long)]
     list: bool,
+    /// The report of a record, such as benches/record/zen4/2026-11-28-roofline.csv: nothing is measured
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
     /// What cargo bench adds
     #[arg(long, hide = true)]
     bench: bool,
@@ -59,6 +63,9 @@ const GROUP: u64 = 256 << 20;
 
 /// Standard convolutions of more multiply-adds than that are no part of --quick.
 const QUICK_STANDARD: u64 = 1 << 30;
+
+/// The share of a thread's time from which on others disturb what is measured.
+const BUSY: f64 = 0.05;
 
 /// One layer to measure.
 struct Task<'a> {
@@ -98,6 +105,33 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    let report = match &args.from {
+        Some(path) => read(path)?,
+        None => match measured(args)? {
+            Some(report) => report,
+            None => return Ok(()),
+        },
+    };
+    eprintln!();
+    print!("{}", report.markdown()?);
+    let folder = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let folder = folder.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target")).join("roofline");
+    write(&report, &folder).map_err(|e| format!("the report cannot be written to {}: {e}", folder.display()))?;
+    eprintln!("\nwritten to {}: report.md, report.csv and a plot for each number of threads", folder.display());
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Report, Box<dyn Error>> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("{} cannot be read ({error}): name a record of benches/record", path.display()))?;
+    let report = depthwise_benches::record::read(&text).map_err(|error| {
+        format!("{} is no roofline record ({error}): name a report.csv of this bench", path.display())
+    })?;
+    Ok(report)
+}
+
+/// Nothing where the layers are only listed.
+fn measured(args: &Args) -> Result<Option<Report>, Box<dyn Error>> {
     let isa = args.isa.unwrap_or_else(Isa::detect);
     if !isa.is_available() {
         return Err(
@@ -113,19 +147,14 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     }
     if args.list {
         tasks.iter().for_each(|task| println!("{}", task.name()));
-        return Ok(());
+        return Ok(None);
     }
 
     let report = measure(args, isa, &tasks)?;
     if report.rows.is_empty() {
         return Err("--quick leaves out all that matches the filter, as it takes long: run it without".into());
     }
-    print!("\n{}", report.table()?);
-    let folder = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let folder = folder.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target")).join("roofline");
-    write(&report, &folder).map_err(|e| format!("the report cannot be written to {}: {e}", folder.display()))?;
-    println!("\nwritten to {}: report.md, report.csv and a plot for each number of threads", folder.display());
-    Ok(())
+    Ok(Some(report))
 }
 
 fn tasks<'a>(args: &Args, tables: &'a [(Vec<Block>, bool)]) -> Vec<Task<'a>> {
@@ -173,8 +202,16 @@ fn crews(threads: &[String]) -> Result<Vec<Crew>, Box<dyn Error>> {
 fn measure(args: &Args, isa: Isa, tasks: &[Task]) -> Result<Report, Box<dyn Error>> {
     let machine = Machine::this();
     let crews = crews(&args.threads)?;
-    let (roof_rounds, rounds, turn) = if args.quick { (20, 6, 5) } else { (60, 10, 10) };
-    let turn = Duration::from_millis(turn);
+    // As many threads as there are CPUs at most: more wait for each other.
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let looking = crews.iter().rev().find(|crew| crew.threads <= cpus);
+    let waits = || looking.map_or(0.0, Crew::waits);
+    let before = waits();
+    if before >= BUSY {
+        eprintln!("warning: {} Times will be too long: end other programs, or wait for them.", busy(before));
+    }
+    let (roof_rounds, rounds, turn_ms) = if args.quick { (20, 6, 5) } else { (60, 10, 10) };
+    let turn = Duration::from_millis(turn_ms);
     let last = machine.caches.iter().map(|cache| cache.bytes * cache.instances(machine.cpus, machine.cpus)).max();
     let last = last.unwrap_or(0);
     let bytes = if args.quick { (2 * last).clamp(64 << 20, 256 << 20) } else { (4 * last).clamp(256 << 20, 1 << 30) };
@@ -190,7 +227,22 @@ fn measure(args: &Args, isa: Isa, tasks: &[Task]) -> Result<Report, Box<dyn Erro
     for _ in 0..roof_rounds {
         surveyors.iter_mut().try_for_each(Surveyor::round)?;
     }
-    let mut report = Report { machine, isa, roofs: Vec::new(), rows: Vec::new(), left_out: Vec::new() };
+    let head = [
+        ("date", machine.date.clone()),
+        ("cpu", machine.cpu.clone()),
+        ("cpus", machine.cpus.to_string()),
+        ("isa", isa.to_string()),
+        // Through rustup these are those that cargo has just built with.
+        ("compiler", machine::said("rustc", &["--version"])),
+        ("commit", machine::said("git", &["describe", "--always", "--dirty", "--exclude=*"])),
+        ("version depthwise", env!("CARGO_PKG_VERSION").to_owned()),
+        ("caches", machine.sizes()),
+        ("rounds", rounds.to_string()),
+        ("turn_ms", turn_ms.to_string()),
+    ];
+    let head = head.map(|(key, value)| (key.to_owned(), value)).into();
+    let mut report = Report { head, isa, roofs: Vec::new(), rows: Vec::new() };
+    let mut left_out = Vec::new();
     let mut tasks = tasks.iter().peekable();
     while tasks.peek().is_some() {
         let mut group: Vec<(&Task, Prepared, Vec<f64>)> = Vec::new();
@@ -200,7 +252,7 @@ fn measure(args: &Args, isa: Isa, tasks: &[Task]) -> Result<Report, Box<dyn Erro
         {
             let prepared = shapes::prepare(task.block, task.part, task.layout, isa)?;
             if args.quick && task.part == Part::Standard && prepared.cost.multiply_adds > QUICK_STANDARD {
-                report.left_out.push(task.name());
+                left_out.push(task.name());
                 progress.bar.inc(rounds as u64);
                 continue;
             }
@@ -219,7 +271,8 @@ fn measure(args: &Args, isa: Isa, tasks: &[Task]) -> Result<Report, Box<dyn Erro
         }
         for (task, prepared, best) in group {
             let between = (task.part == Part::Separable(Fusion::TwoPass)).then_some(prepared.between);
-            for (crew, seconds) in crews.iter().zip(best) {
+            let work = Work::new(prepared.cost, between);
+            for ((crew, surveyor), seconds) in crews.iter().zip(&surveyors).zip(best) {
                 let layer = shapes::layer(task.block, task.part, task.layout, isa, depthwise::Machine::detect())?;
                 let predicted = model::predict(&layer, crew.threads)?.seconds;
                 report.rows.push(Row {
@@ -229,15 +282,34 @@ fn measure(args: &Args, isa: Isa, tasks: &[Task]) -> Result<Report, Box<dyn Erro
                     network: task.network(),
                     count: task.block.count,
                     threads: crew.threads,
-                    work: Work::new(prepared.cost, between),
+                    work,
                     seconds,
                     predicted,
+                    bound: surveyor.roofs.bound(isa, &work),
                 });
             }
         }
     }
     report.roofs = surveyors.into_iter().map(|surveyor| surveyor.roofs).collect();
+    // Roofs rise until the last round.
+    for row in &mut report.rows {
+        let roofs = report.roofs.iter().find(|roofs| roofs.threads == row.threads);
+        row.bound = roofs.expect("the roofs of every crew").bound(isa, &row.work);
+    }
+    let mut say = |key: &str, value| report.head.push((key.to_owned(), value));
+    if !left_out.is_empty() {
+        say(LEFT_OUT, left_out.join(", "));
+    }
+    let waited = before.max(waits());
+    say("busy", format!("{:.0} %", 100.0 * waited));
+    if waited >= BUSY {
+        say(NOTE, busy(waited));
+    }
     Ok(report)
+}
+
+fn busy(share: f64) -> String {
+    format!("The machine was busy: a thread waited {:.0} % of its time for others to leave it a CPU.", 100.0 * share)
 }
 
 fn write(report: &Report, folder: &Path) -> Result<(), Box<dyn Error>> {
@@ -250,7 +322,7 @@ fn write(report: &Report, folder: &Path) -> Result<(), Box<dyn Error>> {
         }
     }
     std::fs::write(folder.join("report.md"), report.markdown()?)?;
-    std::fs::write(folder.join("report.csv"), report.csv()?)?;
+    std::fs::write(folder.join("report.csv"), depthwise_benches::record::write(report)?)?;
     for roofs in &report.roofs {
         let name = if roofs.threads == 1 { "roofline.svg".into() } else { format!("roofline-{}.svg", roofs.threads) };
         plot::draw(report, roofs, &folder.join(name))?;

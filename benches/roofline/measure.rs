@@ -42,6 +42,26 @@ impl Crew {
         Ok((end - start).as_secs_f64())
     }
 
+    /// The share of its time that a thread waits for others to leave it a CPU, 0 to 1: of the thread that waits longest.
+    pub fn waits(&self) -> f64 {
+        const LOOK: Duration = Duration::from_millis(300);
+        // An interrupt takes some microseconds, another process a turn of milliseconds.
+        const JUMP: Duration = Duration::from_micros(200);
+        let shares = self.pool.broadcast(|_| {
+            let (start, mut waited) = (Instant::now(), Duration::ZERO);
+            let mut last = start;
+            while last - start < LOOK {
+                let now = Instant::now();
+                if now - last > JUMP {
+                    waited += now - last;
+                }
+                last = now;
+            }
+            waited.as_secs_f64() / (last - start).as_secs_f64()
+        });
+        shares.into_iter().fold(0.0, f64::max)
+    }
+
     /// The seconds of the fastest call of a layer within one turn.
     pub fn turn(&self, layer: &mut Prepared, turn: Duration) -> Result<f64, Error> {
         let parallelism = if self.threads == 1 { Parallelism::Serial } else { Parallelism::Rayon };

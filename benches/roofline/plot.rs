@@ -9,7 +9,7 @@ use plotters::element::{Drawable, PointCollection};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::report::{OPERATIONS, Report, Row, alone, threads};
+use depthwise_benches::report::{OPERATIONS, Report, Row, alone, threads};
 use depthwise_benches::roof::Roofs;
 
 const SIZE: (u32, u32) = (1280, 800);
@@ -68,7 +68,7 @@ pub fn draw(report: &Report, roofs: &Roofs, path: &Path) -> Result<(), Box<dyn E
         x: Axis { values: [x[0] / 2.2, x[1] * 1.3], pixels: [left, right] },
         y: Axis { values: [y[0] / 1.5, y[1] * 1.5], pixels: [lower, upper] },
     };
-    let title = format!("{}, {}, {}, {}", report.machine.cpu, report.isa, threads(roofs.threads), report.machine.date);
+    let title = format!("{}, {}, {}, {}", report.head("cpu"), report.isa, threads(roofs.threads), report.head("date"));
     plot.text(&title, [(left + right) / 2, 30], 18, &BLACK, (HPos::Center, VPos::Center))?;
     plot.axes()?;
     plot.roofs(report, roofs)?;

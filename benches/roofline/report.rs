@@ -1,14 +1,20 @@
-//! What was measured as text: a table, Markdown, CSV.
+//! What was measured, and its tables in Markdown.
 
 use std::fmt::{self, Write};
 
 use depthwise::{Isa, Layout};
 
-use crate::machine::Machine;
-use depthwise_benches::roof::{Bound, Roofs, Work};
+use crate::roof::{Bound, Roofs, Work};
 
 /// The operations, in the order of the report's columns.
 pub const OPERATIONS: [&str; 5] = ["depthwise", "pointwise", "fused", "two-pass", "standard"];
+
+/// Keys of the head.
+pub const NOTE: &str = "note";
+/// What --quick left out, as it takes long.
+pub const LEFT_OUT: &str = "left out";
+/// The commit that added a record which does not say what it measured.
+const RECORDED: &str = "recorded in";
 
 /// How to read the tables.
 const COUNTED: &str = "
@@ -31,6 +37,7 @@ pub struct Row {
     pub seconds: f64,
     /// What the model of the split says.
     pub predicted: f64,
+    pub bound: Bound,
 }
 
 impl Row {
@@ -38,18 +45,18 @@ impl Row {
         self.work.operations / self.seconds * 1e-9
     }
 
-    fn percent_of(&self, bound: Bound) -> f64 {
-        100.0 * self.gflops() / bound.gflops
+    /// Of the roof that binds.
+    pub fn percent(&self) -> f64 {
+        100.0 * self.gflops() / self.bound.gflops
     }
 }
 
 pub struct Report {
-    pub machine: Machine,
+    /// On what, with what and when it was measured, by keys: `date`, `cpu`, `commit`, …
+    pub head: Vec<(String, String)>,
     pub isa: Isa,
     pub roofs: Vec<Roofs>,
     pub rows: Vec<Row>,
-    /// What --quick left out, as it takes long.
-    pub left_out: Vec<String>,
 }
 
 pub fn threads(n: usize) -> String {
@@ -68,65 +75,29 @@ pub fn alone<'a>(rows: &[&'a Row]) -> Vec<&'a str> {
 }
 
 impl Report {
-    pub fn bound(&self, row: &Row) -> Bound {
-        let roofs = self.roofs.iter().find(|roofs| roofs.threads == row.threads);
-        roofs.expect("the roofs of every crew").bound(self.isa, &row.work)
+    /// What the head says of it, if it does.
+    fn said(&self, key: &str) -> Option<&str> {
+        self.head.iter().find(|pair| pair.0 == key).map(|pair| &*pair.1)
     }
 
-    /// For a terminal.
-    pub fn table(&self) -> Result<String, fmt::Error> {
-        let mut out = format!("{}, {}, {}\n", self.machine.cpu, self.isa, self.machine.date);
-        for roofs in &self.roofs {
-            write!(out, "\n{}:", threads(roofs.threads))?;
-            roofs.peaks.iter().try_for_each(|(isa, peak)| write!(out, " {isa} {peak:.1} GFLOP/s,"))?;
-            let levels = roofs.levels.iter().map(|level| format!(" {} {:.1} GB/s", level.name, level.bandwidth));
-            out.push_str(&levels.collect::<Vec<_>>().join(","));
-            if let Some(hand_over) = roofs.hand_over {
-                write!(out, ", a cache line to another thread in {} ns", span(hand_over))?;
-            }
-        }
-        write!(out, "\n\n{:<10} {:<4} {:<28} {:>3} ", "operation", "", "layer", "thr")?;
-        writeln!(out, "{:>10} {:>8} {:>8} {:>8} {:>5}  of roof", "µs", "GFLOP/s", "GB/s", "FLOP/B", "")?;
-        for row in &self.rows {
-            let bound = self.bound(row);
-            write!(out, "{:<10} {:<4} {:<28} {:>3} ", row.operation, row.layout.name(), row.layer, row.threads)?;
-            write!(out, "{:>10.2} {:>8.1} ", row.seconds * 1e6, row.gflops())?;
-            write!(out, "{:>8.1} {:>8.2} ", row.work.bytes / row.seconds * 1e-9, row.work.intensity())?;
-            writeln!(out, "{:>5.1}% of {}", row.percent_of(bound), bound.name)?;
-        }
-        self.speed_ups(&mut out)?;
-        out.push_str(&self.left_out());
-        Ok(out)
+    pub fn head(&self, key: &str) -> &str {
+        self.said(key).unwrap_or("unknown")
     }
 
     fn left_out(&self) -> String {
-        match &*self.left_out {
-            [] => String::new(),
-            names => format!("\nLeft out by --quick, as they take long: {}.\n", names.join(", ")),
-        }
+        self.said(LEFT_OUT)
+            .map_or(String::new(), |names| format!("\nLeft out by --quick, as they take long: {names}.\n"))
     }
 
-    pub fn csv(&self) -> Result<String, fmt::Error> {
-        let mut out = String::from("date,cpu,isa,threads,operation,layout,layer,count,flop,bytes,footprint_bytes,");
-        out.push_str("flop_per_byte,microseconds,predicted_microseconds,gflop_per_s,gb_per_s,level,roof,roof_gflop_per_s,percent_of_roof\n");
-        let cpu = self.machine.cpu.replace('"', "\"\"");
-        for row in &self.rows {
-            let (bound, work) = (self.bound(row), &row.work);
-            write!(out, "{},\"{cpu}\",{},{},", self.machine.date, self.isa, row.threads)?;
-            write!(out, "{},{},{},{},", row.operation, row.layout, row.layer, row.count)?;
-            write!(out, "{},{},{},{:.4},", work.operations, work.bytes, work.footprint, work.intensity())?;
-            let rate = work.bytes / row.seconds * 1e-9;
-            write!(out, "{:.3},{:.3},", row.seconds * 1e6, row.predicted * 1e6)?;
-            write!(out, "{:.3},{rate:.3},", row.gflops())?;
-            writeln!(out, "{},{},{:.3},{:.2}", bound.level, bound.name, bound.gflops, row.percent_of(bound))?;
-        }
-        Ok(out)
-    }
-
-    /// For a README: the roofs, the layers that stand alone, and whole networks in one line each.
+    /// The roofs, the layers that stand alone, and whole networks in one line each.
     pub fn markdown(&self) -> Result<String, fmt::Error> {
-        let Machine { cpu, date, .. } = &self.machine;
+        let [cpu, date, compiler, commit] = ["cpu", "date", "compiler", "commit"].map(|key| self.head(key));
         let mut out = format!("{cpu}, {}, {date}. Each rate is that of the fastest calls.\n", self.isa);
+        let recorded = self.said(RECORDED).map_or(String::new(), |recorded| format!(", recorded in {recorded}"));
+        writeln!(out, "\nCompiler: {compiler}. Commit: {commit}{recorded}.")?;
+        for (_, note) in self.head.iter().filter(|pair| pair.0 == NOTE) {
+            writeln!(out, "\n{note}")?;
+        }
         self.roofs_in_markdown(&mut out)?;
         for roofs in &self.roofs {
             for layout in [Layout::Nhwc, Layout::Nchw] {
@@ -190,9 +161,7 @@ impl Report {
             }
             out.push('\n');
         }
-        let sizes = self.machine.caches.iter().map(|cache| format!("{} {} KiB", cache.name, cache.bytes >> 10));
-        let origin = if self.machine.caches_known { "" } else { " (assumed: the system does not tell)" };
-        writeln!(out, "\nCaches{origin}: {}.", sizes.collect::<Vec<_>>().join(", "))?;
+        writeln!(out, "\nCaches: {}.", self.head("caches"))?;
         out.push_str(COUNTED);
         Ok(())
     }
@@ -210,9 +179,9 @@ impl Report {
                 match rows.iter().find(|row| row.layer == name && row.operation == operation) {
                     None => out.push_str(" – |"),
                     Some(row) => {
-                        let bound = self.bound(row);
-                        let of = if bound.name == "peak" { String::new() } else { format!(" of {}", bound.name) };
-                        write!(out, " {:.0}, {:.0} %{of} |", row.gflops(), row.percent_of(bound))?;
+                        let name = row.bound.name;
+                        let of = if name == "peak" { String::new() } else { format!(" of {name}") };
+                        write!(out, " {:.0}, {:.0} %{of} |", row.gflops(), row.percent())?;
                     }
                 }
             }
@@ -236,7 +205,7 @@ impl Report {
             *layers += row.count;
             *operations += count * row.work.operations;
             *seconds += count * row.seconds;
-            *allowed += count * row.work.operations / self.bound(row).gflops * 1e-9;
+            *allowed += count * row.work.operations / row.bound.gflops * 1e-9;
         }
         if totals.is_empty() {
             return Ok(());

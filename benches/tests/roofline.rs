@@ -1,8 +1,11 @@
-//! What the roofline report rests on: which roof binds, and that the tables of shapes are whole.
+//! What the roofline report rests on: which roof binds, that the tables of shapes are whole, and that records are read.
+
+use std::path::Path;
 
 use depthwise::{Cost, Isa, Layout};
 use depthwise_testkit::shapes;
 
+use depthwise_benches::record;
 use depthwise_benches::roof::{Level, Roofs, Work};
 
 fn roofs() -> Roofs {
@@ -65,5 +68,50 @@ fn the_tables_hold_whole_networks_and_every_layer_is_one() {
         for block in &blocks {
             shapes::prepare(block, shapes::Part::Depthwise, Layout::Nhwc, Isa::Portable).expect(name);
         }
+    }
+}
+
+#[test]
+fn every_record_says_of_what_it_is_and_every_roofline_is_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("record");
+    let files = |folder: &Path| std::fs::read_dir(folder).expect("a folder").map(|file| file.expect("a file").path());
+    let files = files(&folder).filter(|path| path.is_dir()).flat_map(|cpu| files(&cpu).collect::<Vec<_>>());
+    let mut rooflines = 0;
+    for path in files.filter(|path| path.extension().is_some_and(|extension| extension == "csv")) {
+        let (name, text) = (path.display(), std::fs::read_to_string(&path).expect("a record"));
+        let head: Vec<&str> = text.lines().map_while(|line| line.strip_prefix("# ")).collect();
+        let date = head.iter().find_map(|line| line.strip_prefix("date: ")).expect("a date");
+        let file = path.file_name().and_then(|file| file.to_str()).expect("a name");
+        assert!([format!("{date}-peers.csv"), format!("{date}-roofline.csv")].contains(&file.to_owned()), "{name}");
+        for key in ["cpu: ", "cpus: ", "compiler: ", "commit: ", "version depthwise: "] {
+            assert!(head.iter().any(|line| line.starts_with(key)), "{name} does not say its {key}");
+        }
+        if file.ends_with("-roofline.csv") {
+            rooflines += 1;
+            let report = record::read(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let again = record::write(&report).expect("text");
+            assert_eq!(again.lines().filter(|line| !line.starts_with('#')).count(), report.rows.len() + 1, "{name}");
+            let again = record::read(&again).expect("what has just been written");
+            assert_eq!(again.markdown(), report.markdown(), "{name}");
+        }
+    }
+    assert!(rooflines > 1, "{rooflines}");
+}
+
+#[test]
+fn what_is_no_record_is_refused_in_words() {
+    for (text, error) in [
+        ("date,cpu\n", "line 1 does not have the columns of a roofline report"),
+        ("# date\n", "line 1 has no `key: value`"),
+        (
+            "# threads: 1, 2\n# reading L1, GB/s: 5\n",
+            "line 2: `reading L1, GB/s` does not have a value for each number of threads",
+        ),
+        ("# threads: 1\n# reading L9, GB/s: 5\n", "line 2: `L9` is none of peak, L1, L2, L3, memory"),
+        ("# threads: one\n", "line 1: `one` is no number"),
+        ("# threads: 1\n", "the head does not say which `isa` was measured"),
+        ("# isa: avx2\n", "it has no layers, or layers of other numbers of threads than its head"),
+    ] {
+        assert_eq!(record::read(text).err().as_deref(), Some(error), "{text}");
     }
 }
