@@ -85,7 +85,7 @@ impl Case {
     }
 }
 
-pub const ACTIVATIONS: [Activation; 13] = [
+pub const ACTIVATIONS: [Activation; 14] = [
     Activation::None,
     Activation::Relu,
     Activation::Relu6,
@@ -99,6 +99,7 @@ pub const ACTIVATIONS: [Activation; 13] = [
     Activation::Sigmoid,
     Activation::Silu,
     Activation::Gelu,
+    Activation::Mish,
     Activation::Tanh,
 ];
 
