@@ -41,7 +41,9 @@ fn apply(isa: Isa, layout: Layout, activation: Activation, input: &[f32]) -> Vec
 /// A million bit patterns over all of `f32`, and all those around where an activation bends or saturates.
 fn sweep() -> Vec<f32> {
     let mut inputs: Vec<f32> = (0..=u32::MAX).step_by(step(4099)).map(f32::from_bits).collect();
-    for bend in [0.0f32, f32::MIN_POSITIVE, 0.25, 0.5, 1.0, 3.0, 6.0, 8.8, 14.5, 88.0, 104.0, 110.0, f32::MAX] {
+    for bend in
+        [0.0f32, f32::MIN_POSITIVE, 0.25, 0.5, 1.0, 3.0, 6.0, 8.8, 9.01, 14.5, 16.0, 88.0, 104.0, 110.0, f32::MAX]
+    {
         let bits = bend.to_bits();
         for near in bits.saturating_sub(1000)..bits + 1000 {
             inputs.extend([f32::from_bits(near), -f32::from_bits(near)]);
@@ -109,6 +111,7 @@ fn special_values() {
         (Activation::Sigmoid, [0.0, 0.5, 0.5, 1.0]),
         (Activation::Silu, [f32::NAN, -0.0, 0.0, INF]),
         (Activation::Gelu, [f32::NAN, -0.0, 0.0, INF]),
+        (Activation::Mish, [-0.0, -0.0, 0.0, INF]),
         (Activation::Tanh, [-1.0, -0.0, 0.0, 1.0]),
     ];
     let mut inputs = vec![f32::NAN; CHANNELS];

@@ -46,6 +46,7 @@ const DIGESTS: &[(&str, u64, u64)] = &[
     ("SiLU", 0x334d_f6c0_6645_9ffd, 0xfb3d_271c_b2cb_de80),
     ("GELU", 0xae61_9256_fb9f_0b58, 0xe524_82a7_07a0_5f49),
     ("tanh", 0x3274_44b8_8958_1c35, 0x1b53_83c9_0078_627f),
+    ("mish", 0x9f45_2aef_71a3_bfb7, 0x875a_a644_48bb_766b),
 ];
 
 enum Operation {
@@ -151,6 +152,7 @@ fn cases() -> Vec<Case> {
         activation("SiLU", Activation::Silu),
         activation("GELU", Activation::Gelu),
         activation("tanh", Activation::Tanh),
+        activation("mish", Activation::Mish),
     ]
 }
 

@@ -1,10 +1,12 @@
 //! The oracle on cases worked by hand, and proof that the comparisons of the other suites can fail.
 
 use depthwise::{Activation, BatchNorm, Layout, Padding, Shape};
+use depthwise_testkit::cases::{Epilogue, Values, by_hand};
 use depthwise_testkit::memory::{Arrangement, Buffer};
 use depthwise_testkit::oracle::{
     Exact, Fused, Number, Separate, Tensor, Window, conv2d, depthwise, finish, fold, pointwise,
 };
+use depthwise_testkit::plan::{Arguments, Operation, expected};
 
 fn tensor(c: usize, h: usize, w: usize, data: &[f32]) -> Tensor<Fused> {
     let shape = Shape::new(1, c, h, w);
@@ -163,6 +165,24 @@ fn a_tap_on_padding_multiplies_by_plus_zero() {
     assert!(of([1.0, f32::INFINITY], 0.0).is_nan());
     assert_eq!(of([-1.0, 1.0], -0.0).to_bits(), 0.0f32.to_bits());
     assert_eq!(of([-1.0, -1.0], -0.0).to_bits(), (-0.0f32).to_bits());
+}
+
+#[test]
+fn sums_of_negative_zeros_are_negative_zeros() {
+    let cases = by_hand().into_iter().filter(|case| {
+        let bare = |epilogue: Epilogue| epilogue.activation == Activation::None;
+        case.values == Values::NegativeZeros && bare(case.depthwise) && bare(case.pointwise)
+    });
+    let mut outputs = 0;
+    for case in cases {
+        for operation in [Operation::Depthwise, Operation::Pointwise, Operation::Separable, Operation::Conv2d] {
+            let sums = values(&expected(operation, &case, &Arguments::new(operation, &case)));
+            let plus = sums.iter().filter(|sum| sum.to_bits() != (-0.0f32).to_bits()).count();
+            assert_eq!(plus, 0, "{operation:?}: not −0 in {}", case.name);
+            outputs += sums.len();
+        }
+    }
+    assert!(outputs > 0, "no case of −0 alone without an activation");
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub enum Activation {
     Silu,
     /// ½ · x · (1 + erf(x / √2)): the exact form, not its approximation by tanh. NaN at −∞ (∞ · 0).
     Gelu,
+    /// x · tanh(ln(1 + eˣ)), of YOLOv4 (Misra, 2019). −0 at −∞, its limit.
+    Mish,
     /// (eˣ − e⁻ˣ) / (eˣ + e⁻ˣ)
     Tanh,
 }

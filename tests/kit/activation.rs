@@ -31,6 +31,7 @@ pub fn activate(a: Activation, x: f32) -> f32 {
             (x * r) * g
         }
         Activation::Gelu => x * normal_cdf(x),
+        Activation::Mish => mish(x),
         Activation::Tanh => tanh(x),
         _ => unimplemented!("the oracle of {a:?}"),
     }
@@ -63,6 +64,17 @@ fn normal_cdf(x: f32) -> f32 {
     let denominator = horner(a, &[0.010602434, 0.10407713, 0.47675666, 1.2143958, 1.6824008, 1.0]);
     let tail = p * numerator / denominator * power_of_two(m) * power_of_two(m);
     if x < 0.0 { tail } else { 1.0 - tail }
+}
+
+/// x · n / (n + 2) with n = u (u + 2) and u = eˣ = p · 4ᵐ. n / 4ᵐ is 4ᵐ · p² + 2p.
+fn mish(x: f32) -> f32 {
+    let x = clamp(x, -110.0, f32::INFINITY);
+    let (q, m) = exp(clamp(x, -110.0, 16.0));
+    let p = 1.0 + q;
+    let scale = power_of_two(m) * power_of_two(m); // 2²ᵐ may be denormal, or 0
+    let reduced = scale * (p * p) + 2.0 * p;
+    let ratio = reduced / (scale * reduced + 2.0);
+    x * ratio * power_of_two(m) * power_of_two(m)
 }
 
 /// x near 0, else ±e / (e + 2) with e = e^2a − 1 and a = |x|.
@@ -116,6 +128,11 @@ pub fn activate_f64(a: Activation, x: f64) -> f64 {
         Activation::Sigmoid => sigmoid(x),
         Activation::Silu => x * sigmoid(x),
         Activation::Gelu => x * (0.5 * erfc(-x * std::f64::consts::FRAC_1_SQRT_2)),
+        // e^−1000 is 0, and so is the product.
+        Activation::Mish => {
+            let x = x.clamp(-1000.0, f64::INFINITY);
+            x * x.exp().ln_1p().tanh()
+        }
         Activation::Tanh => x.tanh(),
         _ => unimplemented!("the oracle of {a:?}"),
     }
@@ -162,6 +179,7 @@ pub fn tolerance(a: Activation, x_abs_err: f64, x: f64) -> f64 {
         Activation::Sigmoid => (0.25, 4.0, 0.0),
         Activation::Silu => (1.1, 4.0, 0.0),  // at x = 2.4
         Activation::Gelu => (1.13, 0.0, 2.5), // at x = √2
+        Activation::Mish => (1.09, 5.0, 0.0), // at x = 1.5
         Activation::Tanh => (1.0, 4.0, 0.0),
         _ => unimplemented!("the tolerance of {a:?}"),
     };

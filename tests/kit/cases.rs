@@ -46,6 +46,8 @@ pub enum Values {
     Special,
     /// Only +0 and −0: the sign of a zero survives or not.
     Zeros,
+    /// Sums of −0 alone, as of no other values but by chance: whether an activation keeps it. A tap on padding would make +0 of it.
+    NegativeZeros,
     /// Around the least normal number: products and sums are denormal.
     Tiny,
     /// Around the square root of the greatest number: products and sums overflow.
@@ -85,7 +87,7 @@ impl Case {
     }
 }
 
-pub const ACTIVATIONS: [Activation; 13] = [
+pub const ACTIVATIONS: [Activation; 14] = [
     Activation::None,
     Activation::Relu,
     Activation::Relu6,
@@ -99,6 +101,7 @@ pub const ACTIVATIONS: [Activation; 13] = [
     Activation::Sigmoid,
     Activation::Silu,
     Activation::Gelu,
+    Activation::Mish,
     Activation::Tanh,
 ];
 
@@ -314,6 +317,21 @@ pub fn by_hand() -> Vec<Case> {
             &format!("no more than 0.25 after both, {c} channels"),
             Case { input, outputs: c, depthwise: below, pointwise: below, ..base() },
         ));
+    }
+    // ---- −0 before each activation, in vectors and tails: a bound of +0 keeps it, and so must every kernel.
+    let unpadded = || Case { input: Shape::new(1, 18, 5, 23), padding: Padding::valid(), ..base() };
+    let negative_zeros = |name: String, case: Case| Case { name, ..case }.with_values(Values::NegativeZeros);
+    for activation in ACTIVATIONS {
+        let then = Epilogue { activation, ..base().depthwise };
+        for (kernel, residual) in [([3, 3], false), ([1, 1], true)] {
+            let case = Case { kernel, residual, depthwise: then, pointwise: then, ..unpadded() };
+            cases.push(negative_zeros(format!("{kernel:?} taps, then {activation:?}"), case));
+        }
+    }
+    for (kernel, stride) in taps_of_kernels() {
+        let then = Epilogue { activation: Activation::Relu, ..base().depthwise };
+        let case = Case { input: Shape::new(1, 18, 9, 43), kernel, stride, depthwise: then, ..unpadded() };
+        cases.push(negative_zeros(format!("{kernel:?} taps, stride {stride:?}, then ReLU"), case));
     }
     // ---- The taps of each kernel that has its own, in the ways that reach beyond its plain use.
     for (kernel, stride) in taps_of_kernels() {

@@ -72,13 +72,23 @@ impl Arguments {
             }),
             activation: epilogue.activation,
         };
-        Arguments {
-            depthwise: stage(middle, taps, case.depthwise),
-            pointwise: stage(case.outputs, inputs, case.pointwise),
-            input,
-            residual,
-            output,
+        let (depthwise, pointwise) = (stage(middle, taps, case.depthwise), stage(case.outputs, inputs, case.pointwise));
+        let mut arguments = Arguments { input, depthwise, pointwise, residual, output };
+        if case.values == Values::NegativeZeros {
+            arguments.make_sums_negative_zeros(operation);
         }
+        arguments
+    }
+
+    /// +0 times negative weights. The second stage of two takes −0, so its weights are positive.
+    fn make_sums_negative_zeros(&mut self, operation: Operation) {
+        self.input.data.fill(0.0);
+        let sign = if operation == Operation::Separable { 1.0 } else { -1.0 };
+        for (stage, sign) in [(&mut self.depthwise, -1.0f32), (&mut self.pointwise, sign)] {
+            stage.weights.iter_mut().for_each(|w| *w = w.copysign(sign));
+            stage.bias.iter_mut().flatten().for_each(|b| *b = -0.0);
+        }
+        self.residual.iter_mut().for_each(|r| r.data.fill(-0.0));
     }
 }
 
@@ -87,7 +97,8 @@ fn value(rng: &mut StdRng, values: Values) -> f32 {
         [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 0.0, 1e-40, -1e-45, f32::MIN_POSITIVE, f32::MAX];
     let plain = rng.random_range(-1.0f32..1.0);
     match values {
-        Values::Plain => plain,
+        // Of the latter, signs and zeros are set once all are drawn.
+        Values::Plain | Values::NegativeZeros => plain,
         // Rare enough that most sums stay finite.
         Values::Special if rng.random_ratio(1, 40) => SPECIAL[rng.random_range(0..SPECIAL.len())],
         Values::Special => plain,

@@ -130,7 +130,12 @@ fn activation(name: &str) -> Result<Activation, String> {
         "leaky" => Activation::LeakyRelu { slope: 0.1 },
         "hardswish" => Activation::HardSwish,
         "silu" => Activation::Silu,
-        _ => return Err(format!("there is no activation `{name}`: use none, relu, relu6, leaky, hardswish or silu")),
+        "mish" => Activation::Mish,
+        _ => {
+            return Err(format!(
+                "there is no activation `{name}`: use none, relu, relu6, leaky, hardswish, silu or mish"
+            ));
+        }
     })
 }
 
