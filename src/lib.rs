@@ -143,3 +143,8 @@ pub fn kernel_code() -> impl Iterator<Item = (KernelInfo, *const ())> {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeDoctests;
+
+/// The guide's code, to be tested.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide.md")]
+struct GuideDoctests;
