@@ -8,9 +8,11 @@ use depthwise::{
 
 const README: &str = include_str!("../README.md");
 
+const TROUBLESHOOTING: &str = include_str!("../docs/troubleshooting.md");
+
 /// The texts in backticks that start the items of a section's list.
 fn quoted(section: &str) -> Vec<String> {
-    let (_, text) = README.split_once(&format!("\n## {section}\n")).expect("the section");
+    let (_, text) = TROUBLESHOOTING.split_once(&format!("\n## {section}\n")).expect("the section");
     let text = text.split("\n## ").next().unwrap_or(text);
     let items = text.lines().filter_map(|line| line.strip_prefix("* `"));
     items.map(|item| item.trim_matches('`').trim().to_owned()).collect()
@@ -25,7 +27,7 @@ fn run(layout: Layout, input: Shape, output: Shape) -> Result<(), Error> {
     plan.run(input, output, &mut Workspace::new(), Parallelism::Serial)
 }
 
-/// An error for each item of "Troubleshooting".
+/// An error for each item of "Errors".
 fn errors() -> Vec<Error> {
     let shape = Shape::new(1, 4, 5, 5);
     let depthwise = || DepthwiseConv2d::builder(4);
@@ -53,9 +55,9 @@ fn errors() -> Vec<Error> {
 }
 
 #[test]
-fn the_readme_quotes_the_errors_word_for_word() {
+fn errors_are_quoted_word_for_word() {
     let printed: Vec<String> = errors().iter().map(Error::to_string).collect();
-    let quoted = quoted("Troubleshooting");
+    let quoted = quoted("Errors");
     assert_eq!(quoted.len(), printed.len(), "{quoted:#?}");
     for (quoted, printed) in quoted.iter().zip(&printed) {
         match quoted.strip_suffix('…') {
