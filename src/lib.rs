@@ -79,8 +79,10 @@
 //! * `rayon` (default): `Parallelism::Rayon`, which runs on the current `rayon` pool.
 //! * `ndarray`: views of the arrays of `ndarray` 0.17, by `TensorView::from_ndarray` and `TensorViewMut::from_ndarray`.
 //!
-//! README tells more: what each operation takes, how to choose layout and threads, errors and what to do, and how fast all of
-//! it is.
+//! The minimum supported Rust version is 1.89. It is raised only with a new minor version.
+//!
+//! The package has more to read: `README.md`, and in its folder `docs` a guide with examples, and pages on numerics, on
+//! performance, and on errors and what to do.
 
 #![cfg_attr(not(feature = "std"), no_std)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
