@@ -11,6 +11,7 @@
 //! exists only where the CPU was found to have the instruction set.
 
 #![cfg_attr(not(feature = "std"), no_std)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs, clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
 // Kernels name their loop variables after the axes, and index several arrays with one of them.
 #![allow(clippy::needless_range_loop)]

@@ -208,15 +208,16 @@ fn biases(parameters: &Parameters<'_>, channels: usize) -> usize {
 /// The setters of groups of parameters, as methods of a builder.
 macro_rules! setters {
     (common) => {
-        /// The layout of input, residual and output. Default: NCHW.
+        /// The layout of input, residual and output. Default: [`Layout::Nchw`].
         pub fn layout(mut self, layout: Layout) -> Self {
             self.common.layout = layout;
             self
         }
 
-        /// The instruction set. Default: that of the environment variable `DEPTHWISE_ISA`, or else the best
-        /// that this CPU has. Where few channels fill the vectors of one that it includes better, as AVX-512 does AVX2, the
-        /// depthwise kernel is of that one.
+        /// The instruction set. It takes precedence over the environment variable `DEPTHWISE_ISA`. Default: that of the variable, or
+        /// else the best that this CPU has.
+        ///
+        /// A plan for AVX-512 may take a depthwise kernel of AVX2, if the number of channels fills the shorter vectors better.
         pub fn isa(mut self, isa: Isa) -> Self {
             self.common.isa = Some(isa);
             self
@@ -287,6 +288,26 @@ macro_rules! setters {
         }
 
         /// The order of the weights' axes. Default: PyTorch's.
+        ///
+        /// ```
+        /// use depthwise::{PointwiseConv2d, WeightOrder};
+        ///
+        /// // From 2 to 3 channels. PyTorch's order has a row for each output, TensorFlow's a row for each input.
+        /// let plan = PointwiseConv2d::builder(2, 3).weights(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).build()?;
+        /// let same = PointwiseConv2d::builder(2, 3)
+        ///     .weights(&[1.0, 3.0, 5.0, 2.0, 4.0, 6.0])
+        ///     .weight_order(WeightOrder::Tflite)
+        ///     .build()?;
+        /// # use depthwise::{Parallelism, Shape, TensorView, TensorViewMut, Workspace};
+        /// # let mut outputs = [[0.0; 3]; 2];
+        /// # for (plan, output) in [plan, same].iter().zip(&mut outputs) {
+        /// #     let input = TensorView::new(&[1.0, 10.0], Shape::new(1, 2, 1, 1), plan.layout())?;
+        /// #     let output = TensorViewMut::new(output, Shape::new(1, 3, 1, 1), plan.layout())?;
+        /// #     plan.run(input, output, &mut Workspace::new(), Parallelism::Serial)?;
+        /// # }
+        /// # assert_eq!(outputs, [[21.0, 43.0, 65.0]; 2]);
+        /// # Ok::<(), depthwise::Error>(())
+        /// ```
         pub fn weight_order(mut self, order: WeightOrder) -> Self {
             self.parameters.order = order;
             self
@@ -298,7 +319,8 @@ macro_rules! setters {
             self
         }
 
-        /// A batch normalisation after the convolution, folded into its weights and bias. Default: none.
+        /// A batch normalisation after the convolution, folded into its weights and bias. Default: none. [`BatchNorm`] has an
+        /// example.
         pub fn batch_norm(mut self, batch_norm: BatchNorm<'a>) -> Self {
             self.parameters.batch_norm = Some(batch_norm);
             self
@@ -585,7 +607,7 @@ impl<'a> SeparableConv2dBuilder<'a> {
         self
     }
 
-    /// Whether the stages run block by block. Default: chosen for each run.
+    /// Whether the stages run in one pass, block by block, or in two. Default: [`Fusion::Auto`], which chooses for each run.
     pub fn fusion(mut self, fusion: Fusion) -> Self {
         self.fusion = fusion;
         self

@@ -11,18 +11,20 @@ use crate::machine::Machine;
 use crate::schedule::{FORK, OutputRange, Price, Shares, Workers};
 use depthwise_kernels::{Error, KernelInfo, Layout, Shape, Strides, sub_grids};
 
-/// How the two stages of a separable convolution pass the values between them. The bits are the same.
+/// How the two stages of a separable convolution follow each other. The result has the same bits in every case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fusion {
-    /// Fused, but for outputs that fused stages would share badly between the threads, and in NCHW for small images of many
-    /// channels (on some CPUs only if the output has fewer).
+    /// The default. The crate chooses for each run: fused, except in two cases. Two passes run where they divide the work more
+    /// evenly between the threads. In NCHW they also run where 64 or more channels lie between the stages and all of their values
+    /// fit a shared cache; on CPUs whose shared cache is slow to reach, only if the output has fewer channels than that.
     #[default]
     Auto,
-    /// In blocks of pixels that stay in the cache. Threads that share rows of an output with few of them, each with
-    /// channels of its own, each compute the first stage there.
+    /// Both stages of a block of pixels, then both stages of the next block: the values between the stages stay in the cache.
+    /// Where an output has too few rows for all threads, several threads compute different channels of the same rows. Each of
+    /// them then computes the first stage of these rows for itself.
     Fused,
-    /// All of the first stage, then all of the second.
+    /// All of the first stage, then all of the second. The workspace holds the whole output of the first stage.
     TwoPass,
 }
 

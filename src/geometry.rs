@@ -6,6 +6,9 @@ use depthwise_kernels::{Axis, Error, MAX_POSITION, MAX_STRIDE, Shape, Taps};
 
 /// Zeros around the input.
 ///
+/// A builder that is given no padding takes (K − 1)·d / 2 on each side, for a kernel of K taps with dilation d. This keeps the
+/// size at stride 1. Where it is no whole number, as with an even kernel, a padding must be given.
+///
 /// A tap that falls on padding multiplies its weight by +0.0, in every kernel: an infinite weight there gives
 /// NaN, and a sum of −0 becomes +0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

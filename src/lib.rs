@@ -79,10 +79,13 @@
 //! * `rayon` (default): `Parallelism::Rayon`, which runs on the current `rayon` pool.
 //! * `ndarray`: views of the arrays of `ndarray` 0.17, by `TensorView::from_ndarray` and `TensorViewMut::from_ndarray`.
 //!
-//! README tells more: what each operation takes, how to choose layout and threads, errors and what to do, and how fast all of
-//! it is.
+//! The minimum supported Rust version is 1.89. It is raised only with a new minor version.
+//!
+//! The package has more to read: `README.md`, and in its folder `docs` a guide with examples, and pages on numerics, on
+//! performance, and on errors and what to do.
 
 #![cfg_attr(not(feature = "std"), no_std)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 
@@ -132,3 +135,8 @@ pub fn kernel_code() -> impl Iterator<Item = (KernelInfo, *const ())> {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeDoctests;
+
+/// The guide's code, to be tested.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide.md")]
+struct GuideDoctests;

@@ -44,8 +44,10 @@ macro_rules! plan {
                 self.engine.descriptor.output_shape(input)
             }
 
-            /// The `f32` of [`Workspace`] that a run on an input of that shape uses, with that parallelism at
-            /// this place (the current pool has a number of threads, and a call from outside of it splits less).
+            /// The length of the [`Workspace`], in `f32`, that a run on an input of that shape uses.
+            ///
+            /// With `Parallelism::Rayon` the length depends on the number of threads of the current pool, and on whether the call
+            /// comes from inside the pool. So ask on the thread that will call [`run`](Self::run).
             ///
             /// # Errors
             /// As [`output_shape`](Self::output_shape).
@@ -77,6 +79,23 @@ macro_rules! plan {
             ///
             /// # Errors
             /// As [`run`](Self::run).
+            ///
+            /// ```
+            /// use depthwise::{Activation, Parallelism, PointwiseConv2d, Shape, TensorView, TensorViewMut, Workspace};
+            ///
+            /// let plan = PointwiseConv2d::builder(1, 1).weights(&[2.0]).activation(Activation::Relu).build()?;
+            /// let (shape, layout) = (Shape::new(1, 1, 1, 3), plan.layout());
+            /// let mut output = [0.0; 3];
+            /// plan.run_with_residual(
+            ///     TensorView::new(&[1.0, 2.0, 3.0], shape, layout)?,
+            ///     TensorView::new(&[10.0, 0.0, -7.0], shape, layout)?,
+            ///     TensorViewMut::new(&mut output, shape, layout)?,
+            ///     &mut Workspace::new(),
+            ///     Parallelism::Serial,
+            /// )?;
+            /// assert_eq!(output, [12.0, 4.0, 0.0]); // max(2·3 − 7, 0) is 0
+            /// # Ok::<(), depthwise::Error>(())
+            /// ```
             pub fn run_with_residual(
                 &self,
                 input: TensorView<'_>,
@@ -88,11 +107,32 @@ macro_rules! plan {
                 self.engine.run(input, Some(residual), output, None, workspace, parallelism)
             }
 
-            /// Computes a part of the output, to which `output` and `residual` are shaped; `input` is whole. For
-            /// engines that split the work over threads of their own: the bits are those of a whole run.
+            /// Computes a part of the output on the calling thread. `output` and `residual` have the shape of the part, `input` is
+            /// whole. This is for engines with threads of their own. The bits are those of a whole run.
             ///
             /// # Errors
             /// As [`run`](Self::run), and if the range does not lie within the output.
+            ///
+            /// ```
+            /// use depthwise::{Axis, DepthwiseConv2d, OutputRange, Shape, TensorView, TensorViewMut, Workspace};
+            ///
+            /// let plan = DepthwiseConv2d::builder(2).weights(&[1.0; 18]).build()?;
+            /// let (shape, layout) = (Shape::new(1, 2, 6, 4), plan.layout());
+            /// let (x, mut y) = ([1.0; 48], [0.0; 48]);
+            /// let input = TensorView::new(&x, shape, layout)?;
+            /// // The upper and the lower three rows, each on a thread.
+            /// let (upper, lower) = TensorViewMut::new(&mut y, shape, layout)?.split_at(Axis::H, 3)?;
+            /// let all = OutputRange::all(plan.output_shape(shape)?);
+            /// let plan = &plan;
+            /// let run = |view, h| plan.run_range(input, None, view, OutputRange { h, ..all.clone() }, &mut Workspace::new());
+            /// std::thread::scope(|scope| {
+            ///     let first = scope.spawn(|| run(upper, 0..3));
+            ///     run(lower, 3..6)?;
+            ///     first.join().expect("it does not panic")
+            /// })?;
+            /// assert_eq!(y[4..8], [6.0, 9.0, 9.0, 6.0]); // the second row: at its ends, 3 of 9 taps are padding
+            /// # Ok::<(), depthwise::Error>(())
+            /// ```
             pub fn run_range(
                 &self,
                 input: TensorView<'_>,
@@ -104,22 +144,43 @@ macro_rules! plan {
                 self.engine.run(input, residual, output, Some(&range), workspace, Parallelism::Serial)
             }
 
-            /// How a run with that many threads is split: a list of parts, about one for each thread. Where rows are left over
-            /// of an even split, smaller ones of these follow, at most one for each thread. Each element of the output is in
-            /// exactly one part. Small work is not split: one part.
+            /// A balanced split of the output for that many threads: a list of parts for each pass over the tensors. Each element
+            /// is in exactly one part of a list. Small work is not split: it is one part.
             ///
-            /// For engines with threads of their own: that many threads, each of which takes the next part of the list when it
-            /// is free, and runs [`run_range`](Self::run_range) over it with a workspace of its own, do what
-            /// [`run`](Self::run) does with `rayon`. The workspaces need no more than the
-            /// [`workspace_len`](Self::workspace_len) of a serial run.
+            /// `DepthwiseConv2d`, `PointwiseConv2d` and `Conv2d` have one pass, and so one list. `SeparableConv2d` has one list
+            /// if it runs fused, as it always does with [`Fusion::Fused`](crate::Fusion::Fused). It has two if it runs in two
+            /// passes: first the parts of the values between the stages, then the parts of the output.
             ///
-            /// A separable convolution that is better run in two passes with that many threads (see [`Fusion`](crate::Fusion))
-            /// has two lists: the parts of the values between the stages, then those of the output. All of the first list
-            /// comes before any of the second: give each stage a plan of its own. `run_range` over the second list alone is right
-            /// too, but computes the first stage of a row once for each part that has channels of it.
+            /// A list has about one part for each thread. If the rows cannot be divided evenly, the list also has smaller parts
+            /// at its end, at most one for each thread. Let each thread take the next part of the list when it is free, and call
+            /// [`run_range`](Self::run_range) for it with a workspace of its own. No part needs more workspace than a serial run:
+            /// [`workspace_len`](Self::workspace_len) with [`Parallelism::Serial`].
+            ///
+            /// Of two lists, all parts of the first must be done before any of the second starts. `run_range` computes both stages,
+            /// so build a plan for each stage if you want this. `run_range` over the second list alone gives the right result
+            /// too, but it repeats work: parts with different channels of a row each compute the first stage of this row.
             ///
             /// # Errors
             /// As [`output_shape`](Self::output_shape).
+            ///
+            /// ```
+            /// use depthwise::{Axis, DepthwiseConv2d, Shape, TensorView, TensorViewMut, Workspace};
+            ///
+            /// let plan = DepthwiseConv2d::builder(32).weights(&[1.0; 32 * 9]).build()?;
+            /// let (shape, layout) = (Shape::new(1, 32, 56, 56), plan.layout());
+            /// let (x, mut y) = (vec![1.0; 32 * 56 * 56], vec![0.0; 32 * 56 * 56]);
+            /// let mut workspace = Workspace::new();
+            /// for part in plan.parts(shape, 4)?.concat() {
+            ///     // An engine does this on its threads, with views that `split_at` has made.
+            ///     let view = TensorViewMut::new(&mut y, plan.output_shape(shape)?, layout)?
+            ///         .narrow(Axis::N, part.n.clone())?
+            ///         .narrow(Axis::C, part.c.clone())?
+            ///         .narrow(Axis::H, part.h.clone())?;
+            ///     plan.run_range(TensorView::new(&x, shape, layout)?, None, view, part, &mut workspace)?;
+            /// }
+            /// assert!(y.iter().all(|&y| y >= 4.0)); // each output was computed: 4, 6 or 9 taps see the image
+            /// # Ok::<(), depthwise::Error>(())
+            /// ```
             pub fn parts(&self, input: Shape, threads: usize) -> Result<Vec<Vec<OutputRange>>, Error> {
                 Ok(self.engine.descriptor.steps(input, threads)?.iter().map(|steps| steps.concat()).collect())
             }

@@ -27,17 +27,21 @@ impl OutputRange {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Parallelism {
-    /// The calling thread, with its floating-point environment: results are as promised under the default one, which rounds to
-    /// nearest and flushes no denormals.
+    /// The calling thread. This is the default.
+    ///
+    /// The run uses the floating-point environment of that thread. Results are as promised under the default environment, which
+    /// rounds to nearest and flushes no denormals.
     #[default]
     Serial,
-    /// The current `rayon` pool. A call from outside of any pool waits on the global one, some 5 µs longer (Zen 4); to run without
-    /// that, and without any allocation, call from inside (`ThreadPool::install`). Small work is not split: below some 8 µs, from
-    /// outside 24 µs.
+    /// The current `rayon` pool. Call from inside the pool (`ThreadPool::install`): a call from outside may allocate. Runs that take
+    /// less than some 8 µs stay on one thread.
+    ///
+    /// A call from outside of any pool uses the global pool. It takes some 5 µs longer (Zen 4), so then runs of less than some
+    /// 24 µs stay on the calling thread.
     ///
     /// Hold no lock, and no borrow of a thread-local, across such a run. A thread of the pool that waits for others runs other tasks
-    /// of the pool meanwhile. If one of these takes the same lock, it waits for itself; if it borrows the same thread-local, it
-    /// panics.
+    /// of the pool meanwhile. If such a task takes the same lock, the thread waits for itself. If it borrows the same thread-local,
+    /// it panics.
     ///
     /// The pool's threads have a floating-point environment of their own. A rounding mode or the flushing of denormals that the
     /// caller has set for itself is not theirs.

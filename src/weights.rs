@@ -7,13 +7,13 @@ use core::fmt;
 
 use depthwise_kernels::Error;
 
-/// The order of a weight array's axes.
+/// The order of a weight array's axes, for C input channels, M output channels, a channel multiplier of m and a kernel of Kh×Kw.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum WeightOrder {
-    /// PyTorch's and ONNX's: depthwise `[C·m, 1, Kh, Kw]`, pointwise `[M, C]`, standard `[M, C, Kh, Kw]`.
+    /// The order of PyTorch and ONNX: depthwise `[C·m, 1, Kh, Kw]`, pointwise `[M, C]`, standard `[M, C, Kh, Kw]`. The default.
     #[default]
     Pytorch,
-    /// TensorFlow's: depthwise `[1, Kh, Kw, C·m]` (TFLite), pointwise `[C, M]`, standard `[Kh, Kw, C, M]` (HWIO).
+    /// The order of TensorFlow: depthwise `[1, Kh, Kw, C·m]` (TFLite), pointwise `[C, M]`, standard `[Kh, Kw, C, M]` (HWIO).
     Tflite,
 }
 
@@ -25,6 +25,19 @@ pub enum WeightOrder {
 ///
 /// Building fails unless ε is finite and at least 0, σ² + ε is finite and above 0 in each channel, and each weight and bias that
 /// comes of finite numbers is a finite `f32`. NaN and infinities in w, b, γ, β and μ propagate.
+///
+/// ```
+/// use depthwise::{BatchNorm, Parallelism, PointwiseConv2d, Shape, TensorView, TensorViewMut, Workspace};
+///
+/// let norm = BatchNorm { gamma: &[2.0], beta: &[1.0], mean: &[3.0], variance: &[4.0], epsilon: 0.0 };
+/// let plan = PointwiseConv2d::builder(1, 1).weights(&[5.0]).batch_norm(norm).build()?;
+/// let (shape, layout) = (Shape::new(1, 1, 1, 1), plan.layout());
+/// let mut y = [0.0];
+/// let (input, output) = (TensorView::new(&[1.0], shape, layout)?, TensorViewMut::new(&mut y, shape, layout)?);
+/// plan.run(input, output, &mut Workspace::new(), Parallelism::Serial)?;
+/// assert_eq!(y, [(5.0 * 1.0 - 3.0) / 2.0 * 2.0 + 1.0]);
+/// # Ok::<(), depthwise::Error>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct BatchNorm<'a> {
     /// γ, the scale.

@@ -1,6 +1,8 @@
-//! What README.md promises: the errors that it quotes are those that the crate prints.
+//! What the documents promise: the errors that they quote are those that the crate prints, and their links lead to files that the
+//! package has.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use depthwise::{
     DepthwiseConv2d, Error, Isa, Layout, Padding, Parallelism, Shape, TensorView, TensorViewMut, Workspace,
@@ -8,9 +10,11 @@ use depthwise::{
 
 const README: &str = include_str!("../README.md");
 
+const TROUBLESHOOTING: &str = include_str!("../docs/troubleshooting.md");
+
 /// The texts in backticks that start the items of a section's list.
 fn quoted(section: &str) -> Vec<String> {
-    let (_, text) = README.split_once(&format!("\n## {section}\n")).expect("the section");
+    let (_, text) = TROUBLESHOOTING.split_once(&format!("\n## {section}\n")).expect("the section");
     let text = text.split("\n## ").next().unwrap_or(text);
     let items = text.lines().filter_map(|line| line.strip_prefix("* `"));
     items.map(|item| item.trim_matches('`').trim().to_owned()).collect()
@@ -25,7 +29,7 @@ fn run(layout: Layout, input: Shape, output: Shape) -> Result<(), Error> {
     plan.run(input, output, &mut Workspace::new(), Parallelism::Serial)
 }
 
-/// An error for each item of "Troubleshooting".
+/// An error for each item of "Errors".
 fn errors() -> Vec<Error> {
     let shape = Shape::new(1, 4, 5, 5);
     let depthwise = || DepthwiseConv2d::builder(4);
@@ -53,9 +57,9 @@ fn errors() -> Vec<Error> {
 }
 
 #[test]
-fn the_readme_quotes_the_errors_word_for_word() {
+fn errors_are_quoted_word_for_word() {
     let printed: Vec<String> = errors().iter().map(Error::to_string).collect();
-    let quoted = quoted("Troubleshooting");
+    let quoted = quoted("Errors");
     assert_eq!(quoted.len(), printed.len(), "{quoted:#?}");
     for (quoted, printed) in quoted.iter().zip(&printed) {
         match quoted.strip_suffix('…') {
@@ -70,7 +74,7 @@ fn the_readme_names_the_instruction_sets_and_what_there_is_to_run() {
     for isa in Isa::all() {
         assert!(README.contains(&format!("`{isa}`")), "{isa}");
     }
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let root = root().join("examples");
     let examples = README.split("--example ").skip(1);
     let examples: BTreeSet<&str> =
         examples.filter_map(|text| text.split(|c: char| !c.is_alphanumeric()).next()).collect();
@@ -79,6 +83,10 @@ fn the_readme_names_the_instruction_sets_and_what_there_is_to_run() {
         let there = [format!("{example}.rs"), format!("{example}/main.rs")].iter().any(|file| root.join(file).exists());
         assert!(there, "there is no example {example}");
     }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// The targets of the links, pictures included, of a text in Markdown, code left out.
@@ -103,17 +111,72 @@ fn the_documentation_of_the_crate_has_no_relative_link() {
     }
 }
 
+/// The documents of the package, by their paths.
+fn documents() -> Vec<PathBuf> {
+    let pages = std::fs::read_dir(root().join("docs")).expect("the folder docs");
+    let pages = pages.map(|page| Path::new("docs").join(page.expect("a page").file_name()));
+    let pages = pages.filter(|page| page.extension().is_some_and(|extension| extension == "md"));
+    ["README.md", "CHANGELOG.md", "SECURITY.md"].map(PathBuf::from).into_iter().chain(pages).collect()
+}
+
+/// What a file of the package matches: the patterns of `include` in Cargo.toml, a path or a folder's `/*.extension` each.
+fn included() -> Vec<String> {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("the manifest");
+    let (_, list) = manifest.split_once("\ninclude = [").expect("the list of the package's files");
+    let (list, _) = list.split_once(']').expect("the end of the list");
+    list.split('"').skip(1).step_by(2).map(|pattern| pattern.trim_start_matches('/').to_owned()).collect()
+}
+
+fn is_included(file: &Path, patterns: &[String]) -> bool {
+    patterns.iter().any(|pattern| match pattern.split_once("/*.") {
+        Some((folder, extension)) => {
+            file.parent() == Some(Path::new(folder)) && file.extension().is_some_and(|found| found == extension)
+        }
+        None => file.starts_with(pattern),
+    })
+}
+
+/// The anchors of a document's headings, as GitHub makes them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let prose = text.split("```").step_by(2);
+    let headings = prose.flat_map(str::lines).filter(|line| line.starts_with('#'));
+    let kept = |c: &char| c.is_alphanumeric() || [' ', '-', '_'].contains(c);
+    headings
+        .map(|heading| heading.trim_start_matches('#').trim().to_lowercase().chars().filter(kept).collect::<String>())
+        .map(|heading| heading.replace(' ', "-"))
+        .collect()
+}
+
+/// There is no public address that links could lead to, so each must lead to a file beside it: in a checkout and in the package.
 #[test]
-fn the_links_of_the_readme_lead_somewhere() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let anchor = |heading: &str| heading.trim().to_lowercase().replace(' ', "-");
-    let anchors: BTreeSet<_> =
-        README.lines().filter(|line| line.starts_with('#')).map(|line| anchor(line.trim_start_matches('#'))).collect();
-    let links = links(README);
-    assert!(links.len() > 5, "{links:?}");
-    for link in links.into_iter().filter(|link| !link.starts_with("https://")) {
-        let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-        assert!(root.join(file).exists(), "README links to {link}, and there is no such file");
-        assert!(!file.is_empty() || anchors.contains(anchor), "README links to {link}, and has no such heading");
+fn the_links_of_the_documents_lead_into_the_package() {
+    let (patterns, mut checked) = (included(), 0);
+    for document in documents() {
+        let name = document.display();
+        assert!(is_included(&document, &patterns), "{name} is not in the package");
+        let text = std::fs::read_to_string(root().join(&document)).expect("a document");
+        for link in links(&text).into_iter().filter(|link| !link.starts_with("https://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() {
+                document.clone()
+            } else {
+                let folder = document.parent().expect("a folder");
+                // As far as the documents go: a folder up, no further.
+                file.strip_prefix("../").map_or_else(|| folder.join(file), PathBuf::from)
+            };
+            let there = std::fs::read_to_string(root().join(&target));
+            let there = there.unwrap_or_else(|error| panic!("{name} links to {link}: {error}"));
+            assert!(is_included(&target, &patterns), "{name} links to {link}, which is not in the package");
+            assert!(anchor.is_empty() || anchors(&there).contains(anchor), "{name} links to {link}: no such heading");
+            checked += 1;
+        }
     }
+    assert!(checked > 15, "{checked} links");
+}
+
+/// A newcomer reads it in five minutes.
+#[test]
+fn the_readme_is_short() {
+    let lines = README.lines().count();
+    assert!(lines <= 180, "{lines} lines");
 }

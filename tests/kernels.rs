@@ -82,7 +82,8 @@ fn fewer_channels(case: Case) -> Case {
     Case { input: Shape { c, ..case.input }, ..case }
 }
 
-/// Each output is one chain of roundings, whose error README.md states: a kernel that summed otherwise would err less, or more.
+/// Each output is one chain of roundings, whose error docs/numerics.md states: a kernel that summed otherwise would err less, or
+/// more.
 #[test]
 fn long_sums() {
     if depthwise_testkit::emulation::is_on() {

@@ -33,6 +33,23 @@ impl<'a, T> TensorView<'a, T> {
     ///
     /// # Errors
     /// If an axis runs backwards.
+    ///
+    /// ```
+    /// use depthwise::{Layout, Parallelism, PointwiseConv2d, TensorView, TensorViewMut, Workspace};
+    /// use ndarray::Array4;
+    ///
+    /// let plan = PointwiseConv2d::builder(2, 1).layout(Layout::Nhwc).weights(&[1.0, 10.0]).build()?;
+    /// let input = Array4::from_shape_fn((1, 3, 3, 2), |(_, row, _, channel)| (row + channel) as f32);
+    /// let mut output = Array4::zeros((1, 3, 3, 1));
+    /// plan.run(
+    ///     TensorView::from_ndarray(input.view(), Layout::Nhwc)?,
+    ///     TensorViewMut::from_ndarray(output.view_mut(), Layout::Nhwc)?,
+    ///     &mut Workspace::new(),
+    ///     Parallelism::Serial,
+    /// )?;
+    /// assert_eq!(output[[0, 2, 0, 0]], 2.0 + 10.0 * 3.0);
+    /// # Ok::<(), depthwise::Error>(())
+    /// ```
     pub fn from_ndarray(array: ArrayView4<'a, T>, layout: Layout) -> Result<Self, Error> {
         let (shape, strides) = logical(layout, array.dim(), array.strides())?;
         // SAFETY: the array's elements are borrowed for `'a`, and are those of this shape and strides.

@@ -214,6 +214,20 @@ impl<'a, T> TensorViewMut<'a, T> {
     ///
     /// # Errors
     /// As [`new`](Self::new).
+    ///
+    /// ```
+    /// use depthwise::{Parallelism, PointwiseConv2d, Shape, TensorView, TensorViewMut, Workspace};
+    ///
+    /// let plan = PointwiseConv2d::builder(1, 1).weights(&[2.0]).build()?;
+    /// let (shape, layout) = (Shape::new(1, 1, 2, 2), plan.layout());
+    /// let mut y: Vec<f32> = Vec::with_capacity(4);
+    /// let output = TensorViewMut::uninit(&mut y.spare_capacity_mut()[..4], shape, layout)?;
+    /// plan.run(TensorView::new(&[1.0; 4], shape, layout)?, output, &mut Workspace::new(), Parallelism::Serial)?;
+    /// // SAFETY: the run returned `Ok`, so all four elements are initialised.
+    /// unsafe { y.set_len(4) };
+    /// assert_eq!(y, [2.0; 4]);
+    /// # Ok::<(), depthwise::Error>(())
+    /// ```
     pub fn uninit(data: &'a mut [MaybeUninit<T>], shape: Shape, layout: Layout) -> Result<Self, Error> {
         Self::uninit_strided(data, shape, contiguous(data.len(), shape, layout)?)
     }
@@ -250,6 +264,23 @@ impl<'a, T> TensorViewMut<'a, T> {
     ///
     /// # Errors
     /// If the range does not lie within the axis.
+    ///
+    /// Concatenation without a copy: each run writes channels of its own.
+    ///
+    /// ```
+    /// use depthwise::{Axis, Parallelism, PointwiseConv2d, Shape, TensorView, TensorViewMut, Workspace};
+    ///
+    /// let plan = PointwiseConv2d::builder(1, 1).weights(&[2.0]).build()?;
+    /// let (shape, layout) = (Shape::new(1, 1, 1, 2), plan.layout());
+    /// let mut joined = [0.0; 4];
+    /// for (channel, x) in [[1.0, 2.0], [3.0, 4.0]].iter().enumerate() {
+    ///     let all = TensorViewMut::new(&mut joined, Shape { c: 2, ..shape }, layout)?;
+    ///     let output = all.narrow(Axis::C, channel..channel + 1)?;
+    ///     plan.run(TensorView::new(x, shape, layout)?, output, &mut Workspace::new(), Parallelism::Serial)?;
+    /// }
+    /// assert_eq!(joined, [2.0, 4.0, 6.0, 8.0]);
+    /// # Ok::<(), depthwise::Error>(())
+    /// ```
     #[inline]
     pub fn narrow(mut self, axis: Axis, range: Range<usize>) -> Result<Self, Error> {
         check_range(axis, &range, self.shape[axis])?;

@@ -45,13 +45,13 @@ pub enum Axis {
     W,
 }
 
-/// The order of the axes in memory, the last one contiguous.
+/// The order of the axes in memory. The last one must be contiguous.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Layout {
-    /// Images, channels, rows, columns: PyTorch's and ONNX's.
+    /// Images, channels, rows, columns, as in PyTorch and ONNX; also called channels-first. The default.
     #[default]
     Nchw,
-    /// Images, rows, columns, channels: TensorFlow's; also called channels-last.
+    /// Images, rows, columns, channels, as in TensorFlow; also called channels-last.
     Nhwc,
 }
 
