@@ -11,12 +11,15 @@ use depthwise_testkit::memory::{Arrangement, Buffer, SENTINEL, first_difference}
 use depthwise_testkit::oracle::Tensor;
 use depthwise_testkit::plan::{Arguments, Choice, Operation, Plan, expected_on};
 
-const OPERATIONS: [Operation; 4] =
-    [Operation::Depthwise, Operation::Pointwise, Operation::Separable, Operation::Conv2d];
+/// In Miri without the standard convolution, whose oracle alone takes as long as all the others: of that, `kernels` runs some there.
+const OPERATIONS: &[Operation] = {
+    use Operation::{Conv2d, Depthwise, Pointwise, Separable};
+    if cfg!(miri) { &[Depthwise, Pointwise, Separable] } else { &[Depthwise, Pointwise, Separable, Conv2d] }
+};
 
 /// Every operation on every instruction set in every layout.
 fn for_each_plan(case: &Case, mut test: impl FnMut(&str, &Arguments, &Plan, Isa, Layout, &Tensor)) {
-    for operation in OPERATIONS {
+    for operation in OPERATIONS.iter().copied() {
         let arguments = Arguments::new(operation, case);
         for (machine, isa) in depthwise_testkit::machines() {
             let want = expected_on(isa, operation, case, &arguments);
@@ -60,8 +63,9 @@ fn uninitialised_output() {
 #[test]
 fn broadcast_input() {
     for axis in [Axis::N, Axis::H] {
-        for operation in OPERATIONS {
-            let case = Case { input: Shape::new(3, 5, 6, 7), ..Case::default() };
+        for operation in OPERATIONS.iter().copied() {
+            let input = if cfg!(miri) { Shape::new(2, 3, 2, 9) } else { Shape::new(3, 5, 6, 7) };
+            let case = Case { input, ..Case::default() };
             let mut arguments = Arguments::new(operation, &case);
             let first = arguments.input.clone();
             arguments.input = Tensor::from_fn(case.input, |n, c, h, w| match axis {
@@ -187,7 +191,7 @@ fn one_plan_for_many_sizes() {
         (2, 40, 99),
     ];
     let case = |(n, h, w)| Case { input: Shape::new(n, 11, h, w), stride: [2, 1], ..Case::default() };
-    for operation in OPERATIONS {
+    for operation in OPERATIONS.iter().copied() {
         let first = Arguments::new(operation, &case(sizes[0]));
         for (machine, isa) in depthwise_testkit::machines() {
             for layout in [Layout::Nchw, Layout::Nhwc] {
@@ -240,7 +244,7 @@ fn a_plan_is_shared() {
                 scope.spawn(|| {
                     let mut output = Buffer::blank(want.shape, layout, Arrangement::Contiguous);
                     let mut workspace = depthwise_testkit::dirty_workspace();
-                    for _ in 0..5 {
+                    for _ in 0..if cfg!(miri) { 1 } else { 5 } {
                         output.clear();
                         let view = output.view_mut();
                         plan.run(input.view(), None, view, &mut workspace, Parallelism::Serial).expect(name);

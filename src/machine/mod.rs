@@ -137,15 +137,32 @@ impl Machine {
     #[doc(hidden)]
     pub fn each_way_of(kernel: &KernelInfo) -> impl Iterator<Item = &'static Machine> {
         let kernel = *kernel;
-        let way = move |machine: &Machine| match kernel.operation {
+        Self::first_of_each(Self::all().iter().copied(), move |machine| match kernel.operation {
             Operation::Pointwise => (DepthwiseTuning::default(), machine.prefetches_outputs(&kernel)),
             _ => (machine.depthwise_tuning(&kernel), false),
-        };
-        let all = Self::all().iter().copied();
-        all.clone()
-            .enumerate()
-            .filter(move |(i, machine)| all.clone().take(*i).all(|m| way(m) != way(machine)))
-            .map(|(_, m)| m)
+        })
+    }
+
+    /// One machine for each way in which plans of an instruction set are made and run, prices aside.
+    #[doc(hidden)]
+    pub fn each_for(isa: Isa) -> impl Iterator<Item = &'static Machine> {
+        let having = Self::all().iter().copied().filter(move |machine| machine.isas.contains(&isa));
+        let (is_avx512, is_neon) = (isa == Isa::Avx512, isa == Isa::Neon);
+        Self::first_of_each(having, move |machine| {
+            let of_avx512 = (machine.avx512_slots, machine.joins_halves, machine.writes_behind, machine.rolls);
+            let of_neon = machine.wide_cores;
+            (machine.distant_cache, machine.strip_rows, is_avx512.then_some(of_avx512), is_neon.then_some(of_neon))
+        })
+    }
+
+    /// Of machines with the same key, the first.
+    fn first_of_each<K: PartialEq>(
+        machines: impl Iterator<Item = &'static Machine> + Clone,
+        key: impl Fn(&Machine) -> K,
+    ) -> impl Iterator<Item = &'static Machine> {
+        let earlier = machines.clone();
+        let is_new = move |i: usize, machine: &Machine| earlier.clone().take(i).all(|other| key(other) != key(machine));
+        machines.enumerate().filter(move |(i, machine)| is_new(*i, machine)).map(|(_, machine)| machine)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What differs where an emulator runs the tests: it is some 300 times slower, so that it runs a part of them.
-//! `DEPTHWISE_EMULATED` is its command line, such as `qemu-aarch64 -L /usr/aarch64-linux-gnu`.
+//! `DEPTHWISE_EMULATED` is its command line, such as `qemu-aarch64 -L /usr/aarch64-linux-gnu`. Miri is an emulator, too: it
+//! interprets the portable kernels, slower by far than the others.
 
 use std::collections::HashMap;
 use std::process::Command;
@@ -12,11 +13,11 @@ use super::cases::{Case, taps_of_kernels};
 use super::plan::Operation;
 
 /// The most cases of a suite, and the most multiply-adds of one of them.
-const CASES: usize = 24;
-const MULTIPLY_ADDS: usize = 1 << 16;
+const CASES: usize = if cfg!(miri) { 6 } else { 24 };
+const MULTIPLY_ADDS: usize = if cfg!(miri) { 1 << 11 } else { 1 << 16 };
 
 pub fn is_on() -> bool {
-    std::env::var_os("DEPTHWISE_EMULATED").is_some()
+    cfg!(miri) || std::env::var_os("DEPTHWISE_EMULATED").is_some()
 }
 
 /// Starts this program once more, in the same emulator.
