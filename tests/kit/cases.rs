@@ -367,7 +367,10 @@ pub fn by_hand() -> Vec<Case> {
             own("a row", Case { input: Shape::new(1, 17, 1, 12), padding: pad, ..base() }),
             own("three rows", Case { input: Shape::new(1, 17, 3, 12), padding: pad, ..base() }),
             own("multiplier", Case { input: Shape::new(1, 6, 9, 19), multiplier: 3, padding: pad, ..base() }),
-            own("dilation", Case { input: wide, dilation: [3, 2], padding: Padding::symmetric(6, 5), ..base() }),
+            own("dilation", {
+                let padding = Padding::symmetric(6.max(kernel[0]), 5.max(kernel[1]));
+                Case { input: wide, dilation: [3, 2], padding, ..base() }
+            }),
             own("residual", Case { input: wide, padding: pad, residual: true, ..base() }).with_values(Values::Special),
         ]);
     }
