@@ -41,7 +41,7 @@ use self::epilogue::Curve;
 use self::pointwise::PointwiseArgs;
 use self::pointwise::nhwc::RunColumn;
 
-pub use self::depthwise::DepthwiseTuning;
+pub use self::depthwise::{DepthwiseTuning, MOST_STRIP_ROWS};
 pub use self::info::{Form, KernelInfo, Operation};
 pub use self::memory::{AlignedBuf, TensorView, TensorViewMut};
 pub use self::stage::{DepthwiseStage, PointwiseStage, fits};

@@ -24,7 +24,7 @@ pub struct DepthwiseTuning {
 }
 
 /// Rows of any strip at the most, for which there is room in the buffer of outputs that wait.
-pub(crate) const MOST_STRIP_ROWS: usize = 28;
+pub const MOST_STRIP_ROWS: usize = 28;
 
 impl Default for DepthwiseTuning {
     fn default() -> Self {
