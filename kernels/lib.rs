@@ -124,6 +124,32 @@ pub fn available(info: &KernelInfo) -> Option<Available> {
     Some(Available { kernel, family })
 }
 
+impl Activation {
+    /// Applies it to each element, as a convolution does to its outputs: for what an engine computes beside them.
+    ///
+    /// ```
+    /// let mut data = [-1.0, 0.5, 9.0];
+    /// depthwise::Activation::Relu6.apply(&mut data);
+    /// assert_eq!(data, [0.0, 0.5, 6.0]);
+    /// ```
+    pub fn apply(self, data: &mut [f32]) {
+        let epilogue::Epilogue { min, max, curve } = epilogue::Epilogue::of(self);
+        if epilogue::clamps(min, max) {
+            for x in &mut *data {
+                // NaN stays, and so does −0 at a bound of +0.
+                let y = if min > *x { min } else { *x };
+                *x = if max < y { max } else { y };
+            }
+        }
+        if let Some(curve) = curve {
+            let isa = Isa::detect();
+            let family = FAMILIES.iter().find(|family| family.isa == isa).unwrap_or(&FAMILIES[0]);
+            // SAFETY: the slice can be read and written; the CPU has the instruction set, or it is the portable one, the first.
+            unsafe { (family.activate)(curve, data.as_mut_ptr(), data.len()) }
+        }
+    }
+}
+
 /// Does `rounds` rounds of independent multiply-adds with an available instruction set's vectors.
 /// Returns the floating-point operations done, and a result that must not be optimised away.
 #[cfg(feature = "std")]

@@ -1,6 +1,7 @@
 //! Builders of the four operations: everything is checked, and weights are packed, once.
 
 use alloc::format;
+use alloc::sync::Arc;
 
 use crate::choose;
 use crate::descriptor::{Descriptor, Fusion, Schedule, Stages};
@@ -223,11 +224,27 @@ macro_rules! setters {
             self
         }
 
+        /// As [`isa`](Self::isa), where there is one.
+        pub fn maybe_isa(self, isa: Option<Isa>) -> Self {
+            match isa {
+                Some(isa) => self.isa(isa),
+                None => self,
+            }
+        }
+
         /// The machine that kernels are chosen and runs are split for. Default: that of the environment variable
         /// `DEPTHWISE_MACHINE`, or else the one that this CPU is. No bit of any result depends on it.
         pub fn machine(mut self, machine: &'static Machine) -> Self {
             self.common.machine = Some(machine);
             self
+        }
+
+        /// As [`machine`](Self::machine), where there is one.
+        pub fn maybe_machine(self, machine: Option<&'static Machine>) -> Self {
+            match machine {
+                Some(machine) => self.machine(machine),
+                None => self,
+            }
         }
 
         /// How runs are laid out on a machine by an instruction set, whether or not this CPU has it. Needs no weights.
@@ -242,6 +259,14 @@ macro_rules! setters {
             let operation = if name.starts_with("pw_") { Operation::Pointwise } else { Operation::Depthwise };
             self.common.kernels[operation as usize] = Some(name);
             self
+        }
+
+        /// As [`kernel`](Self::kernel), where there is one.
+        pub fn maybe_kernel(self, name: Option<&'a str>) -> Self {
+            match name {
+                Some(name) => self.kernel(name),
+                None => self,
+            }
         }
     };
     (window) => {
@@ -270,6 +295,14 @@ macro_rules! setters {
         pub fn padding(mut self, padding: Padding) -> Self {
             self.common.window.padding = Some(padding);
             self
+        }
+
+        /// As [`padding`](Self::padding), where there is one.
+        pub fn maybe_padding(self, padding: Option<Padding>) -> Self {
+            match padding {
+                Some(padding) => self.padding(padding),
+                None => self,
+            }
         }
     };
     (multiplier) => {
@@ -319,11 +352,27 @@ macro_rules! setters {
             self
         }
 
+        /// As [`bias`](Self::bias), where there is one.
+        pub fn maybe_bias(self, bias: Option<&'a [f32]>) -> Self {
+            match bias {
+                Some(bias) => self.bias(bias),
+                None => self,
+            }
+        }
+
         /// A batch normalisation after the convolution, folded into its weights and bias. Default: none. [`BatchNorm`] has an
         /// example.
         pub fn batch_norm(mut self, batch_norm: BatchNorm<'a>) -> Self {
             self.parameters.batch_norm = Some(batch_norm);
             self
+        }
+
+        /// As [`batch_norm`](Self::batch_norm), where there is one.
+        pub fn maybe_batch_norm(self, batch_norm: Option<BatchNorm<'a>>) -> Self {
+            match batch_norm {
+                Some(batch_norm) => self.batch_norm(batch_norm),
+                None => self,
+            }
         }
 
         /// The function applied to each output. Default: none.
@@ -373,7 +422,7 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
         let taps = descriptor.window.taps;
         let folded = self.parameters.fold(DEPTHWISE, descriptor.out_channels, 1, taps.kernel_size)?;
         let stage = depthwise_stage(&descriptor, kernel, self.multiplier, &folded, self.activation)?;
-        Ok(DepthwiseConv2d { engine: Engine::new(descriptor, Stages::Depthwise(stage)) })
+        Ok(DepthwiseConv2d { engine: Engine::new(descriptor, Stages::Depthwise(Arc::new(stage))) })
     }
 
     fn descriptor(&self, isa: Isa, machine: &'static Machine) -> Result<Descriptor, Error> {
@@ -435,7 +484,7 @@ impl<'a> PointwiseConv2dBuilder<'a> {
         };
         let folded = self.parameters.fold(POINTWISE, self.out_channels, self.in_channels, [1, 1])?;
         let stage = pointwise_stage(&descriptor, kernel, &folded, self.activation)?;
-        Ok(PointwiseConv2d { engine: Engine::new(descriptor, Stages::Pointwise(stage)) })
+        Ok(PointwiseConv2d { engine: Engine::new(descriptor, Stages::Pointwise(Arc::new(stage))) })
     }
 
     fn descriptor(&self, isa: Isa, machine: &'static Machine) -> Result<Descriptor, Error> {
@@ -494,7 +543,7 @@ impl<'a> Conv2dBuilder<'a> {
         let taps = descriptor.window.taps;
         let folded = self.parameters.fold(STANDARD, self.out_channels, self.in_channels, taps.kernel_size)?;
         let stage = pointwise_stage(&descriptor, kernel, &folded, self.activation)?;
-        Ok(Conv2d { engine: Engine::new(descriptor, Stages::Gathered(stage)) })
+        Ok(Conv2d { engine: Engine::new(descriptor, Stages::Gathered(Arc::new(stage))) })
     }
 
     fn descriptor(&self, isa: Isa, machine: &'static Machine) -> Result<Descriptor, Error> {
@@ -577,10 +626,26 @@ impl<'a> SeparableConv2dBuilder<'a> {
         self
     }
 
+    /// As [`depthwise_bias`](Self::depthwise_bias), where there is one.
+    pub fn maybe_depthwise_bias(self, bias: Option<&'a [f32]>) -> Self {
+        match bias {
+            Some(bias) => self.depthwise_bias(bias),
+            None => self,
+        }
+    }
+
     /// A bias per output channel, where the sums of the second stage start. Default: none.
     pub fn bias(mut self, bias: &'a [f32]) -> Self {
         self.pointwise.bias = Some(bias);
         self
+    }
+
+    /// As [`bias`](Self::bias), where there is one.
+    pub fn maybe_bias(self, bias: Option<&'a [f32]>) -> Self {
+        match bias {
+            Some(bias) => self.bias(bias),
+            None => self,
+        }
     }
 
     /// A batch normalisation between the stages, folded into the first. Default: none.
@@ -589,10 +654,26 @@ impl<'a> SeparableConv2dBuilder<'a> {
         self
     }
 
+    /// As [`depthwise_batch_norm`](Self::depthwise_batch_norm), where there is one.
+    pub fn maybe_depthwise_batch_norm(self, batch_norm: Option<BatchNorm<'a>>) -> Self {
+        match batch_norm {
+            Some(batch_norm) => self.depthwise_batch_norm(batch_norm),
+            None => self,
+        }
+    }
+
     /// A batch normalisation after the second stage, folded into it. Default: none.
     pub fn batch_norm(mut self, batch_norm: BatchNorm<'a>) -> Self {
         self.pointwise.batch_norm = Some(batch_norm);
         self
+    }
+
+    /// As [`batch_norm`](Self::batch_norm), where there is one.
+    pub fn maybe_batch_norm(self, batch_norm: Option<BatchNorm<'a>>) -> Self {
+        match batch_norm {
+            Some(batch_norm) => self.batch_norm(batch_norm),
+            None => self,
+        }
     }
 
     /// The function applied between the stages. Default: none.
@@ -628,7 +709,7 @@ impl<'a> SeparableConv2dBuilder<'a> {
         let second = self.pointwise.fold(POINTWISE, self.out_channels, between, [1, 1])?;
         let first = depthwise_stage(&descriptor, depthwise, self.multiplier, &first, self.activations[0])?;
         let second = pointwise_stage(&descriptor, pointwise, &second, self.activations[1])?;
-        Ok(SeparableConv2d { engine: Engine::new(descriptor, Stages::Separable(first, second)) })
+        Ok(SeparableConv2d { engine: Engine::new(descriptor, Stages::Separable(Arc::new(first), Arc::new(second))) })
     }
 
     fn descriptor(&self, isa: Isa, machine: &'static Machine) -> Result<Descriptor, Error> {

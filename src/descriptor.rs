@@ -8,8 +8,8 @@ use crate::Isa;
 use crate::cost::Cost;
 use crate::geometry::{Outputs, Window};
 use crate::machine::Machine;
-use crate::schedule::{FORK, OutputRange, Price, Shares, Workers};
-use depthwise_kernels::{Error, KernelInfo, Layout, Shape, Strides, sub_grids};
+use crate::schedule::{FORK, Price, Shares, Workers};
+use depthwise_kernels::{Error, KernelInfo, Layout, OutputRange, Shape, Strides, sub_grids};
 
 /// How the two stages of a separable convolution follow each other. The result has the same bits in every case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -157,6 +157,20 @@ impl Descriptor {
             depthwise: depthwise.map(|kernel| kernel.name),
             pointwise: pointwise.map(|kernel| kernel.name),
         }
+    }
+
+    /// Of a separable convolution's first stage alone.
+    pub(crate) fn first_stage(&self) -> Descriptor {
+        let Stages::Separable(kernel, _) = self.kernels else { unreachable!("a separable convolution has two stages") };
+        let (out_channels, biases) = (self.mid_channels, [0, self.biases[0]]);
+        Descriptor { out_channels, biases, kernels: Stages::Depthwise(kernel), ..*self }
+    }
+
+    /// Of a separable convolution's second stage alone.
+    pub(crate) fn second_stage(&self) -> Descriptor {
+        let Stages::Separable(_, kernel) = self.kernels else { unreachable!("a separable convolution has two stages") };
+        let (in_channels, biases) = (self.mid_channels, [0, self.biases[1]]);
+        Descriptor { in_channels, biases, window: Window::POINT, kernels: Stages::Pointwise(kernel), ..*self }
     }
 
     /// What a plan of that name shows of itself: what it was built for and chose, not its weights.

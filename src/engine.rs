@@ -1,31 +1,46 @@
 //! Running a plan: checks, blocks, stages.
 
+use alloc::sync::Arc;
+
 use crate::descriptor::{Block, Descriptor, Run, Stages};
 use crate::gather::gather;
 #[cfg(feature = "rayon")]
 use crate::schedule::Workers;
-use crate::schedule::{OutputRange, Parallelism, Part};
+use crate::schedule::{Parallelism, Part};
 use crate::workspace::Workspace;
 use depthwise_kernels::{
-    Axis, DepthwiseStage, Error, Layout, PointwiseStage, Shape, Strides, TensorView, TensorViewMut,
+    Axis, DepthwiseStage, Error, Layout, OutputRange, PointwiseStage, Shape, Strides, TensorView, TensorViewMut,
 };
 
 /// A plan of any operation: what is behind the public types.
+#[derive(Clone)]
 pub(crate) struct Engine {
     pub(crate) descriptor: Descriptor,
-    pub(crate) stages: Stages<DepthwiseStage, PointwiseStage>,
+    pub(crate) stages: Stages<Arc<DepthwiseStage>, Arc<PointwiseStage>>,
     #[cfg(feature = "rayon")]
     last: LastRun,
 }
 
 impl Engine {
-    pub(crate) fn new(descriptor: Descriptor, stages: Stages<DepthwiseStage, PointwiseStage>) -> Self {
+    pub(crate) fn new(descriptor: Descriptor, stages: Stages<Arc<DepthwiseStage>, Arc<PointwiseStage>>) -> Self {
         Self {
             descriptor,
             stages,
             #[cfg(feature = "rayon")]
             last: LastRun::default(),
         }
+    }
+
+    /// The depthwise stage of a separable convolution as an engine of its own.
+    pub(crate) fn first_stage(&self) -> Engine {
+        let Stages::Separable(stage, _) = &self.stages else { unreachable!("a separable convolution has two stages") };
+        Engine::new(self.descriptor.first_stage(), Stages::Depthwise(Arc::clone(stage)))
+    }
+
+    /// The pointwise stage of a separable convolution, likewise.
+    pub(crate) fn second_stage(&self) -> Engine {
+        let Stages::Separable(_, stage) = &self.stages else { unreachable!("a separable convolution has two stages") };
+        Engine::new(self.descriptor.second_stage(), Stages::Pointwise(Arc::clone(stage)))
     }
 
     /// How `output`, all or a part of `whole`, is computed by that many threads, which are asked for only where the work is worth it.
@@ -210,6 +225,13 @@ fn pointwise_rows(stage: &PointwiseStage, part: Part<'_>) -> Result<(), Error> {
 #[derive(Default)]
 struct LastRun {
     last: std::sync::RwLock<Option<(Key, Run)>>,
+}
+
+#[cfg(feature = "rayon")]
+impl Clone for LastRun {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 /// The whole output, the part of it, and who works.

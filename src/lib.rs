@@ -108,15 +108,16 @@ pub use builder::{Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuilder,
 pub use cost::{Comparison, Cost, compare};
 #[doc(inline)]
 pub use depthwise_kernels::{
-    Activation, Axis, Error, Form, Isa, KernelInfo, Layout, Operation, Shape, Strides, TensorView, TensorViewMut,
+    Activation, Axis, Error, Form, Isa, KernelInfo, Layout, Operation, OutputRange, Shape, Strides, TensorView,
+    TensorViewMut,
 };
 #[doc(hidden)]
 pub use descriptor::Schedule;
 pub use descriptor::{Description, Fusion};
 pub use geometry::Padding;
 pub use machine::Machine;
-pub use plan::{Conv2d, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
-pub use schedule::{OutputRange, Parallelism};
+pub use plan::{Conv2d, Convolution, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
+pub use schedule::Parallelism;
 pub use weights::{BatchNorm, WeightOrder};
 pub use workspace::Workspace;
 

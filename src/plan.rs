@@ -7,9 +7,9 @@ use crate::builder::{Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuild
 use crate::cost::Cost;
 use crate::descriptor::Description;
 use crate::engine::Engine;
-use crate::schedule::{OutputRange, Parallelism};
+use crate::schedule::Parallelism;
 use crate::workspace::Workspace;
-use depthwise_kernels::{Error, Isa, Layout, Shape, TensorView, TensorViewMut};
+use depthwise_kernels::{Error, Isa, Layout, OutputRange, Shape, TensorView, TensorViewMut};
 
 /// A plan: the type, its builder's entry, and what every plan does.
 macro_rules! plan {
@@ -18,7 +18,8 @@ macro_rules! plan {
         $(#[$doc])*
         ///
         /// A plan is independent of batch, height and width, owns its packed weights, and can be shared
-        /// between threads.
+        /// between threads. A clone shares the packed weights.
+        #[derive(Clone)]
         pub struct $plan {
             pub(crate) engine: Engine,
         }
@@ -105,6 +106,27 @@ macro_rules! plan {
                 parallelism: Parallelism,
             ) -> Result<(), Error> {
                 self.engine.run(input, Some(residual), output, None, workspace, parallelism)
+            }
+
+            /// As [`run`](Self::run), with or without a residual, into a vector of its own.
+            ///
+            /// # Errors
+            /// As [`run`](Self::run), and if there is no memory for the output.
+            pub fn run_to_vec(
+                &self,
+                input: TensorView<'_>,
+                residual: Option<TensorView<'_>>,
+                workspace: &mut Workspace,
+                parallelism: Parallelism,
+            ) -> Result<Vec<f32>, Error> {
+                let (shape, layout) = (self.output_shape(input.shape())?, self.layout());
+                let elements = shape.len().ok_or(Error::Overflow { what: "the number of elements of a tensor" })?;
+                let mut data = Vec::new();
+                data.try_reserve_exact(elements).map_err(|_| Error::OutOfMemory { elements })?;
+                data.resize(elements, 0.0);
+                let output = TensorViewMut::new(&mut data, shape, layout)?;
+                self.engine.run(input, residual, output, None, workspace, parallelism)?;
+                Ok(data)
             }
 
             /// Computes a part of the output on the calling thread. `output` and `residual` have the shape of the part, `input` is
@@ -208,7 +230,129 @@ macro_rules! plan {
                 self.engine.descriptor.cost(input)
             }
         }
+
+        impl sealed::Sealed for $plan {}
+
+        impl Convolution for $plan {
+            fn output_shape(&self, input: Shape) -> Result<Shape, Error> {
+                self.output_shape(input)
+            }
+
+            fn workspace_len(&self, input: Shape, parallelism: Parallelism) -> Result<usize, Error> {
+                self.workspace_len(input, parallelism)
+            }
+
+            fn run(
+                &self,
+                input: TensorView<'_>,
+                residual: Option<TensorView<'_>>,
+                output: TensorViewMut<'_>,
+                workspace: &mut Workspace,
+                parallelism: Parallelism,
+            ) -> Result<(), Error> {
+                self.engine.run(input, residual, output, None, workspace, parallelism)
+            }
+
+            fn run_range(
+                &self,
+                input: TensorView<'_>,
+                residual: Option<TensorView<'_>>,
+                output: TensorViewMut<'_>,
+                range: OutputRange,
+                workspace: &mut Workspace,
+            ) -> Result<(), Error> {
+                self.run_range(input, residual, output, range, workspace)
+            }
+
+            fn parts(&self, input: Shape, threads: usize) -> Result<Vec<Vec<OutputRange>>, Error> {
+                self.parts(input, threads)
+            }
+
+            fn describe(&self) -> Description {
+                self.describe()
+            }
+
+            fn isa(&self) -> Isa {
+                self.isa()
+            }
+
+            fn layout(&self) -> Layout {
+                self.layout()
+            }
+
+            fn cost(&self, input: Shape) -> Result<Cost, Error> {
+                self.cost(input)
+            }
+        }
     };
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// What the four operations have in common, for engines that hold plans of any: `Box<dyn Convolution>`.
+///
+/// Each method is that of the plans, where it is described.
+pub trait Convolution: sealed::Sealed + fmt::Debug + Send + Sync {
+    /// The shape of the output for an input of that shape.
+    ///
+    /// # Errors
+    /// If the plan does not take such an input.
+    fn output_shape(&self, input: Shape) -> Result<Shape, Error>;
+
+    /// The length of the workspace, in `f32`, of a run on an input of that shape.
+    ///
+    /// # Errors
+    /// If the plan does not take such an input.
+    fn workspace_len(&self, input: Shape, parallelism: Parallelism) -> Result<usize, Error>;
+
+    /// Computes the output; the residual, if any, is added before the activation.
+    ///
+    /// # Errors
+    /// If a shape is not the plan's, or a tensor is not contiguous along its layout's last axis; nothing is written then.
+    fn run(
+        &self,
+        input: TensorView<'_>,
+        residual: Option<TensorView<'_>>,
+        output: TensorViewMut<'_>,
+        workspace: &mut Workspace,
+        parallelism: Parallelism,
+    ) -> Result<(), Error>;
+
+    /// Computes a part of the output on the calling thread.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), and if the range does not lie within the output.
+    fn run_range(
+        &self,
+        input: TensorView<'_>,
+        residual: Option<TensorView<'_>>,
+        output: TensorViewMut<'_>,
+        range: OutputRange,
+        workspace: &mut Workspace,
+    ) -> Result<(), Error>;
+
+    /// A balanced split of the output for that many threads: a list of parts for each pass.
+    ///
+    /// # Errors
+    /// If the plan does not take such an input.
+    fn parts(&self, input: Shape, threads: usize) -> Result<Vec<Vec<OutputRange>>, Error>;
+
+    /// The instruction set and kernels that were chosen.
+    fn describe(&self) -> Description;
+
+    /// The instruction set.
+    fn isa(&self) -> Isa;
+
+    /// The layout.
+    fn layout(&self) -> Layout;
+
+    /// Parameters, multiply-adds and bytes for an input of that shape.
+    ///
+    /// # Errors
+    /// If the plan does not take such an input.
+    fn cost(&self, input: Shape) -> Result<Cost, Error>;
 }
 
 plan!(
@@ -248,3 +392,15 @@ plan!(
     builder:
     /// Starts a plan from and to that many channels: 3×3, stride 1, padding that keeps the size, no bias, until told otherwise.
 );
+
+impl SeparableConv2d {
+    /// Its first stage, as a plan of its own that shares the packed weights: for engines that run two passes on threads of their own.
+    pub fn depthwise(&self) -> DepthwiseConv2d {
+        DepthwiseConv2d { engine: self.engine.first_stage() }
+    }
+
+    /// Its second stage, likewise.
+    pub fn pointwise(&self) -> PointwiseConv2d {
+        PointwiseConv2d { engine: self.engine.second_stage() }
+    }
+}

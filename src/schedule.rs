@@ -3,25 +3,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use depthwise_kernels::{Axis, Error, Shape, TensorView, TensorViewMut};
-
-/// A part of an output: images, channels and rows, all columns.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct OutputRange {
-    /// Images.
-    pub n: Range<usize>,
-    /// Channels.
-    pub c: Range<usize>,
-    /// Rows.
-    pub h: Range<usize>,
-}
-
-impl OutputRange {
-    /// All of an output.
-    pub fn all(output: Shape) -> Self {
-        Self { n: 0..output.n, c: 0..output.c, h: 0..output.h }
-    }
-}
+use depthwise_kernels::{Axis, Error, OutputRange, Shape, TensorView, TensorViewMut};
 
 /// Who does the work of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -128,3 +128,19 @@ fn special_values() {
         }
     }
 }
+
+/// What an engine applies itself has the bits of what a convolution applies.
+#[test]
+fn applied_alone() {
+    let inputs = sweep();
+    for activation in ACTIVATIONS {
+        // Vectors, and a tail.
+        for len in [inputs.len(), inputs.len() - 3, 5, 0] {
+            let mut data = inputs[..len].to_vec();
+            activation.apply(&mut data);
+            for (&x, &y) in inputs.iter().zip(&data) {
+                assert!(same(activate(activation, x), y), "{activation:?}({x:e}): {y:e}");
+            }
+        }
+    }
+}

@@ -759,6 +759,19 @@ fn tensors() {
     report.error("range of an output", &["5", "4"], || {
         TensorViewMut::new(&mut [0.0; 100], shape, Layout::Nchw)?.narrow(Axis::C, 0..5).map(drop)
     });
+    let part = |c: std::ops::Range<usize>, h: std::ops::Range<usize>| OutputRange { n: 0..1, c, h };
+    let split =
+        |parts: &[OutputRange]| TensorViewMut::new(&mut [0.0; 100], shape, Layout::Nchw)?.split(parts).map(|v| v.len());
+    report.error("parts that share a row", &["0..3", "2..5"], || split(&[part(0..4, 0..3), part(0..4, 2..5)]));
+    report.error("parts that share an element", &["0..1", "4..5"], || split(&[part(0..1, 0..5), part(0..4, 4..5)]));
+    report.error("a part beyond the rows", &["6", "5"], || split(&[part(0..4, 3..6)]));
+    report.error("a part beyond the channels", &["5", "4"], || split(&[part(4..5, 0..5)]));
+    report.fine("parts that share nothing", || {
+        assert_eq!(split(&[part(0..4, 0..2), part(0..2, 2..5), part(2..4, 2..5), part(2..2, 0..5)])?, 4);
+        Ok(())
+    });
+    report.error("a part of an input beyond it", &["6", "5"], || view.part(&part(0..4, 3..6)));
+    assert_eq!(view.part(&part(1..3, 2..5)).map(|part| part.shape()), Ok(Shape::new(1, 2, 3, 5)));
     report.fine("the empty range at the end", || view.narrow(Axis::H, 5..5));
     // A part of a larger tensor, so that what lies beyond it is there to be read.
     let part = [Axis::N, Axis::C, Axis::H, Axis::W]

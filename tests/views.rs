@@ -3,8 +3,8 @@
 use std::mem::MaybeUninit;
 
 use depthwise::{
-    Activation, Axis, Fusion, Isa, Layout, OutputRange, Padding, Parallelism, Shape, Strides, TensorView,
-    TensorViewMut, Workspace,
+    Activation, Axis, Fusion, Isa, Layout, OutputRange, Padding, Parallelism, SeparableConv2d, Shape, Strides,
+    TensorView, TensorViewMut, Workspace,
 };
 use depthwise_testkit::cases::{Case, Epilogue};
 use depthwise_testkit::memory::{Arrangement, Buffer, SENTINEL, first_difference};
@@ -302,11 +302,8 @@ fn the_parts_of_a_run() {
                 let mut output = Buffer::blank(want.shape, layout, Arrangement::Contiguous);
                 let mut workspace = Workspace::with_len(len).expect(name);
                 let before = workspace.len();
-                for part in lists.last().expect(name) {
-                    let axes = [(Axis::N, &part.n), (Axis::C, &part.c), (Axis::H, &part.h)];
-                    let view = axes
-                        .into_iter()
-                        .fold(output.view_mut(), |view, (axis, range)| view.narrow(axis, range.clone()).expect(name));
+                let parts = lists.last().expect(name);
+                for (view, part) in output.view_mut().split(parts).expect(name).into_iter().zip(parts) {
                     plan.run_range(input.view(), None, view, part.clone(), &mut workspace).expect(name);
                 }
                 assert_eq!(workspace.len(), before, "{name}: a part needs more than the whole");
@@ -358,6 +355,48 @@ fn blocks_of_columns() {
                 );
             }
         }
+    }
+}
+
+/// A separable plan's stages as plans of their own, a clone, and a run into a vector: all give what the plan gives.
+#[test]
+fn stages_clones_and_vectors() {
+    let case = Case { residual: true, stride: [2, 1], multiplier: 2, ..Case::default() };
+    let weights = |len: usize| (0..len).map(|i| (i % 7) as f32 - 3.0).collect::<Vec<f32>>();
+    let (first, second) = (weights(19 * 2 * 9), weights(9 * 38));
+    let arguments = Arguments::new(Operation::Separable, &case);
+    let bias: Vec<f32> = (0..9).map(|i| i as f32).collect();
+    for layout in [Layout::Nchw, Layout::Nhwc] {
+        let plan = SeparableConv2d::builder(19, 9)
+            .channel_multiplier(2)
+            .stride([2, 1])
+            .depthwise_weights(&first)
+            .depthwise_activation(Activation::Relu6)
+            .pointwise_weights(&second)
+            .bias(&bias)
+            .activation(Activation::Relu)
+            .layout(layout)
+            .build()
+            .expect("a plan");
+        let input = Buffer::of(&arguments.input, layout, Arrangement::Contiguous);
+        let residual = Buffer::of(arguments.residual.as_ref().expect("one"), layout, Arrangement::Contiguous);
+        let (workspace, serial) = (&mut Workspace::new(), Parallelism::Serial);
+        let mut output = Buffer::blank(arguments.output, layout, Arrangement::Contiguous);
+        plan.run_with_residual(input.view(), residual.view(), output.view_mut(), workspace, serial).expect("a run");
+        let whole = output.data().to_vec();
+        let vector = plan.clone().run_to_vec(input.view(), Some(residual.view()), workspace, serial);
+        assert_eq!(vector.as_ref(), Ok(&whole), "{layout}: a clone's vector");
+        let (depthwise, pointwise) = (plan.depthwise(), plan.pointwise());
+        let between = depthwise.output_shape(case.input).expect("a shape");
+        let values = depthwise.run_to_vec(input.view(), None, workspace, serial).expect("a run");
+        let values = TensorView::new(&values, between, layout).expect("a view");
+        let stages = pointwise.run_to_vec(values, Some(residual.view()), workspace, serial);
+        assert_eq!(stages.as_ref(), Ok(&whole), "{layout}: the stages");
+        assert_eq!(depthwise.describe().depthwise, plan.describe().depthwise);
+        assert_eq!(pointwise.describe().pointwise, plan.describe().pointwise);
+        let sum =
+            depthwise.cost(case.input).expect("small").parameters + pointwise.cost(between).expect("small").parameters;
+        assert_eq!(plan.cost(case.input).expect("small").parameters, sum);
     }
 }
 

@@ -9,8 +9,8 @@
 use std::path::Path;
 
 use depthwise::{
-    Axis, Conv2d, DepthwiseConv2d, Description, Isa, Layout, Padding, Parallelism, PointwiseConv2d, SeparableConv2d,
-    Shape, TensorView, TensorViewMut, Workspace,
+    Axis, Conv2d, Convolution, DepthwiseConv2d, Description, Isa, Layout, Padding, Parallelism, PointwiseConv2d,
+    SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
 };
 
 use crate::arch::{self, Activation, Arch, Conv, ConvKind, Layer, Op, Result, ValueId};
@@ -29,22 +29,12 @@ pub struct Options {
     pub isa: Option<Isa>,
 }
 
-/// Calls a method of a builder if there is an argument for it.
-macro_rules! with {
-    ($builder:expr, $method:ident, $argument:expr) => {
-        match $argument {
-            Some(argument) => $builder.$method(argument),
-            None => $builder,
-        }
-    };
-}
-
 /// The instruction set that plans are built for: the one asked for, else that of `DEPTHWISE_ISA`, else the best of this CPU.
 ///
 /// Only a plan knows the rule, so this builds the smallest one.
 pub fn instruction_set(asked: Option<Isa>) -> Result<Isa> {
     let builder = PointwiseConv2d::builder(1, 1).weights(&[1.0]);
-    with!(builder, isa, asked).build().map(|plan| plan.isa()).map_err(|error| error.to_string())
+    builder.maybe_isa(asked).build().map(|plan| plan.isa()).map_err(|error| error.to_string())
 }
 
 /// A network ready to run. It never changes: threads may share it, each with a [`Scratch`] of its own.
@@ -71,16 +61,9 @@ pub struct Step {
 
 enum Work {
     /// One plan per group of channels; nearly always a single one.
-    Convolution(Vec<Plan>),
+    Convolution(Vec<Box<dyn Convolution>>),
     /// Any other op of the layer with this index.
     Layer(usize),
-}
-
-enum Plan {
-    Depthwise(DepthwiseConv2d),
-    Pointwise(PointwiseConv2d),
-    Separable(SeparableConv2d),
-    Standard(Conv2d),
 }
 
 /// The memory of a run, used again by the next.
@@ -194,7 +177,7 @@ impl Network {
 
 /// Runs each group's plan on its own share of the channels.
 fn convolve(
-    plans: &[Plan],
+    plans: &[Box<dyn Convolution>],
     input: TensorView,
     residual: Option<TensorView>,
     mut output: TensorViewMut,
@@ -241,44 +224,8 @@ impl Step {
         let Work::Convolution(plans) = &self.work else { return Ok(None) };
         let mut input = arch.shape(self.inputs[0]);
         input.c /= plans.len();
-        let cost = plans[0].multiply_adds(input).map_err(|error| format!("{}: {error}", self.name))?;
+        let cost = plans[0].cost(input).map_err(|error| format!("{}: {error}", self.name))?.multiply_adds;
         Ok(Some((plans[0].describe(), cost * plans.len() as u64)))
-    }
-}
-
-/// Runs the same expression on whichever plan it is.
-macro_rules! each_plan {
-    ($self:ident, $plan:ident => $expression:expr) => {
-        match $self {
-            Plan::Depthwise($plan) => $expression,
-            Plan::Pointwise($plan) => $expression,
-            Plan::Separable($plan) => $expression,
-            Plan::Standard($plan) => $expression,
-        }
-    };
-}
-
-impl Plan {
-    fn run(
-        &self,
-        input: TensorView,
-        residual: Option<TensorView>,
-        output: TensorViewMut,
-        workspace: &mut Workspace,
-        parallelism: Parallelism,
-    ) -> PlanResult<()> {
-        each_plan!(self, plan => match residual {
-            Some(residual) => plan.run_with_residual(input, residual, output, workspace, parallelism),
-            None => plan.run(input, output, workspace, parallelism),
-        })
-    }
-
-    fn describe(&self) -> Description {
-        each_plan!(self, plan => plan.describe())
-    }
-
-    fn multiply_adds(&self, input: Shape) -> PlanResult<u64> {
-        each_plan!(self, plan => plan.cost(input).map(|cost| cost.multiply_adds))
     }
 }
 
@@ -379,7 +326,7 @@ fn convolution(
     own: &Parameters,
     activation: depthwise::Activation,
     options: Options,
-) -> PlanResult<Vec<Plan>> {
+) -> PlanResult<Vec<Box<dyn Convolution>>> {
     let window = conv.window;
     if conv.kind == ConvKind::Depthwise {
         let builder = DepthwiseConv2d::builder(conv.in_channels)
@@ -391,8 +338,8 @@ fn convolution(
             .layout(options.layout)
             .weights(&own.weights)
             .activation(activation);
-        let plan = with!(with!(builder, bias, own.bias.as_deref()), isa, options.isa).build()?;
-        return Ok(vec![Plan::Depthwise(plan)]);
+        let plan = builder.maybe_bias(own.bias.as_deref()).maybe_isa(options.isa).build()?;
+        return Ok(vec![Box::new(plan)]);
     }
     let (inputs, outputs) = (conv.in_channels / conv.groups, conv.out_channels / conv.groups);
     let plan = |(group, weights): (usize, &[f32])| {
@@ -402,7 +349,7 @@ fn convolution(
                 .layout(options.layout)
                 .weights(weights)
                 .activation(activation);
-            return with!(with!(builder, bias, bias), isa, options.isa).build().map(Plan::Pointwise);
+            return Ok(Box::new(builder.maybe_bias(bias).maybe_isa(options.isa).build()?) as Box<dyn Convolution>);
         }
         let builder = Conv2d::builder(inputs, outputs)
             .kernel_size(window.kernel)
@@ -412,7 +359,7 @@ fn convolution(
             .layout(options.layout)
             .weights(weights)
             .activation(activation);
-        with!(with!(builder, bias, bias), isa, options.isa).build().map(Plan::Standard)
+        Ok(Box::new(builder.maybe_bias(bias).maybe_isa(options.isa).build()?) as Box<dyn Convolution>)
     };
     own.weights.chunks_exact(own.weights.len() / conv.groups).enumerate().map(plan).collect()
 }
@@ -425,7 +372,7 @@ fn separable(
     second: &Parameters,
     activation: depthwise::Activation,
     options: Options,
-) -> PlanResult<Plan> {
+) -> PlanResult<Box<dyn Convolution>> {
     let window = depthwise.window;
     let builder = SeparableConv2d::builder(depthwise.in_channels, pointwise.out_channels)
         .channel_multiplier(depthwise.out_channels / depthwise.in_channels)
@@ -438,9 +385,8 @@ fn separable(
         .depthwise_activation(inner)
         .pointwise_weights(&second.weights)
         .activation(activation);
-    let builder = with!(builder, depthwise_bias, first.bias.as_deref());
-    let builder = with!(builder, bias, second.bias.as_deref());
-    with!(builder, isa, options.isa).build().map(Plan::Separable)
+    let builder = builder.maybe_depthwise_bias(first.bias.as_deref()).maybe_bias(second.bias.as_deref());
+    Ok(Box::new(builder.maybe_isa(options.isa).build()?))
 }
 
 struct Parameters {

@@ -6,14 +6,14 @@
 mod shared;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use depthwise_testkit::cases::ACTIVATIONS;
-use depthwise_testkit::memory::{SENTINEL, first_difference};
-use depthwise_testkit::oracle::{self, Fused, Number as Arithmetic, Separate, Tensor, Window};
-use depthwise_testkit::plan::{Operation, Plan};
 use depthwise::{
     Activation, Axis, BatchNorm, Conv2d, DepthwiseConv2d, Error, Fusion, Isa, Layout, OutputRange, Padding,
     Parallelism, PointwiseConv2d, SeparableConv2d, Shape, Strides, TensorView, TensorViewMut, WeightOrder, Workspace,
 };
+use depthwise_testkit::cases::ACTIVATIONS;
+use depthwise_testkit::memory::{SENTINEL, first_difference};
+use depthwise_testkit::oracle::{self, Fused, Number as Arithmetic, Separate, Tensor, Window};
+use depthwise_testkit::plan::{Operation, Plan};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: Input| input.check());
@@ -283,7 +283,7 @@ impl Input {
                 let order = if self.tflite { WeightOrder::Tflite } else { WeightOrder::Pytorch };
                 let mut b = $builder.layout(self.layout()).weight_order(order);
                 given!(b, isa(self.isa), kernel(kernel), $($method($argument)),*);
-                Plan::$operation(b.build()?)
+                Plan::from(b.build()?)
             }};
         }
         macro_rules! window {

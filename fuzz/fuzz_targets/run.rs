@@ -8,10 +8,10 @@ use std::ops::Range;
 use std::sync::LazyLock;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
+use depthwise::{Error, Fusion, KernelInfo, Machine, OutputRange, Padding, Parallelism, Shape, WeightOrder, Workspace};
 use depthwise_testkit::cases::{ACTIVATIONS, Case, Epilogue, Values};
 use depthwise_testkit::memory::{Arrangement, Buffer};
 use depthwise_testkit::plan::{Arguments, Choice, Operation, Plan, expected_on};
-use depthwise::{Error, Fusion, KernelInfo, OutputRange, Padding, Parallelism, Shape, WeightOrder, Workspace};
 use libfuzzer_sys::{Corpus, fuzz_target};
 
 fuzz_target!(|job: Job| -> Corpus { job.check() });
@@ -46,6 +46,7 @@ impl Arbitrary<'_> for Job {
         let operation = *u.choose(&[Depthwise, Pointwise, Separable, Conv2d])?;
         let kernel = *u.choose(&KERNELS)?;
         let choice = Choice {
+            machine: u.choose(Machine::all())?,
             isa: kernel.isa,
             layout: kernel.layout,
             kernel: u.ratio(3, 4)?.then_some(kernel.name),

@@ -1,12 +1,12 @@
 //! Views over a tensor's slice, checked once when built: the only way into a kernel.
 
+use alloc::vec::Vec;
 use core::fmt;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
-use crate::types::Error;
-use crate::types::{Axis, Layout, Shape, Strides};
+use crate::types::{Axis, Error, Layout, OutputRange, Shape, Strides};
 
 /// A borrowed tensor to read: a slice, a [`Shape`] and [`Strides`].
 ///
@@ -126,6 +126,14 @@ impl<'a, T> TensorView<'a, T> {
         self.ptr = self.ptr.wrapping_add(range.start.wrapping_mul(self.strides[axis]));
         self.shape[axis] = range.len();
         Ok(self)
+    }
+
+    /// The images, channels and rows of a part, all columns: what belongs to it of a residual.
+    ///
+    /// # Errors
+    /// If the part does not lie within the tensor.
+    pub fn part(self, part: &OutputRange) -> Result<Self, Error> {
+        self.narrow(Axis::N, part.n.clone())?.narrow(Axis::C, part.c.clone())?.narrow(Axis::H, part.h.clone())
     }
 
     /// The extents.
@@ -299,6 +307,46 @@ impl<'a, T> TensorViewMut<'a, T> {
         // The index-to-address map is injective (`check_disjoint`), so disjoint index sets stay disjoint.
         let twin = Self { ptr: self.ptr, shape: self.shape, strides: self.strides, slice: PhantomData };
         Ok((self.narrow(axis, 0..index)?, twin.narrow(axis, index..extent)?))
+    }
+
+    /// Cuts an output into parts, such as a plan's `parts`, each for a thread: views that share no element, in the order of the parts.
+    ///
+    /// # Errors
+    /// If a part does not lie within the tensor, or two of them share an element.
+    ///
+    /// ```
+    /// use depthwise::{DepthwiseConv2d, Shape, TensorView, TensorViewMut, Workspace};
+    ///
+    /// let plan = DepthwiseConv2d::builder(32).weights(&[1.0; 32 * 9]).build()?;
+    /// let (shape, layout) = (Shape::new(1, 32, 56, 56), plan.layout());
+    /// let (x, mut y) = (vec![1.0; 32 * 56 * 56], vec![0.0; 32 * 56 * 56]);
+    /// let input = TensorView::new(&x, shape, layout)?;
+    /// let parts = plan.parts(shape, 4)?.concat();
+    /// let views = TensorViewMut::new(&mut y, shape, layout)?.split(&parts)?;
+    /// std::thread::scope(|scope| {
+    ///     for (view, part) in views.into_iter().zip(parts) {
+    ///         let plan = &plan;
+    ///         scope.spawn(move || plan.run_range(input, None, view, part, &mut Workspace::new()));
+    ///     }
+    /// });
+    /// assert!(y.iter().all(|&y| y >= 4.0));
+    /// # Ok::<(), depthwise::Error>(())
+    /// ```
+    pub fn split(self, parts: &[OutputRange]) -> Result<Vec<Self>, Error> {
+        for (i, part) in parts.iter().enumerate() {
+            for (axis, range) in [(Axis::N, &part.n), (Axis::C, &part.c), (Axis::H, &part.h)] {
+                check_range(axis, range, self.shape[axis])?;
+            }
+            if let Some(other) = parts[..i].iter().find(|other| other.meets(part)) {
+                return Err(Error::PartsMeet { first: other.clone(), second: part.clone() });
+            }
+        }
+        // The index-to-address map is injective (`check_disjoint`), and no index is in two parts.
+        let view = |part: &OutputRange| {
+            let whole = Self { ptr: self.ptr, shape: self.shape, strides: self.strides, slice: PhantomData };
+            whole.narrow(Axis::N, part.n.clone())?.narrow(Axis::C, part.c.clone())?.narrow(Axis::H, part.h.clone())
+        };
+        parts.iter().map(view).collect()
     }
 
     /// The same view, borrowed for a shorter time.

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::{Axis, Isa, Layout, Shape, Strides};
+use super::{Axis, Isa, Layout, OutputRange, Shape, Strides};
 
 /// What is wrong with the arguments: each message names the numbers that disagree and what to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,6 +143,13 @@ pub enum Error {
         end: usize,
         /// The axis's extent.
         extent: usize,
+    },
+    /// Two parts that an output is to be cut into share an element.
+    PartsMeet {
+        /// The one.
+        first: OutputRange,
+        /// The other.
+        second: OutputRange,
     },
     /// A clamp whose bounds are out of order or not numbers, or hold no finite number.
     Clamp {
@@ -283,6 +290,10 @@ impl fmt::Display for Error {
             Error::Range { axis, start, end, extent } => {
                 write!(f, "the range {start}..{end} does not lie within the {axis} of 0..{extent}")
             }
+            Error::PartsMeet { first, second } => write!(
+                f,
+                "an output cannot be cut into the parts {first} and {second}, which share elements: each element may be in one part"
+            ),
             Error::Clamp { min, max } => write!(
                 f,
                 "an activation cannot clamp to {min} ..= {max}: the bounds must be numbers with min <= max, and hold a \

@@ -3,11 +3,13 @@
 mod activation;
 mod error;
 mod isa;
+mod range;
 mod shape;
 mod taps;
 
 pub use self::activation::Activation;
 pub use self::error::Error;
 pub use self::isa::Isa;
+pub use self::range::OutputRange;
 pub use self::shape::{Axis, Layout, Shape, Strides};
 pub use self::taps::{MAX_POSITION, MAX_STRIDE, Taps, sub_grids, undilated_stride};

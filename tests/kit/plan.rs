@@ -1,8 +1,10 @@
 //! A case's arguments, what the oracle makes of them, and the plans that must make the same.
 
+use std::ops::Deref;
+
 use depthwise::{
-    Activation, BatchNorm, Conv2d, DepthwiseConv2d, Error, Fusion, Isa, Layout, Machine, OutputRange, Parallelism,
-    PointwiseConv2d, SeparableConv2d, Shape, TensorView, TensorViewMut, WeightOrder, Workspace,
+    Activation, BatchNorm, Conv2d, Convolution, DepthwiseConv2d, Error, Fusion, Isa, Layout, Machine, PointwiseConv2d,
+    SeparableConv2d, Shape, WeightOrder,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -223,23 +225,21 @@ impl Choice {
     }
 }
 
-pub enum Plan {
-    Depthwise(DepthwiseConv2d),
-    Pointwise(PointwiseConv2d),
-    Separable(SeparableConv2d),
-    Conv2d(Conv2d),
+/// A plan of any of the four operations.
+pub struct Plan(Box<dyn Convolution>);
+
+impl<C: Convolution + 'static> From<C> for Plan {
+    fn from(plan: C) -> Plan {
+        Plan(Box::new(plan))
+    }
 }
 
-/// The plans have the same methods but share no trait.
-macro_rules! with {
-    ($plan:expr, $p:ident => $call:expr) => {
-        match $plan {
-            Plan::Depthwise($p) => $call,
-            Plan::Pointwise($p) => $call,
-            Plan::Separable($p) => $call,
-            Plan::Conv2d($p) => $call,
-        }
-    };
+impl Deref for Plan {
+    type Target = dyn Convolution;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
 }
 
 impl Plan {
@@ -251,15 +251,9 @@ impl Plan {
         let depthwise_weights = depthwise.weights(order, middle, taps);
         let conv_taps = if operation == Operation::Conv2d { taps } else { 1 };
         let pointwise_weights = pointwise.weights(order, case.outputs, conv_taps);
-        /// Calls a builder's method where there is an argument for it.
-        macro_rules! given {
-            ($builder:ident, $($method:ident($argument:expr)),*) => {
-                $(if let Some(argument) = $argument { $builder = $builder.$method(argument); })*
-            };
-        }
         Ok(match operation {
             Operation::Depthwise => {
-                let mut b = DepthwiseConv2d::builder(case.input.c)
+                let b = DepthwiseConv2d::builder(case.input.c)
                     .kernel_size(case.kernel)
                     .stride(case.stride)
                     .dilation(case.dilation)
@@ -271,22 +265,30 @@ impl Plan {
                     .layout(layout)
                     .machine(machine)
                     .isa(isa);
-                given!(b, bias(depthwise.bias.as_deref()), batch_norm(depthwise.norm()), kernel(kernel));
-                Plan::Depthwise(b.build()?)
+                Plan::from(
+                    b.maybe_bias(depthwise.bias.as_deref())
+                        .maybe_batch_norm(depthwise.norm())
+                        .maybe_kernel(kernel)
+                        .build()?,
+                )
             }
             Operation::Pointwise => {
-                let mut b = PointwiseConv2d::builder(case.input.c, case.outputs)
+                let b = PointwiseConv2d::builder(case.input.c, case.outputs)
                     .weights(&pointwise_weights)
                     .weight_order(order)
                     .activation(pointwise.activation)
                     .layout(layout)
                     .machine(machine)
                     .isa(isa);
-                given!(b, bias(pointwise.bias.as_deref()), batch_norm(pointwise.norm()), kernel(kernel));
-                Plan::Pointwise(b.build()?)
+                Plan::from(
+                    b.maybe_bias(pointwise.bias.as_deref())
+                        .maybe_batch_norm(pointwise.norm())
+                        .maybe_kernel(kernel)
+                        .build()?,
+                )
             }
             Operation::Separable => {
-                let mut b = SeparableConv2d::builder(case.input.c, case.outputs)
+                let b = SeparableConv2d::builder(case.input.c, case.outputs)
                     .kernel_size(case.kernel)
                     .stride(case.stride)
                     .dilation(case.dilation)
@@ -301,12 +303,17 @@ impl Plan {
                     .machine(machine)
                     .isa(isa)
                     .fusion(fusion);
-                given!(b, depthwise_bias(depthwise.bias.as_deref()), depthwise_batch_norm(depthwise.norm()));
-                given!(b, bias(pointwise.bias.as_deref()), batch_norm(pointwise.norm()), kernel(kernel));
-                Plan::Separable(b.build()?)
+                Plan::from(
+                    b.maybe_depthwise_bias(depthwise.bias.as_deref())
+                        .maybe_depthwise_batch_norm(depthwise.norm())
+                        .maybe_bias(pointwise.bias.as_deref())
+                        .maybe_batch_norm(pointwise.norm())
+                        .maybe_kernel(kernel)
+                        .build()?,
+                )
             }
             Operation::Conv2d => {
-                let mut b = Conv2d::builder(case.input.c, case.outputs)
+                let b = Conv2d::builder(case.input.c, case.outputs)
                     .kernel_size(case.kernel)
                     .stride(case.stride)
                     .dilation(case.dilation)
@@ -317,52 +324,19 @@ impl Plan {
                     .layout(layout)
                     .machine(machine)
                     .isa(isa);
-                given!(b, bias(pointwise.bias.as_deref()), batch_norm(pointwise.norm()), kernel(kernel));
-                Plan::Conv2d(b.build()?)
+                Plan::from(
+                    b.maybe_bias(pointwise.bias.as_deref())
+                        .maybe_batch_norm(pointwise.norm())
+                        .maybe_kernel(kernel)
+                        .build()?,
+                )
             }
         })
     }
 
-    pub fn output_shape(&self, input: Shape) -> Result<Shape, Error> {
-        with!(self, plan => plan.output_shape(input))
-    }
-
-    pub fn workspace_len(&self, input: Shape, parallelism: Parallelism) -> Result<usize, Error> {
-        with!(self, plan => plan.workspace_len(input, parallelism))
-    }
-
-    pub fn parts(&self, input: Shape, threads: usize) -> Result<Vec<Vec<OutputRange>>, Error> {
-        with!(self, plan => plan.parts(input, threads))
-    }
-
-    pub fn run(
-        &self,
-        input: TensorView,
-        residual: Option<TensorView>,
-        output: TensorViewMut,
-        workspace: &mut Workspace,
-        parallelism: Parallelism,
-    ) -> Result<(), Error> {
-        with!(self, plan => match residual {
-            None => plan.run(input, output, workspace, parallelism),
-            Some(residual) => plan.run_with_residual(input, residual, output, workspace, parallelism),
-        })
-    }
-
-    pub fn run_range(
-        &self,
-        input: TensorView,
-        residual: Option<TensorView>,
-        output: TensorViewMut,
-        range: OutputRange,
-        workspace: &mut Workspace,
-    ) -> Result<(), Error> {
-        with!(self, plan => plan.run_range(input, residual, output, range, workspace))
-    }
-
     /// The names of the kernels it runs on.
     pub fn kernels(&self) -> impl Iterator<Item = &'static str> {
-        let description = with!(self, plan => plan.describe());
+        let description = self.describe();
         description.depthwise.into_iter().chain(description.pointwise)
     }
 }
