@@ -61,6 +61,7 @@ impl Isa {
     /// Whether this target has kernels for it and this CPU runs them.
     ///
     /// Without the feature `std` this is what the compiler was told of the CPU.
+    #[allow(clippy::nonminimal_bool, reason = "without std these are constants")]
     pub fn is_available(self) -> bool {
         match self {
             Isa::Portable => true,

@@ -13,8 +13,8 @@ use super::cases::{Case, taps_of_kernels};
 use super::plan::Operation;
 
 /// The most cases of a suite, and the most multiply-adds of one of them.
-const CASES: usize = if cfg!(miri) { 6 } else { 24 };
-const MULTIPLY_ADDS: usize = if cfg!(miri) { 1 << 11 } else { 1 << 16 };
+const CASES: usize = if cfg!(miri) { 3 } else { 24 };
+const MULTIPLY_ADDS: usize = if cfg!(miri) { 1 << 9 } else { 1 << 16 };
 
 pub fn is_on() -> bool {
     cfg!(miri) || std::env::var_os("DEPTHWISE_EMULATED").is_some()
