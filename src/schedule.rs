@@ -89,7 +89,7 @@ pub(crate) struct Workers {
 }
 
 /// The price of a part of an output, which a split balances. The unit is half a cycle: the time of a multiply-add of vectors,
-/// of which a core does two in a cycle, or of half of one where [`Isa::turns`](crate::Isa::turns) is two.
+/// of which a core does two in a cycle, or of half of one where a vector takes two slots.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Price {
     /// Of a pixel, however few of its channels the part has.

@@ -1,6 +1,6 @@
 //! Depthwise convolution, channels last, vectors of channels in turns: where pixels share cache sets, or come from afar.
 //!
-//! Strips run down the columns as in `depthwise_rolling`, but each is of a group of vectors of channels, not of one:
+//! Strips run down the columns as in `rolling`, but each is of a group of vectors of channels, not of one:
 //!
 //! ```text
 //! for each input row (at stride 2, each two):
