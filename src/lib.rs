@@ -91,35 +91,29 @@
 
 extern crate alloc;
 
-mod builder;
+mod api;
 mod choose;
 mod cost;
-mod descriptor;
-mod engine;
-mod gather;
 mod geometry;
 mod machine;
-mod plan;
-mod schedule;
-mod weights;
-mod workspace;
+mod run;
 
-pub use builder::{Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuilder, SeparableConv2dBuilder};
+pub use api::builder::{Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuilder, SeparableConv2dBuilder};
+pub use api::plan::{Conv2d, Convolution, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
+pub use api::weights::{BatchNorm, WeightOrder};
+#[doc(hidden)]
+pub use choose::descriptor::Schedule;
+pub use choose::descriptor::{Description, Fusion};
 pub use cost::{Comparison, Cost, compare};
 #[doc(inline)]
 pub use depthwise_kernels::{
     Activation, Axis, Error, Form, Isa, KernelInfo, Layout, Operation, OutputRange, Shape, Strides, TensorView,
     TensorViewMut,
 };
-#[doc(hidden)]
-pub use descriptor::Schedule;
-pub use descriptor::{Description, Fusion};
 pub use geometry::Padding;
 pub use machine::Machine;
-pub use plan::{Conv2d, Convolution, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
-pub use schedule::Parallelism;
-pub use weights::{BatchNorm, WeightOrder};
-pub use workspace::Workspace;
+pub use run::threads::Parallelism;
+pub use run::workspace::Workspace;
 
 /// The one table of kernels: every kernel of this target, whether or not this CPU has its instruction set.
 pub fn kernels() -> impl Iterator<Item = KernelInfo> {

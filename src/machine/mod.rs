@@ -30,7 +30,7 @@ pub struct Machine {
     /// The bytes of the cache that a core has of its own, behind the first-level one.
     pub(crate) own_cache: usize,
     /// The prices of reading a value from there, and of reading and writing one in the cache that cores share. The unit is that of
-    /// [`Price`](crate::schedule::Price).
+    /// [`Price`](crate::choose::price::Price).
     pub(crate) read_own: f64,
     pub(crate) read_shared: f64,
     pub(crate) write_shared: f64,

@@ -3,13 +3,13 @@
 use alloc::format;
 use alloc::sync::Arc;
 
-use crate::choose;
-use crate::descriptor::{Descriptor, Fusion, Schedule, Stages};
-use crate::engine::Engine;
+use crate::api::plan::{Conv2d, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
+use crate::api::weights::{BatchNorm, Folded, Names, Parameters, WeightOrder};
+use crate::choose::descriptor::{Descriptor, Fusion, Schedule, Stages};
+use crate::choose::kernel as choose;
 use crate::geometry::{AskedWindow, Padding, Window};
 use crate::machine::Machine;
-use crate::plan::{Conv2d, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
-use crate::weights::{BatchNorm, Folded, Names, Parameters, WeightOrder};
+use crate::run::engine::Engine;
 use depthwise_kernels::{
     Activation, Available, DepthwiseStage, Error, Isa, KernelInfo, Layout, Operation, PointwiseStage, Taps, fits,
 };

@@ -2,12 +2,14 @@
 
 use alloc::sync::Arc;
 
-use crate::descriptor::{Block, Descriptor, Run, Stages};
-use crate::gather::gather;
+use crate::choose::descriptor::{Descriptor, Stages};
+use crate::choose::passes::{Block, Run};
 #[cfg(feature = "rayon")]
-use crate::schedule::Workers;
-use crate::schedule::{Parallelism, Part};
-use crate::workspace::Workspace;
+use crate::choose::workers::Workers;
+use crate::run::gather::gather;
+use crate::run::part::{self, Part};
+use crate::run::threads::Parallelism;
+use crate::run::workspace::Workspace;
 use depthwise_kernels::{
     Axis, DepthwiseStage, Error, Layout, OutputRange, PointwiseStage, Shape, Strides, TensorView, TensorViewMut,
 };
@@ -114,7 +116,7 @@ impl Engine {
                     scratch: &mut [],
                     per_task: 0,
                 };
-                first.run(whole, parallelism, &|part: Part<'_>| {
+                part::run(first, whole, parallelism, &|part: Part<'_>| {
                     depthwise.run(part.input, None, part.output, part.origin, outputs.pad);
                     Ok(())
                 })?;
@@ -122,12 +124,12 @@ impl Engine {
                 // What lies between holds the part's rows alone.
                 let origin = Shape { h: 0, ..origin };
                 let whole = Part { input, residual, output, origin, scratch: &mut [], per_task: 0 };
-                run.shares.run(whole, parallelism, &|part: Part<'_>| pointwise_rows(pointwise, part))
+                part::run(&run.shares, whole, parallelism, &|part: Part<'_>| pointwise_rows(pointwise, part))
             }
             _ => {
                 let per_task = scratch.len() / run.shares.tasks();
                 let whole = Part { input, residual, output, origin, scratch, per_task };
-                run.shares.run(whole, parallelism, &|part: Part<'_>| self.leaf(part, run.block, outputs.pad))
+                part::run(&run.shares, whole, parallelism, &|part: Part<'_>| self.leaf(part, run.block, outputs.pad))
             }
         }
     }

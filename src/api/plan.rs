@@ -3,12 +3,12 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::builder::{Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuilder, SeparableConv2dBuilder};
+use crate::api::builder::{Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuilder, SeparableConv2dBuilder};
+use crate::choose::descriptor::Description;
 use crate::cost::Cost;
-use crate::descriptor::Description;
-use crate::engine::Engine;
-use crate::schedule::Parallelism;
-use crate::workspace::Workspace;
+use crate::run::engine::Engine;
+use crate::run::threads::Parallelism;
+use crate::run::workspace::Workspace;
 use depthwise_kernels::{Error, Isa, Layout, OutputRange, Shape, TensorView, TensorViewMut};
 
 /// A plan: the type, its builder's entry, and what every plan does.

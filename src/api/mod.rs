@@ -1,0 +1,5 @@
+//! The four operations: their builders, their weights, their plans.
+
+pub(crate) mod builder;
+pub(crate) mod plan;
+pub(crate) mod weights;

@@ -1,0 +1,196 @@
+//! What a plan computes and on which kernels, without its weights.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::Isa;
+use crate::cost::Cost;
+use crate::geometry::{Outputs, Window};
+use crate::machine::Machine;
+use depthwise_kernels::{Error, KernelInfo, Layout, OutputRange, Shape};
+
+/// How the two stages of a separable convolution follow each other. The result has the same bits in every case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Fusion {
+    /// The default. The crate chooses for each run: fused, except in two cases. Two passes run where they divide the work more
+    /// evenly between the threads. In NCHW they also run where 64 or more channels lie between the stages and all of their values
+    /// fit a shared cache; on CPUs whose shared cache is slow to reach, only if the output has fewer channels than that.
+    #[default]
+    Auto,
+    /// Both stages of a block of pixels, then both stages of the next block: the values between the stages stay in the cache.
+    /// Where an output has too few rows for all threads, several threads compute different channels of the same rows. Each of
+    /// them then computes the first stage of these rows for itself.
+    Fused,
+    /// All of the first stage, then all of the second. The workspace holds the whole output of the first stage.
+    TwoPass,
+}
+
+/// What a plan chose: its instruction set and kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Description {
+    /// The instruction set. A kernel may be of one that it includes.
+    pub isa: Isa,
+    /// The layout.
+    pub layout: Layout,
+    /// The depthwise kernel.
+    pub depthwise: Option<&'static str>,
+    /// The pointwise kernel.
+    pub pointwise: Option<&'static str>,
+}
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.depthwise, self.pointwise) {
+            (Some(depthwise), Some(pointwise)) => write!(f, "{depthwise} + {pointwise}"),
+            (Some(kernel), None) | (None, Some(kernel)) => f.write_str(kernel),
+            (None, None) => f.write_str("no kernel"),
+        }
+    }
+}
+
+/// The stages of a plan, and their kernels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stages<D, P> {
+    Depthwise(D),
+    Pointwise(P),
+    Separable(D, P),
+    /// A standard convolution: the window's inputs, gathered pixel by pixel, times a matrix.
+    Gathered(P),
+}
+
+/// How runs of a plan are laid out on a machine, which need not be this one: for simulations.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Schedule {
+    pub(crate) descriptor: Descriptor,
+}
+
+impl Schedule {
+    /// As a plan's.
+    pub fn output_shape(&self, input: Shape) -> Result<Shape, Error> {
+        self.descriptor.output_shape(input)
+    }
+
+    /// As a plan's.
+    pub fn cost(&self, input: Shape) -> Result<Cost, Error> {
+        self.descriptor.cost(input)
+    }
+
+    /// As a plan's.
+    pub fn describe(&self) -> Description {
+        self.descriptor.describe()
+    }
+
+    /// The parts of each step of each pass. `rayon` finishes a step before the next.
+    pub fn steps(&self, input: Shape, threads: usize) -> Result<Vec<Vec<Vec<OutputRange>>>, Error> {
+        self.descriptor.steps(input, threads)
+    }
+
+    /// The slots of a multiply unit that a vector of a kernel takes.
+    pub fn slots(&self, kernel: &KernelInfo) -> f64 {
+        self.descriptor.slots(kernel)
+    }
+}
+
+/// What a plan computes, and on which kernels.
+#[derive(Clone, Debug)]
+pub(crate) struct Descriptor {
+    pub(crate) isa: Isa,
+    pub(crate) machine: &'static Machine,
+    pub(crate) layout: Layout,
+    pub(crate) in_channels: usize,
+    /// Channels between the stages: those of a depthwise stage, or the gathered inputs of a pixel.
+    pub(crate) mid_channels: usize,
+    pub(crate) out_channels: usize,
+    pub(crate) window: Window,
+    pub(crate) fusion: Fusion,
+    /// Biases of the first and of the last stage, given or folded.
+    pub(crate) biases: [usize; 2],
+    pub(crate) kernels: Stages<&'static KernelInfo, &'static KernelInfo>,
+}
+
+impl Descriptor {
+    pub(crate) fn describe(&self) -> Description {
+        let (depthwise, pointwise) = match self.kernels {
+            Stages::Depthwise(d) => (Some(d), None),
+            Stages::Pointwise(p) | Stages::Gathered(p) => (None, Some(p)),
+            Stages::Separable(d, p) => (Some(d), Some(p)),
+        };
+        Description {
+            isa: self.isa,
+            layout: self.layout,
+            depthwise: depthwise.map(|kernel| kernel.name),
+            pointwise: pointwise.map(|kernel| kernel.name),
+        }
+    }
+
+    /// Of a separable convolution's first stage alone.
+    pub(crate) fn first_stage(&self) -> Descriptor {
+        let Stages::Separable(kernel, _) = self.kernels else { unreachable!("a separable convolution has two stages") };
+        let (out_channels, biases) = (self.mid_channels, [0, self.biases[0]]);
+        Descriptor { out_channels, biases, kernels: Stages::Depthwise(kernel), ..*self }
+    }
+
+    /// Of a separable convolution's second stage alone.
+    pub(crate) fn second_stage(&self) -> Descriptor {
+        let Stages::Separable(_, kernel) = self.kernels else { unreachable!("a separable convolution has two stages") };
+        let (in_channels, biases) = (self.mid_channels, [0, self.biases[1]]);
+        Descriptor { in_channels, biases, window: Window::POINT, kernels: Stages::Pointwise(kernel), ..*self }
+    }
+
+    /// What a plan of that name shows of itself: what it was built for and chose, not its weights.
+    pub(crate) fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mut plan, description) = (f.debug_struct(name), self.describe());
+        plan.field("in_channels", &self.in_channels);
+        if let Stages::Depthwise(_) | Stages::Separable(..) = self.kernels {
+            plan.field("multiplier", &(self.mid_channels / self.in_channels));
+        }
+        plan.field("out_channels", &self.out_channels);
+        if !matches!(self.kernels, Stages::Pointwise(_)) {
+            let Window { taps, padding } = self.window;
+            plan.field("kernel_size", &taps.kernel_size)
+                .field("stride", &taps.stride)
+                .field("dilation", &taps.dilation);
+            plan.field("padding", &padding);
+        }
+        if let Stages::Separable(..) = self.kernels {
+            plan.field("fusion", &self.fusion);
+        }
+        plan.field("layout", &self.layout).field("isa", &self.isa);
+        plan.field("kernels", &format_args!("{description}")).finish()
+    }
+
+    pub(crate) fn output_shape(&self, input: Shape) -> Result<Shape, Error> {
+        Ok(self.outputs(input)?.1)
+    }
+
+    pub(crate) fn outputs(&self, input: Shape) -> Result<(Outputs, Shape), Error> {
+        if input.c != self.in_channels {
+            return Err(Error::Channels { expected: self.in_channels, found: input.c });
+        }
+        let outputs = self.window.outputs(input)?;
+        let shape = Shape::new(input.n, self.out_channels, outputs.extent[0], outputs.extent[1]);
+        for shape in [input, shape] {
+            if shape.len().is_none_or(|len| len > isize::MAX as usize / 4) {
+                return Err(Error::Overflow { what: "the number of elements of a tensor" });
+            }
+        }
+        Ok((outputs, shape))
+    }
+
+    pub(crate) fn cost(&self, input: Shape) -> Result<Cost, Error> {
+        let (_, output) = self.outputs(input)?;
+        let [first, last] = self.biases;
+        match self.kernels {
+            Stages::Depthwise(_) => Cost::of(&self.window, input, output, 1, last),
+            Stages::Pointwise(_) | Stages::Gathered(_) => Cost::of(&self.window, input, output, input.c, last),
+            Stages::Separable(..) => {
+                let between = Shape { c: self.mid_channels, ..output };
+                let depthwise = Cost::of(&self.window, input, between, 1, first)?;
+                depthwise.then(Cost::of(&Window::POINT, between, output, between.c, last)?, between)
+            }
+        }
+    }
+}

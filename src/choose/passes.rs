@@ -1,0 +1,172 @@
+//! Fused or in two passes, in which blocks, and who computes which part.
+
+use alloc::vec::Vec;
+
+use depthwise_kernels::{Error, Layout, OutputRange, Shape, Strides, sub_grids};
+
+use super::descriptor::{Descriptor, Fusion, Stages};
+use super::price::Price;
+use super::split::Shares;
+use super::workers::Workers;
+
+/// `f32` that a block of pixels may take between the stages: a quarter of a megabyte, which the
+/// second-level caches of the last ten years hold with room for the weights that stream past.
+const BLOCK_LEN: usize = 64 * 1024;
+/// Pixels in a block at the least: below this the weights pass too often.
+const LEAST_PIXELS: usize = 56;
+/// Channels first, channels from which on two passes are the faster, if what lies between them stays in a cache: 1 to 9 %
+/// with 64 to 728 channels; with 32 they are 4 to 9 % slower (Zen 5). From a distant cache they are up to 13 % slower, but not
+/// to fewer channels, where the first stage weighs more: 12 % faster from 240 to 40 (Emerald Rapids).
+const MANY_CHANNELS: usize = 64;
+/// Values that stay in a cache that cores share: 8 MB.
+const NEAR: usize = 2 << 20;
+/// The share of a fused pass that two may take at the most, where its parts are near equal: the prices are no better. (Zen 5, two
+/// threads: of 7×7×512 to 1024 the price is 0.991, and the time 0.97; of 14×14×512 to 512 0.998, and 1.02.)
+const LEAST_GAIN: f64 = 0.995;
+/// The most `f32` of a workspace.
+const MOST_SCRATCH: usize = isize::MAX as usize / 8;
+/// Elements beyond a pixel's channels, so that pixels a power of two apart do not share cache sets.
+const SKEW: usize = 16;
+
+impl Descriptor {
+    /// How `output`, all or a part of `whole`, is computed: a part never takes more scratch than the whole.
+    pub(crate) fn choose(&self, whole: Shape, output: Shape, workers: Workers) -> Run {
+        let block = self.block(whole);
+        let one_pass = |price: Price| {
+            let tasks = workers.worthwhile(price.of(output));
+            Run { block, first: None, shares: Shares::new(output, price, tasks) }
+        };
+        match self.kernels {
+            Stages::Depthwise(d) => one_pass(self.depthwise_price(d, whole)),
+            Stages::Pointwise(p) | Stages::Gathered(p) => {
+                one_pass(self.pointwise_price(p, self.machine.pointwise_read()))
+            }
+            Stages::Separable(d, p) => {
+                let price = self.depthwise_price(d, whole);
+                let fused = one_pass(self.pointwise_price(p, price.value));
+                let between = Shape { c: self.mid_channels, ..output };
+                // Channels first, blocks of rows are seldom whole tiles of the pointwise kernel's pixels.
+                let near = Shape { c: self.mid_channels, ..whole }.len().is_some_and(|len| len <= NEAR);
+                let near = near && (self.out_channels < self.mid_channels || !self.machine.distant_cache);
+                let blocks_fit = self.layout == Layout::Nhwc || self.mid_channels < MANY_CHANNELS || !near;
+                // Two passes move more: they do not pay for one thread, nor, from a distant cache, where fused parts are near equal.
+                let near_even = fused.shares.dearest() <= 1.05 * fused.shares.even();
+                let one_thread = fused.shares.tasks() == 1;
+                // What lies between two passes may be more than can be addressed.
+                let addressable = between.len().is_some_and(|len| len <= MOST_SCRATCH);
+                match self.fusion {
+                    Fusion::Fused => return fused,
+                    Fusion::Auto if !addressable => return fused,
+                    Fusion::Auto if blocks_fit && (one_thread || near_even && self.machine.distant_cache) => {
+                        return fused;
+                    }
+                    _ => {}
+                }
+                let second = self.second_price(p);
+                let tasks = workers.worthwhile(price.of(between) + second.of(output));
+                let (first, second) = (Shares::new(between, price, tasks), Shares::new(output, second, tasks));
+                let least = if near_even { LEAST_GAIN } else { 1.0 };
+                let two_pass = !blocks_fit || first.total() + second.total() < least * fused.shares.total();
+                if self.fusion == Fusion::TwoPass || two_pass {
+                    Run { block, first: Some(first), shares: second }
+                } else {
+                    fused
+                }
+            }
+        }
+    }
+
+    /// The scratch of a run on that output: that of each task, or what lies between two passes.
+    pub(crate) fn scratch_len(&self, run: &Run, output: Shape) -> Result<usize, Error> {
+        let len = match self.kernels {
+            Stages::Depthwise(_) | Stages::Pointwise(_) => Some(0),
+            _ if run.first.is_some() => Shape { c: self.mid_channels, ..output }.len(),
+            _ => run.block.len(self).checked_mul(run.shares.tasks()),
+        };
+        len.filter(|&len| len <= MOST_SCRATCH).ok_or(Error::Overflow { what: "the workspace" })
+    }
+
+    /// How many pixels go through both stages at a time.
+    fn block(&self, output: Shape) -> Block {
+        let pixels = (BLOCK_LEN / self.mid_channels.max(1)).max(LEAST_PIXELS);
+        let rows = (pixels / output.w.max(1)).max(1);
+        let grain = match self.kernels {
+            Stages::Separable(d, _) => {
+                let tile = d.tile[0];
+                let grids = sub_grids(self.window.taps.stride[0], self.window.taps.dilation[0]);
+                // Of each sub-grid two rows at least, if they fit: one alone reads almost as many inputs.
+                let pairs = grids * tile.max(2);
+                let fit = rows.next_multiple_of(pairs).saturating_mul(output.w) <= 2 * pixels;
+                if grids > 1 && fit { pairs } else { tile }
+            }
+            _ => 1,
+        };
+        let rows = rows.next_multiple_of(grain).min(output.h.max(1));
+        let columns = if rows * output.w <= 2 * pixels {
+            output.w
+        } else {
+            // Whole vectors of either layout's kernels, and whole tiles.
+            (pixels / rows).next_multiple_of(112).min(output.w)
+        };
+        Block { rows, grain, columns: columns.max(1) }
+    }
+
+    /// The parts of each step of each pass.
+    pub(crate) fn steps(&self, input: Shape, threads: usize) -> Result<Vec<Vec<Vec<OutputRange>>>, Error> {
+        let (_, output) = self.outputs(input)?;
+        let run = self.choose(output, output, Workers::called_within(threads));
+        run.first.iter().chain([&run.shares]).map(Shares::steps).collect()
+    }
+
+    /// The strides of a block between the stages: pixels in one run.
+    pub(crate) fn block_strides(&self, block: Shape) -> Strides {
+        match self.layout {
+            Layout::Nhwc => {
+                let w = block.c.next_multiple_of(16) + SKEW;
+                Strides { n: 0, c: 1, h: block.w * w, w }
+            }
+            Layout::Nchw => {
+                let c = (block.h * block.w).next_multiple_of(16) + SKEW;
+                Strides { n: 0, c, h: block.w, w: 1 }
+            }
+        }
+    }
+}
+
+/// How a run is laid out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    pub(crate) block: Block,
+    /// Of two passes, the first.
+    pub(crate) first: Option<Shares>,
+    /// Of the only pass, or of the second.
+    pub(crate) shares: Shares,
+}
+
+/// The pixels that go through both stages at a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block {
+    /// The most rows.
+    rows: usize,
+    /// Rows that the depthwise stage best computes together: a tile's, or with dilation some of each sub-grid.
+    grain: usize,
+    pub(crate) columns: usize,
+}
+
+impl Block {
+    /// Rows that cut `height` into as few blocks as these rows do, as even as whole tiles allow.
+    pub(crate) fn rows_of(&self, height: usize) -> usize {
+        let blocks = height.div_ceil(self.rows).max(1);
+        height.div_ceil(blocks).next_multiple_of(self.grain).min(self.rows)
+    }
+
+    /// The scratch it takes.
+    fn len(&self, descriptor: &Descriptor) -> usize {
+        let shape = Shape::new(1, descriptor.mid_channels, self.rows, self.columns);
+        let strides = descriptor.block_strides(shape);
+        match descriptor.layout {
+            Layout::Nhwc => strides.h.saturating_mul(self.rows),
+            Layout::Nchw => strides.c.saturating_mul(descriptor.mid_channels),
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What parts of a run cost, predicted from machine, kernel and shape.
+
+use depthwise_kernels::{Axis, KernelInfo, Layout, Shape};
+
+use super::descriptor::{Descriptor, Stages};
+
+/// The price of a part of an output, which a split balances. The unit is half a cycle: the time of a multiply-add of vectors,
+/// of which a core does two in a cycle, or of half of one where a vector takes two slots.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Price {
+    /// Of a pixel, however few of its channels the part has.
+    pub(crate) pixel: f64,
+    /// Of one channel of a pixel.
+    pub(crate) value: f64,
+    /// Of a channel of an image, however few of its pixels the part has.
+    pub(crate) channel: f64,
+    /// Of a cut between channels.
+    pub(crate) seam: f64,
+    /// Of a column's channel, if the part has not all of these rows: the rows above and below it, which its neighbours read too.
+    pub(crate) overlap: f64,
+    pub(crate) rows: usize,
+    /// What all of the work costs one thread, as a share of the price: less, where its own cache holds what several threads read from
+    /// each other's.
+    pub(crate) alone: f64,
+    /// Rows that a kernel computes at a time; those left over cost more.
+    pub(crate) tile: usize,
+    /// Channels that a kernel computes at a time: never cut.
+    pub(crate) channels: usize,
+    /// Up to so many more it computes with the last of these.
+    pub(crate) joined: usize,
+    /// Pixels that a kernel computes at a time; those of an image's part are one run.
+    pub(crate) pixels: usize,
+}
+
+/// What rows that fill no tile cost beyond their number: they share their inputs with fewer.
+const ODD_ROWS: f64 = 0.4;
+/// What it costs to hand out the tasks and to wait for the last: 1 µs.
+const FORK: f64 = (1 << 13) as f64;
+/// The same for so many tasks, which are handed out by a tree of joins.
+pub(crate) fn fork(tasks: usize) -> f64 {
+    const JOIN: f64 = 0.7 * FORK;
+    FORK.max(JOIN * f64::from(tasks.next_power_of_two().ilog2()))
+}
+/// Channels first, the price of reading in the second of two passes, whose parts read what other cores wrote. (Zen 4, two threads,
+/// rows shared and channels: 28×28×256 481 and 491 µs, 28×28×128 to 256 245.5 and 248.)
+const READ_OTHERS: f64 = 1.0;
+/// What it costs a depthwise convolution to cut between channels that lie side by side, 1.5 µs. (Zen 4, two threads, even rows and cut
+/// channels: 7×7×576 to 1152 3.3 to 6.9 µs and 6.4 to 10 µs, 13×13×960 16 µs both, 17×17×1024 43 and 40 µs.)
+const SEAM: f64 = 1.5 * FORK;
+/// Channels first, what a plane costs a part beyond its pixels, 32 ns: a plane that is cut has a cache line that two threads write,
+/// so planes are not cut but where whole ones share badly. (Zen 4, two threads, half the rows each and half the channels:
+/// 28×28×128 of 56×56 22 and 17 µs, 10×10×136 of 20×20 6.4 and 4.7 µs.)
+const PLANE: f64 = 256.0;
+/// What lies in a thread's own cache is shared only if that gains so much: the prices are no better.
+const CERTAIN: f64 = 0.92;
+
+impl Price {
+    pub(crate) fn of(&self, part: Shape) -> f64 {
+        if part.is_empty() {
+            return 0.0;
+        }
+        let rows = part.h as f64 + if part.h.is_multiple_of(self.tile) { 0.0 } else { ODD_ROWS };
+        let pixels = part.n as f64 * part.w as f64 * rows;
+        let run = part.h * part.w;
+        let filled = run.next_multiple_of(self.pixels) as f64 / run as f64;
+        let channels = part.c.next_multiple_of(if self.joined > 0 { self.joined } else { self.channels }) as f64;
+        let overlap = if part.h < self.rows { self.overlap * part.w as f64 } else { 0.0 };
+        let per_channel = self.channel + overlap;
+        pixels * (self.pixel + filled * channels * self.value) + part.n as f64 * channels * per_channel
+    }
+
+    /// What of `shape` along an axis is never cut.
+    pub(crate) fn grain(&self, axis: Axis) -> usize {
+        if axis == Axis::C { self.channels } else { 1 }
+    }
+
+    /// By how much the last of these may be longer.
+    pub(crate) fn longer(&self, axis: Axis) -> usize {
+        if axis == Axis::C { self.joined } else { 0 }
+    }
+
+    pub(crate) fn grains(&self, shape: Shape, axis: Axis) -> usize {
+        shape[axis].saturating_sub(self.longer(axis)).div_ceil(self.grain(axis)).max(shape[axis].min(1))
+    }
+}
+
+impl Descriptor {
+    /// What a part of the first stage of two passes, or of a depthwise convolution, costs.
+    pub(crate) fn depthwise_price(&self, info: &KernelInfo, whole: Shape) -> Price {
+        let (taps, width) = (self.window.taps, whole.w);
+        let ([kh, kw], [sh, sw]) = (taps.kernel_size, taps.stride);
+        let (channels, filled) = match self.layout {
+            Layout::Nhwc => (info.lanes, 1.0),
+            // Vectors along the row: the last one is seldom whole, and a row costs about one more.
+            Layout::Nchw => (1, width.next_multiple_of(info.lanes).saturating_add(info.lanes) as f64 / width as f64),
+        };
+        let inputs = (sh.min(kh) * sw.min(kw)) as f64;
+        let multiply_adds = self.slots(info) * (kh * kw) as f64 / info.lanes as f64;
+        let (read, write) = (self.machine.read_shared, self.machine.write_shared);
+        let value = filled * (multiply_adds + inputs * read + write);
+        // Rows that two parts read, where rows are cut.
+        let overlap = filled * (kh.saturating_sub(sh) * sw.min(kw)) as f64 * read;
+        let (channel, seam) = if self.layout == Layout::Nhwc { (0.0, SEAM) } else { (PLANE, 0.0) };
+        // What one thread uses run after run stays in its own cache, if that holds it.
+        let outputs = Shape { c: self.mid_channels, ..whole }.len();
+        let bytes = (1.0 + inputs) * 4.0 * outputs.map_or(f64::INFINITY, |len| len as f64);
+        let read_own = self.machine.read_own;
+        let alone = if read_own < read && bytes <= self.machine.own_cache as f64 {
+            let own = multiply_adds + inputs * read_own + write.min(read_own);
+            CERTAIN * own / (multiply_adds + inputs * read + write)
+        } else {
+            1.0
+        };
+        Price {
+            pixel: 0.0,
+            value,
+            channel,
+            seam,
+            overlap,
+            rows: whole.h,
+            alone,
+            tile: info.tile[0],
+            channels,
+            joined: 0,
+            pixels: 1,
+        }
+    }
+
+    /// What a part of a pointwise stage costs if each of its inputs costs that.
+    pub(crate) fn pointwise_price(&self, info: &KernelInfo, input: f64) -> Price {
+        let mid = self.mid_channels as f64;
+        let (channels, pixels) = match self.layout {
+            Layout::Nhwc => (2 * info.lanes, 1),
+            Layout::Nchw => (info.tile[1], info.lanes),
+        };
+        let value = self.slots(info) * mid / info.lanes as f64 + self.machine.write_shared;
+        let joined = if info.joins() { info.tile[1] - channels } else { 0 };
+        Price {
+            pixel: mid * input,
+            value,
+            channel: mid * self.machine.pointwise_read(),
+            seam: 0.0,
+            overlap: 0.0,
+            rows: 0,
+            alone: 1.0,
+            tile: 1,
+            channels,
+            joined,
+            pixels,
+        }
+    }
+
+    /// The slots of a multiply unit that a vector of a kernel takes.
+    pub(crate) fn slots(&self, info: &KernelInfo) -> f64 {
+        f64::from(self.machine.slots(info.isa))
+    }
+
+    /// What `output`, a part of `whole`, costs at the most.
+    pub(crate) fn price(&self, whole: Shape, output: Shape) -> f64 {
+        match self.kernels {
+            Stages::Depthwise(d) => self.depthwise_price(d, whole).of(output),
+            Stages::Pointwise(p) | Stages::Gathered(p) => {
+                self.pointwise_price(p, self.machine.pointwise_read()).of(output)
+            }
+            Stages::Separable(d, p) => {
+                let first = self.depthwise_price(d, whole);
+                let between = Shape { c: self.mid_channels, ..output };
+                let two_pass = first.of(between) + self.second_price(p).of(output);
+                two_pass.max(self.pointwise_price(p, first.value).of(output))
+            }
+        }
+    }
+
+    /// What a part of the second of two passes costs.
+    pub(crate) fn second_price(&self, info: &KernelInfo) -> Price {
+        let nhwc = self.layout == Layout::Nhwc;
+        self.pointwise_price(info, if nhwc { self.machine.pointwise_read() } else { READ_OTHERS })
+    }
+}

@@ -1,0 +1,7 @@
+//! Running what was chosen: passes, blocks, threads, scratch.
+
+pub(crate) mod engine;
+mod gather;
+mod part;
+pub(crate) mod threads;
+pub(crate) mod workspace;

@@ -1,0 +1,88 @@
+//! A part of a run.
+
+use core::ops::Range;
+
+use depthwise_kernels::{Axis, Error, Shape, TensorView, TensorViewMut};
+
+use super::threads::Parallelism;
+use crate::choose::split::{Piece, Shares};
+
+/// A part of a run: what one thread computes without asking anybody.
+pub(crate) struct Part<'a> {
+    /// The images of the part, whole.
+    pub(crate) input: TensorView<'a>,
+    /// Shaped as the output.
+    pub(crate) residual: Option<TensorView<'a>>,
+    pub(crate) output: TensorViewMut<'a>,
+    /// Where the output starts in the whole, counting images from the input's first.
+    pub(crate) origin: Shape,
+    /// Scratch of its own, `per_task` of it for each of its tasks.
+    pub(crate) scratch: &'a mut [f32],
+    pub(crate) per_task: usize,
+}
+
+impl Part<'_> {
+    /// Some of its rows.
+    fn rows(&mut self, rows: Range<usize>) -> Result<Part<'_>, Error> {
+        let residual = self.residual.map(|residual| residual.narrow(Axis::H, rows.clone())).transpose()?;
+        let origin = Shape { h: self.origin.h + rows.start, ..self.origin };
+        Ok(Part {
+            input: self.input,
+            residual,
+            output: self.output.reborrow().narrow(Axis::H, rows)?,
+            origin,
+            scratch: &mut *self.scratch,
+            per_task: self.per_task,
+        })
+    }
+}
+
+/// Runs `leaf` over the parts of `whole`.
+pub(crate) fn run(
+    shares: &Shares,
+    mut whole: Part<'_>,
+    parallelism: Parallelism,
+    leaf: &(impl Fn(Part<'_>) -> Result<(), Error> + Sync),
+) -> Result<(), Error> {
+    shares.splits().try_for_each(|(first, split)| {
+        let rows = whole.rows(first..first + split.rows())?;
+        split.run(rows, parallelism, leaf)
+    })
+}
+
+impl<'a> Piece for Part<'a> {
+    fn is_empty(&self) -> bool {
+        self.output.shape().is_empty()
+    }
+
+    fn split(self, axis: Axis, index: usize, tasks: usize) -> Result<(Self, Self), Error> {
+        let extent = self.output.shape()[axis];
+        let cut =
+            |view: Option<TensorView<'a>>, range: Range<usize>| view.map(|view| view.narrow(axis, range)).transpose();
+        let (first, second) = self.output.split_at(axis, index)?;
+        let (scratch, rest) = self.scratch.split_at_mut(tasks * self.per_task);
+        let images = |range| if axis == Axis::N { self.input.narrow(axis, range) } else { Ok(self.input) };
+        let mut origin = self.origin;
+        if axis != Axis::N {
+            origin[axis] += index;
+        }
+        Ok((
+            Part {
+                input: images(0..index)?,
+                residual: cut(self.residual, 0..index)?,
+                output: first,
+                origin: self.origin,
+                scratch,
+                per_task: self.per_task,
+            },
+            Part {
+                input: images(index..extent)?,
+                residual: cut(self.residual, index..extent)?,
+                output: second,
+                origin,
+                scratch: rest,
+                per_task: self.per_task,
+            },
+        ))
+    }
+}
