@@ -71,6 +71,27 @@ fn assert_contiguous(kernel: &KernelInfo, shape: Shape, strides: crate::types::S
 impl DepthwiseStage {
     /// Packs `weights` of shape `[channels * multiplier][kernel height][kernel width]` and `bias` of
     /// `[channels * multiplier]` for a depthwise kernel that computes these taps.
+    ///
+    /// # Errors
+    /// If a product of extents overflows, or there is no memory.
+    ///
+    /// # Panics
+    /// If an extent is 0 or a stride too long, if the slices have other lengths, or if the kernel does not compute it.
+    ///
+    /// ```
+    /// use depthwise_kernels::*;
+    ///
+    /// let info = table().find(|info| info.operation == Operation::Depthwise && info.kernel_size.is_none());
+    /// let kernel = info.and_then(available).expect("portable kernels run anywhere");
+    /// let tuning = DepthwiseTuning { strip_rows: 8, writes_behind: false, rolls: false };
+    /// let stage = |kernel_size, channels, multiplier| {
+    ///     let taps = Taps { kernel_size, stride: [1, 1], dilation: [1, 1] };
+    ///     DepthwiseStage::new(kernel, taps, channels, multiplier, [&[], &[]], Activation::None, tuning).map(|_| ())
+    /// };
+    /// assert!(matches!(stage([3, 3], 1 << (usize::BITS - 1), 2), Err(Error::Overflow { .. })));
+    /// assert!(matches!(stage([1 << (usize::BITS - 1), 2], 0, 1), Err(Error::Overflow { .. })));
+    /// assert_eq!(stage([3, 3], 0, 1), Ok(()));
+    /// ```
     pub fn new(
         kernel: Available,
         taps: Taps,
@@ -82,17 +103,22 @@ impl DepthwiseStage {
     ) -> Result<Self, Error> {
         let info = kernel.info();
         let [kh, kw] = taps.kernel_size;
-        let (outputs, size) = (channels * multiplier, kh * kw);
-        assert_eq!((weights.len(), bias.len()), (outputs * size, outputs));
+        assert!([taps.kernel_size, taps.dilation].as_flattened().iter().all(|&n| n >= 1) && multiplier >= 1);
+        assert!(taps.stride.iter().all(|stride| (1..=MAX_STRIDE).contains(stride)));
+        let overflow = Error::Overflow { what: "the number of weights" };
+        let Some((outputs, size)) = channels.checked_mul(multiplier).zip(kh.checked_mul(kw)) else {
+            return Err(overflow);
+        };
+        assert_eq!((Some(weights.len()), bias.len()), (outputs.checked_mul(size), outputs));
         assert!(fits(info, taps, multiplier), "{} does not compute {taps:?}", info.name);
-        assert!(taps.stride.iter().all(|&stride| stride <= MAX_STRIDE));
         assert!((1..=MOST_STRIP_ROWS).contains(&tuning.strip_rows));
         let (lanes, zeros) = match info.layout {
             Layout::Nhwc => (info.lanes, outputs.next_multiple_of(info.lanes)),
             Layout::Nchw => (1, 0),
         };
         let zeros = AlignedBuf::zeroed(zeros)?;
-        let mut packed = AlignedBuf::zeroed(outputs.next_multiple_of(lanes) * (1 + size))?;
+        let len = outputs.next_multiple_of(lanes).checked_mul(1 + size).ok_or(overflow)?;
+        let mut packed = AlignedBuf::zeroed(len)?;
         // Per vector of channels: the bias, then the taps row by row, each a vector.
         let panels = packed.as_mut_slice().chunks_exact_mut(lanes * (1 + size));
         for (panel, first) in panels.zip((0..outputs).step_by(lanes)) {
@@ -110,6 +136,25 @@ impl DepthwiseStage {
     /// Computes the part of the output that `output` views, which starts at image 0 and at channel, row
     /// and column `origin` of the whole. `pad`: at the top and at the left.
     /// `residual` is shaped as the part.
+    ///
+    /// # Panics
+    /// If shapes disagree, if the part does not lie within the whole's channels, if positions overflow, or if there are gaps along
+    /// the kernel's vectors.
+    ///
+    /// ```should_panic
+    /// use depthwise_kernels::*;
+    ///
+    /// let info = table().find(|info| info.operation == Operation::Depthwise && info.kernel_size.is_none());
+    /// let kernel = info.and_then(available).expect("portable kernels run anywhere");
+    /// let tuning = DepthwiseTuning { strip_rows: 8, writes_behind: false, rolls: false };
+    /// let taps = Taps { kernel_size: [1, 1], stride: [1, 1], dilation: [1, 1] };
+    /// let Ok(stage) = DepthwiseStage::new(kernel, taps, 1, 1, [&[1.0], &[0.0]], Activation::None, tuning) else { return };
+    /// let (shape, mut y) = (Shape::new(1, 1, 1, 1), [0.0]);
+    /// let Ok(input) = TensorView::new(&[1.0], shape, info.unwrap().layout) else { return };
+    /// let Ok(output) = TensorViewMut::new(&mut y, shape, info.unwrap().layout) else { return };
+    /// // The end of these channels overflows.
+    /// stage.run(input, None, output, Shape::new(0, usize::MAX, 0, 0), [0, 0]);
+    /// ```
     pub fn run(
         &self,
         input: TensorView<'_>,
@@ -123,7 +168,8 @@ impl DepthwiseStage {
             return;
         }
         assert_eq!((input.shape().n, input.shape().c), (shape.n, self.channels));
-        assert!(origin.n == 0 && origin.c + shape.c <= self.channels * self.multiplier);
+        let outputs = self.channels * self.multiplier;
+        assert!(origin.n == 0 && origin.c.checked_add(shape.c).is_some_and(|end| end <= outputs));
         assert_contiguous(info, input.shape(), input.strides());
         assert_contiguous(info, shape, output.strides());
         if let Some(residual) = residual {
@@ -186,6 +232,12 @@ pub fn fits(info: &KernelInfo, taps: Taps, multiplier: usize) -> bool {
 
 impl PointwiseStage {
     /// Packs `weights` of shape `[out_channels][in_channels]` and `bias` of `[out_channels]`.
+    ///
+    /// # Errors
+    /// If a product of extents overflows, or there is no memory.
+    ///
+    /// # Panics
+    /// If the slices have other lengths.
     pub fn new(
         kernel: Available,
         in_channels: usize,
@@ -194,13 +246,14 @@ impl PointwiseStage {
         activation: Activation,
         prefetches_outputs: bool,
     ) -> Result<Self, Error> {
-        assert_eq!((weights.len(), bias.len()), (in_channels * out_channels, out_channels));
+        assert_eq!((Some(weights.len()), bias.len()), (in_channels.checked_mul(out_channels), out_channels));
         let row = |width: usize| match kernel.info().layout {
             Layout::Nhwc => packed_width(width, kernel.info().lanes),
             Layout::Nchw => width,
         };
-        let mut packed =
-            AlignedBuf::zeroed(panels(kernel, out_channels).map(|(_, width)| row(width) * (1 + in_channels)).sum())?;
+        let len = panels(kernel, out_channels)
+            .try_fold(0usize, |len, (_, width)| len.checked_add(row(width).checked_mul(in_channels.checked_add(1)?)?));
+        let mut packed = AlignedBuf::zeroed(len.ok_or(Error::Overflow { what: "the number of weights" })?)?;
         // Per panel of output channels: the bias, then a row of weights for each input channel.
         let mut rest = packed.as_mut_slice();
         for (first, width) in panels(kernel, out_channels) {
@@ -225,6 +278,9 @@ impl PointwiseStage {
     /// Computes the part of the output that `output` views, from channel `channel` of the whole on.
     /// `input` holds all input channels of the same pixels, `residual` is shaped as the part. `next` is what will be read
     /// after this, whole rows of an image.
+    ///
+    /// # Panics
+    /// If shapes disagree, if the part does not lie within the whole's channels, or if there are gaps along the kernel's vectors.
     pub fn run(
         &self,
         input: TensorView<'_>,
@@ -238,7 +294,7 @@ impl PointwiseStage {
             return;
         }
         assert_eq!(input.shape(), Shape { c: self.in_channels, ..shape });
-        assert!(channel + shape.c <= self.out_channels);
+        assert!(channel.checked_add(shape.c).is_some_and(|end| end <= self.out_channels));
         assert_contiguous(info, input.shape(), input.strides());
         assert_contiguous(info, shape, output.strides());
         if let Some(residual) = residual {

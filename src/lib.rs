@@ -64,7 +64,8 @@
 //! * No byte outside the slices is read or written. `unsafe` is in the folder `kernels` alone.
 //! * Bad input is an [`Error`], not a panic.
 //! * NaN propagates, nothing is flushed to zero, and a tap on padding is multiplied by +0.0.
-//! * A run allocates nothing once its workspace is large enough, and starts no thread.
+//! * A run allocates nothing once its workspace is large enough, and starts no thread. With `Parallelism::Rayon` this holds
+//!   inside a pool.
 //!
 //! # Choosing an instruction set
 //!

@@ -14,8 +14,10 @@ pub(super) fn described() -> &'static Machine {
     let (family, model) = (features.family_id(), features.model_id());
     match (vendor.as_str(), family, model) {
         // Zen 4: servers, desktops and laptops. Zen 3 has the family's other models.
-        ("AuthenticAMD", 0x19, 0x10..=0x1f | 0x60..=0x7f | 0xa0..=0xaf) => &zen4::ZEN_4,
+        ("AuthenticAMD", 0x19, 0x10..=0x1f | 0x60..=0xaf) => &zen4::ZEN_4,
         ("AuthenticAMD", 0x19, _) => &zen3::ZEN_3,
+        // Zen 5 of laptops computes 512 bits in two halves, as Zen 4 does.
+        ("AuthenticAMD", 0x1a, 0x20..=0x2f | 0x60..=0x6f) => &zen4::ZEN_4,
         ("AuthenticAMD", 0x1a.., _) => &zen5::ZEN_5,
         // Servers, whose cores share a cache over a mesh: Sky Lake, Ice Lake, Sapphire, Emerald and Granite Rapids.
         ("GenuineIntel", 6, 0x55 | 0x6a | 0x6c | 0x8f | 0xcf | 0xad | 0xae) => &emerald_rapids::EMERALD_RAPIDS,
@@ -32,7 +34,8 @@ pub(super) fn own_cache() -> Option<usize> {
     lines.checked_mul(second.coherency_line_size()).filter(|&bytes| bytes > 0)
 }
 
-/// The description of this CPU. Products of 8-bit matrices came with the generation that has four pipes.
+/// The description of this CPU. A guess: the large cores with products of 8-bit matrices have four pipes, and the small ones with
+/// them, such as Cortex-A510 and A710, are taken for large ones. Both compute the same bits.
 #[cfg(all(target_arch = "aarch64", target_endian = "little", not(miri)))]
 pub(super) fn described() -> &'static Machine {
     #[cfg(feature = "std")]

@@ -70,9 +70,13 @@ impl Join for Parallelism {
     }
 }
 
-/// Whether `rayon`'s global pool runs, which the first call starts. Where its threads cannot be started, `rayon` would panic.
+/// Whether `rayon`'s global pool runs, which the first call starts. Where its threads cannot be started, `rayon` would panic,
+/// except on WebAssembly: there its pool is the calling thread.
 #[cfg(feature = "rayon")]
 fn global_pool_runs() -> bool {
+    if cfg!(target_family = "wasm") {
+        return true;
+    }
     static RUNS: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
     *RUNS.get_or_init(|| match rayon::ThreadPoolBuilder::new().build_global() {
         Ok(()) => true,
