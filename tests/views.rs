@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use depthwise::{
-    Activation, Axis, Fusion, Isa, Layout, OutputRange, Padding, Parallelism, SeparableConv2d, Shape, Strides,
+    Activation, Axis, Fusion, Isa, Layout, Machine, OutputRange, Padding, Parallelism, SeparableConv2d, Shape, Strides,
     TensorView, TensorViewMut, Workspace,
 };
 use depthwise_testkit::cases::{Case, Epilogue};
@@ -17,13 +17,17 @@ const OPERATIONS: &[Operation] = {
     if cfg!(miri) { &[Depthwise, Pointwise, Separable] } else { &[Depthwise, Pointwise, Separable, Conv2d] }
 };
 
+fn machines_and_layouts(isa: Isa) -> impl Iterator<Item = (&'static Machine, Layout)> {
+    Choice::machines(isa).flat_map(|machine| [Layout::Nchw, Layout::Nhwc].map(|layout| (machine, layout)))
+}
+
 /// Every operation on every instruction set in every layout.
 fn for_each_plan(case: &Case, mut test: impl FnMut(&str, &Arguments, &Plan, Isa, Layout, &Tensor)) {
     for operation in OPERATIONS.iter().copied() {
         let arguments = Arguments::new(operation, case);
-        for (machine, isa) in depthwise_testkit::machines() {
+        for isa in depthwise_testkit::isas() {
             let want = expected_on(isa, operation, case, &arguments);
-            for layout in [Layout::Nchw, Layout::Nhwc] {
+            for (machine, layout) in machines_and_layouts(isa) {
                 let plan = Plan::new(operation, case, &arguments, Choice::new(machine, isa, layout)).expect(&case.name);
                 test(&format!("{operation:?} on {machine}, {isa}, {layout}"), &arguments, &plan, isa, layout, &want);
             }
@@ -193,23 +197,26 @@ fn one_plan_for_many_sizes() {
     let case = |(n, h, w)| Case { input: Shape::new(n, 11, h, w), stride: [2, 1], ..Case::default() };
     for operation in OPERATIONS.iter().copied() {
         let first = Arguments::new(operation, &case(sizes[0]));
-        for (machine, isa) in depthwise_testkit::machines() {
-            for layout in [Layout::Nchw, Layout::Nhwc] {
+        for isa in depthwise_testkit::isas() {
+            let cases = sizes.map(|size| {
+                let case = case(size);
+                let mut arguments = first.clone();
+                arguments.input = Arguments::new(operation, &case).input;
+                let want = expected_on(isa, operation, &case, &arguments);
+                (arguments, want)
+            });
+            for (machine, layout) in machines_and_layouts(isa) {
                 let name = format!("{operation:?} on {machine}, {isa}, {layout}");
                 let plan =
                     Plan::new(operation, &case(sizes[0]), &first, Choice::new(machine, isa, layout)).expect(&name);
                 let mut workspace = Workspace::new();
-                for size in sizes {
-                    let case = case(size);
-                    let mut arguments = first.clone();
-                    arguments.input = Arguments::new(operation, &case).input;
-                    let want = expected_on(isa, operation, &case, &arguments);
+                for (arguments, want) in &cases {
                     let input = Buffer::of(&arguments.input, layout, Arrangement::Contiguous);
                     let mut output = Buffer::blank(want.shape, layout, Arrangement::Contiguous);
                     let mut run = |parallelism| {
                         output.clear();
                         plan.run(input.view(), None, output.view_mut(), &mut workspace, parallelism).expect(&name);
-                        output.expect(&want).unwrap_or_else(|e| panic!("{name}, {size:?}: {e}"));
+                        output.expect(want).unwrap_or_else(|e| panic!("{name}, {}: {e}", want.shape));
                     };
                     run(Parallelism::Serial);
                     // Twice: the second takes the split of the first.
@@ -328,9 +335,9 @@ fn blocks_of_columns() {
         (Operation::Conv2d, wide(17, 2, 961)),
     ] {
         let arguments = Arguments::new(operation, &case);
-        for (machine, isa) in depthwise_testkit::machines() {
+        for isa in depthwise_testkit::isas() {
             let want = expected_on(isa, operation, &case, &arguments);
-            for layout in [Layout::Nchw, Layout::Nhwc] {
+            for (machine, layout) in machines_and_layouts(isa) {
                 let input = Buffer::of(&arguments.input, layout, Arrangement::Contiguous);
                 let residual = arguments.residual.as_ref().map(|r| Buffer::of(r, layout, Arrangement::Contiguous));
                 let mut lens = [Fusion::Fused, Fusion::TwoPass].map(|fusion| {
