@@ -186,18 +186,16 @@ macro_rules! plan {
             /// As [`output_shape`](Self::output_shape).
             ///
             /// ```
-            /// use depthwise::{Axis, DepthwiseConv2d, Shape, TensorView, TensorViewMut, Workspace};
+            /// use depthwise::{DepthwiseConv2d, Shape, TensorView, TensorViewMut, Workspace};
             ///
             /// let plan = DepthwiseConv2d::builder(32).weights(&[1.0; 32 * 9]).build()?;
             /// let (shape, layout) = (Shape::new(1, 32, 56, 56), plan.layout());
             /// let (x, mut y) = (vec![1.0; 32 * 56 * 56], vec![0.0; 32 * 56 * 56]);
             /// let mut workspace = Workspace::new();
-            /// for part in plan.parts(shape, 4)?.concat() {
-            ///     // An engine does this on its threads, with views that `split_at` has made.
-            ///     let view = TensorViewMut::new(&mut y, plan.output_shape(shape)?, layout)?
-            ///         .narrow(Axis::N, part.n.clone())?
-            ///         .narrow(Axis::C, part.c.clone())?
-            ///         .narrow(Axis::H, part.h.clone())?;
+            /// let parts = plan.parts(shape, 4)?.concat();
+            /// let views = TensorViewMut::new(&mut y, plan.output_shape(shape)?, layout)?.split(&parts)?;
+            /// for (view, part) in views.into_iter().zip(parts) {
+            ///     // An engine does this on its threads.
             ///     plan.run_range(TensorView::new(&x, shape, layout)?, None, view, part, &mut workspace)?;
             /// }
             /// assert!(y.iter().all(|&y| y >= 4.0)); // each output was computed: 4, 6 or 9 taps see the image
