@@ -63,6 +63,18 @@ pub struct KernelInfo {
 }
 
 impl KernelInfo {
+    /// Whether weights that are packed for the one kernel are packed for the other.
+    #[doc(hidden)]
+    pub fn packs_as(&self, other: &KernelInfo) -> bool {
+        let packing = |info: &KernelInfo| match (info.operation, info.layout) {
+            (Operation::Depthwise, Layout::Nhwc) => [info.lanes, 0],
+            (Operation::Depthwise, Layout::Nchw) => [1, 0],
+            (Operation::Pointwise, Layout::Nhwc) => [info.lanes, info.tile[1]],
+            (Operation::Pointwise, Layout::Nchw) => [1, info.tile[1]],
+        };
+        (self.operation, self.layout, packing(self)) == (other.operation, other.layout, packing(other))
+    }
+
     /// Whether it is a pointwise kernel, channels last, that computes the last half vector of channels for two pixels at a time.
     #[doc(hidden)]
     pub fn joins(&self) -> bool {

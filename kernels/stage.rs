@@ -1,17 +1,20 @@
 //! A convolution's packed weights with the kernel that they were packed for, and the one place where
 //! a kernel is called: everything that a kernel relies on is asserted here.
 
+use alloc::vec::Vec;
+
 use crate::depthwise::{DepthwiseArgs, DepthwiseTuning, MOST_STRIP_ROWS};
 use crate::epilogue::Epilogue;
 use crate::memory::{AlignedBuf, TensorView, TensorViewMut};
 use crate::pointwise::PointwiseArgs;
 use crate::pointwise::nhwc::{packed_width, panel_width};
 use crate::types::{Activation, Axis, Error, Layout, MAX_POSITION, MAX_STRIDE, Shape, Taps, undilated_stride};
-use crate::{Available, Entry, KernelInfo};
+use crate::{Available, Entry, KernelInfo, available, table};
 
 /// A depthwise convolution, ready to run.
 pub struct DepthwiseStage {
-    kernel: Available,
+    /// The kernels that may run it: they compute these taps, and take this packing.
+    kernels: Vec<Available>,
     taps: Taps,
     /// Input channels.
     channels: usize,
@@ -21,7 +24,6 @@ pub struct DepthwiseStage {
     /// must not find them.
     zeros: AlignedBuf,
     epilogue: Epilogue,
-    tuning: DepthwiseTuning,
 }
 
 /// A pointwise convolution, ready to run.
@@ -70,7 +72,8 @@ fn assert_contiguous(kernel: &KernelInfo, shape: Shape, strides: crate::types::S
 
 impl DepthwiseStage {
     /// Packs `weights` of shape `[channels * multiplier][kernel height][kernel width]` and `bias` of
-    /// `[channels * multiplier]` for a depthwise kernel that computes these taps.
+    /// `[channels * multiplier]` for a depthwise kernel that computes these taps, and for all others that do and take the same
+    /// [packing](KernelInfo::packs_as).
     ///
     /// # Errors
     /// If a product of extents overflows, or there is no memory.
@@ -83,10 +86,9 @@ impl DepthwiseStage {
     ///
     /// let info = table().find(|info| info.operation == Operation::Depthwise && info.kernel_size.is_none());
     /// let kernel = info.and_then(available).expect("portable kernels run anywhere");
-    /// let tuning = DepthwiseTuning { strip_rows: 8, writes_behind: false, rolls: false };
     /// let stage = |kernel_size, channels, multiplier| {
     ///     let taps = Taps { kernel_size, stride: [1, 1], dilation: [1, 1] };
-    ///     DepthwiseStage::new(kernel, taps, channels, multiplier, [&[], &[]], Activation::None, tuning).map(|_| ())
+    ///     DepthwiseStage::new(kernel, taps, channels, multiplier, [&[], &[]], Activation::None).map(|_| ())
     /// };
     /// assert!(matches!(stage([3, 3], 1 << (usize::BITS - 1), 2), Err(Error::Overflow { .. })));
     /// assert!(matches!(stage([1 << (usize::BITS - 1), 2], 0, 1), Err(Error::Overflow { .. })));
@@ -99,7 +101,6 @@ impl DepthwiseStage {
         multiplier: usize,
         [weights, bias]: [&[f32]; 2],
         activation: Activation,
-        tuning: DepthwiseTuning,
     ) -> Result<Self, Error> {
         let info = kernel.info();
         let [kh, kw] = taps.kernel_size;
@@ -111,7 +112,6 @@ impl DepthwiseStage {
         };
         assert_eq!((Some(weights.len()), bias.len()), (outputs.checked_mul(size), outputs));
         assert!(fits(info, taps, multiplier), "{} does not compute {taps:?}", info.name);
-        assert!((1..=MOST_STRIP_ROWS).contains(&tuning.strip_rows));
         let (lanes, zeros) = match info.layout {
             Layout::Nhwc => (info.lanes, outputs.next_multiple_of(info.lanes)),
             Layout::Nchw => (1, 0),
@@ -130,15 +130,17 @@ impl DepthwiseStage {
             }
         }
         let epilogue = Epilogue::of(activation);
-        Ok(Self { kernel, taps, channels, multiplier, packed, zeros, epilogue, tuning })
+        let others = table().filter(|other| other.packs_as(info) && fits(other, taps, multiplier));
+        let kernels = others.filter_map(available).collect();
+        Ok(Self { kernels, taps, channels, multiplier, packed, zeros, epilogue })
     }
 
     /// Computes the part of the output that `output` views, which starts at image 0 and at channel, row
     /// and column `origin` of the whole. `pad`: at the top and at the left.
-    /// `residual` is shaped as the part.
+    /// `residual` is shaped as the part. `way`: the kernel, a row of the table, and how it goes about its work.
     ///
     /// # Panics
-    /// If shapes disagree, if the part does not lie within the whole's channels, if positions overflow, or if there are gaps along
+    /// If the weights are not packed for that kernel, if it does not compute these taps, if shapes disagree, if the part does not lie within the whole's channels, if positions overflow, or if there are gaps along
     /// the kernel's vectors.
     ///
     /// ```should_panic
@@ -146,27 +148,30 @@ impl DepthwiseStage {
     ///
     /// let info = table().find(|info| info.operation == Operation::Depthwise && info.kernel_size.is_none());
     /// let kernel = info.and_then(available).expect("portable kernels run anywhere");
-    /// let tuning = DepthwiseTuning { strip_rows: 8, writes_behind: false, rolls: false };
     /// let taps = Taps { kernel_size: [1, 1], stride: [1, 1], dilation: [1, 1] };
-    /// let Ok(stage) = DepthwiseStage::new(kernel, taps, 1, 1, [&[1.0], &[0.0]], Activation::None, tuning) else { return };
+    /// let Ok(stage) = DepthwiseStage::new(kernel, taps, 1, 1, [&[1.0], &[0.0]], Activation::None) else { return };
     /// let (shape, mut y) = (Shape::new(1, 1, 1, 1), [0.0]);
     /// let Ok(input) = TensorView::new(&[1.0], shape, info.unwrap().layout) else { return };
     /// let Ok(output) = TensorViewMut::new(&mut y, shape, info.unwrap().layout) else { return };
     /// // The end of these channels overflows.
-    /// stage.run(input, None, output, Shape::new(0, usize::MAX, 0, 0), [0, 0]);
+    /// stage.run((info.unwrap(), DepthwiseTuning::default()), input, None, output, Shape::new(0, usize::MAX, 0, 0), [0, 0]);
     /// ```
     pub fn run(
         &self,
+        (info, tuning): (&'static KernelInfo, DepthwiseTuning),
         input: TensorView<'_>,
         residual: Option<TensorView<'_>>,
         mut output: TensorViewMut<'_>,
         origin: Shape,
         pad: [usize; 2],
     ) {
-        let (shape, info) = (output.shape(), self.kernel.info());
+        let shape = output.shape();
         if shape.is_empty() {
             return;
         }
+        let kernel = self.kernels.iter().find(|kernel| core::ptr::eq(kernel.info(), info));
+        let Some(kernel) = kernel else { panic!("{} does not run this stage", info.name) };
+        assert!((1..=MOST_STRIP_ROWS).contains(&tuning.strip_rows));
         assert_eq!((input.shape().n, input.shape().c), (shape.n, self.channels));
         let outputs = self.channels * self.multiplier;
         assert!(origin.n == 0 && origin.c.checked_add(shape.c).is_some_and(|end| end <= outputs));
@@ -204,15 +209,15 @@ impl DepthwiseStage {
             multiplier: self.multiplier,
             weights: self.packed.as_slice().as_ptr(),
             zeros: self.zeros.as_slice().as_ptr(),
-            tuning: self.tuning,
+            tuning,
             min: self.epilogue.min,
             max: self.epilogue.max,
         };
-        let Entry::Depthwise(entry) = self.kernel.kernel.entry else { unreachable!("built from a depthwise kernel") };
+        let Entry::Depthwise(entry) = kernel.kernel.entry else { unreachable!("built from a depthwise kernel") };
         // SAFETY: `Available` proves the instruction set; the views hold their elements; channels, strides
         // and positions were asserted above, the taps and the packing when the stage was built.
         unsafe { entry(&args) }
-        sweep(&self.kernel, &self.epilogue, &mut output);
+        sweep(kernel, &self.epilogue, &mut output);
     }
 }
 

@@ -185,9 +185,8 @@ fn depthwise_stage(
     activation: Activation,
 ) -> Result<DepthwiseStage, Error> {
     let (taps, channels) = (descriptor.window.taps, descriptor.in_channels);
-    let tuning = descriptor.machine.depthwise_tuning(kernel);
     let parameters = [&folded.weights[..], &folded.bias];
-    DepthwiseStage::new(available(kernel)?, taps, channels, multiplier, parameters, activation, tuning)
+    DepthwiseStage::new(available(kernel)?, taps, channels, multiplier, parameters, activation)
 }
 
 fn pointwise_stage(

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use depthwise_kernels::{Error, Layout, OutputRange, Shape, Strides, sub_grids};
+use depthwise_kernels::{DepthwiseTuning, Error, KernelInfo, Layout, OutputRange, Shape, Strides, sub_grids};
 
 use super::descriptor::{Descriptor, Fusion, Stages};
 use super::price::Price;
@@ -32,9 +32,15 @@ impl Descriptor {
     /// How `output`, all or a part of `whole`, is computed: a part never takes more scratch than the whole.
     pub(crate) fn choose(&self, whole: Shape, output: Shape, workers: Workers) -> Run {
         let block = self.block(whole);
+        let depthwise = match self.kernels {
+            Stages::Depthwise(kernel) | Stages::Separable(kernel, _) => {
+                Some((kernel, self.machine.depthwise_tuning(kernel)))
+            }
+            Stages::Pointwise(_) | Stages::Gathered(_) => None,
+        };
         let one_pass = |price: Price| {
             let tasks = workers.worthwhile(price.of(output));
-            Run { block, first: None, shares: Shares::new(output, price, tasks) }
+            Run { depthwise, block, first: None, shares: Shares::new(output, price, tasks) }
         };
         match self.kernels {
             Stages::Depthwise(d) => one_pass(self.depthwise_price(d, whole)),
@@ -68,7 +74,7 @@ impl Descriptor {
                 let least = if near_even { LEAST_GAIN } else { 1.0 };
                 let two_pass = !blocks_fit || first.total() + second.total() < least * fused.shares.total();
                 if self.fusion == Fusion::TwoPass || two_pass {
-                    Run { block, first: Some(first), shares: second }
+                    Run { depthwise, block, first: Some(first), shares: second }
                 } else {
                     fused
                 }
@@ -136,6 +142,8 @@ impl Descriptor {
 /// How a run is laid out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run {
+    /// The kernel of the depthwise stage, if there is one, and how it goes about its work.
+    pub(crate) depthwise: Option<(&'static KernelInfo, DepthwiseTuning)>,
     pub(crate) block: Block,
     /// Of two passes, the first.
     pub(crate) first: Option<Shares>,

@@ -105,8 +105,8 @@ impl Engine {
         let run = self.choose(whole, part, parallelism);
         let scratch = workspace.take(descriptor.scratch_len(&run, part)?)?;
         let input = input.narrow(Axis::N, images)?;
-        match (&self.stages, &run.first) {
-            (Stages::Separable(depthwise, pointwise), Some(first)) => {
+        match (&self.stages, &run.first, run.depthwise) {
+            (Stages::Separable(depthwise, pointwise), Some(first), Some(way)) => {
                 let between = Shape { c: descriptor.mid_channels, ..part };
                 let whole = Part {
                     input,
@@ -117,7 +117,7 @@ impl Engine {
                     per_task: 0,
                 };
                 part::run(first, whole, parallelism, &|part: Part<'_>| {
-                    depthwise.run(part.input, None, part.output, part.origin, outputs.pad);
+                    depthwise.run(way, part.input, None, part.output, part.origin, outputs.pad);
                     Ok(())
                 })?;
                 let input = TensorView::new(scratch, between, layout)?;
@@ -129,28 +129,29 @@ impl Engine {
             _ => {
                 let per_task = scratch.len() / run.shares.tasks();
                 let whole = Part { input, residual, output, origin, scratch, per_task };
-                part::run(&run.shares, whole, parallelism, &|part: Part<'_>| self.leaf(part, run.block, outputs.pad))
+                part::run(&run.shares, whole, parallelism, &|part: Part<'_>| self.leaf(part, &run, outputs.pad))
             }
         }
     }
 
     /// One thread's part, in one pass.
-    fn leaf(&self, part: Part<'_>, block: Block, pad: [usize; 2]) -> Result<(), Error> {
+    fn leaf(&self, part: Part<'_>, run: &Run, pad: [usize; 2]) -> Result<(), Error> {
         let descriptor = &self.descriptor;
-        match &self.stages {
-            Stages::Depthwise(stage) => {
-                stage.run(part.input, part.residual, part.output, part.origin, pad);
+        match (&self.stages, run.depthwise) {
+            (Stages::Depthwise(stage), Some(way)) => {
+                stage.run(way, part.input, part.residual, part.output, part.origin, pad);
                 Ok(())
             }
-            Stages::Pointwise(stage) => pointwise_rows(stage, part),
-            Stages::Separable(depthwise, pointwise) => {
-                self.blocks(pointwise, part, block, pad[0], |input, panel, shape, strides, origin| {
-                    depthwise.run(input, None, TensorViewMut::strided(panel, shape, strides)?, origin, pad);
+            (Stages::Pointwise(stage), _) => pointwise_rows(stage, part),
+            (Stages::Separable(depthwise, pointwise), Some(way)) => {
+                self.blocks(pointwise, part, run.block, pad[0], |input, panel, shape, strides, origin| {
+                    depthwise.run(way, input, None, TensorViewMut::strided(panel, shape, strides)?, origin, pad);
                     Ok(())
                 })
             }
-            Stages::Gathered(pointwise) => {
-                self.blocks(pointwise, part, block, pad[0], |input, panel, shape, strides, origin| {
+            (Stages::Depthwise(_) | Stages::Separable(..), None) => unreachable!("a depthwise stage has a kernel"),
+            (Stages::Gathered(pointwise), _) => {
+                self.blocks(pointwise, part, run.block, pad[0], |input, panel, shape, strides, origin| {
                     gather(descriptor.layout, &descriptor.window.taps, pad, input, origin, panel, shape, strides);
                     Ok(())
                 })
