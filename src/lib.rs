@@ -53,8 +53,8 @@
 //! * To run it: [`Shape`], [`TensorView`] and [`TensorViewMut`] with their [`Strides`] say where tensors lie, a [`Workspace`]
 //!   is memory to use again, [`Parallelism`] says who works. Threads of your own share a run by
 //!   [`parts`](SeparableConv2d::parts) and [`run_range`](SeparableConv2d::run_range), which computes one [`OutputRange`].
-//! * To look into it: [`Isa`] is an instruction set, [`Description`] what a plan chose, [`kernels()`] the table of kernels,
-//!   [`Cost`] what a run has to do; [`compare`] sets a separable beside a standard convolution.
+//! * To look into it: [`Isa`] is an instruction set, [`Choice`] what runs on inputs of one shape do, [`Description`] its kernels,
+//!   [`kernels()`] the table of kernels, [`Cost`] what a run has to do; [`compare`] sets a separable beside a standard convolution.
 //! * What is wrong, in a sentence with the numbers that disagree: [`Error`].
 //!
 //! # Guarantees
@@ -71,7 +71,8 @@
 //!
 //! A plan takes the best that the CPU has. A builder's `isa`, as in `.isa(Isa::Avx2)`, or else the environment variable
 //! `DEPTHWISE_ISA` (`portable`, `avx2`, `avx512` or `neon`) forces one. One that the CPU lacks is an error, never a silent
-//! change. [`SeparableConv2d::describe`] says which kernels a plan chose.
+//! change. [`SeparableConv2d::prepare`] says which kernels a plan takes for an input's
+//! shape.
 //!
 //! # Features
 //!
@@ -102,9 +103,10 @@ mod run;
 pub use api::builder::{Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuilder, SeparableConv2dBuilder};
 pub use api::plan::{Conv2d, Convolution, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
 pub use api::weights::{BatchNorm, WeightOrder};
+pub use choose::choice::{Choice, Description};
+pub use choose::descriptor::Fusion;
 #[doc(hidden)]
 pub use choose::descriptor::Schedule;
-pub use choose::descriptor::{Description, Fusion};
 pub use cost::{Comparison, Cost, compare};
 #[doc(inline)]
 pub use depthwise_kernels::{

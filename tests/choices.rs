@@ -29,7 +29,8 @@ fn choices(machine: &'static Machine, isa: Isa) -> String {
             for layout in [Layout::Nhwc, Layout::Nchw] {
                 let part = if block.m.is_some() { Part::Separable(Fusion::Auto) } else { Part::Depthwise };
                 let layer = shapes::layer(&block, part, layout, isa, machine).expect(&block.name);
-                write!(text, "{name}/{} {layout}: {},", block.name, layer.schedule.describe()).expect("a string");
+                let choice = layer.schedule.prepare(layer.input, 2).expect(&block.name);
+                write!(text, "{name}/{} {layout}: {},", block.name, choice.describe()).expect("a string");
                 for (i, pass) in layer.schedule.steps(layer.input, 2).expect(&block.name).iter().enumerate() {
                     for (j, step) in pass.iter().enumerate() {
                         let before = if j > 0 { ";" } else { ["", " |"][i.min(1)] };

@@ -399,8 +399,10 @@ fn stages_clones_and_vectors() {
         let values = TensorView::new(&values, between, layout).expect("a view");
         let stages = pointwise.run_to_vec(values, Some(residual.view()), workspace, serial);
         assert_eq!(stages.as_ref(), Ok(&whole), "{layout}: the stages");
-        assert_eq!(depthwise.describe().depthwise, plan.describe().depthwise);
-        assert_eq!(pointwise.describe().pointwise, plan.describe().pointwise);
+        let both = plan.prepare(case.input, serial).expect("a choice").describe();
+        let first = depthwise.prepare(case.input, serial).expect("a choice").describe();
+        let second = pointwise.prepare(between, serial).expect("a choice").describe();
+        assert_eq!([both.depthwise, both.pointwise], [first.depthwise, second.pointwise]);
         let sum =
             depthwise.cost(case.input).expect("small").parameters + pointwise.cost(between).expect("small").parameters;
         assert_eq!(plan.cost(case.input).expect("small").parameters, sum);

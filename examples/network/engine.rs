@@ -220,12 +220,15 @@ impl Step {
     }
 
     /// The kernels that it runs, and its multiply-adds, if it is a convolution.
-    pub fn kernels(&self, arch: &Arch) -> Result<Option<(Description, u64)>> {
+    pub fn kernels(&self, arch: &Arch, parallelism: Parallelism) -> Result<Option<(Description, u64)>> {
         let Work::Convolution(plans) = &self.work else { return Ok(None) };
         let mut input = arch.shape(self.inputs[0]);
         input.c /= plans.len();
-        let cost = plans[0].cost(input).map_err(|error| format!("{}: {error}", self.name))?.multiply_adds;
-        Ok(Some((plans[0].describe(), cost * plans.len() as u64)))
+        let described = || {
+            let choice = plans[0].prepare(input, parallelism)?;
+            Ok((choice.describe(), plans[0].cost(input)?.multiply_adds * plans.len() as u64))
+        };
+        described().map(Some).map_err(|error: depthwise::Error| format!("{}: {error}", self.name))
     }
 }
 

@@ -46,7 +46,7 @@ pub fn profile(
     for (step, &time) in network.steps.iter().zip(&best) {
         let (from, to) = step.shapes(&network.arch);
         let (mut kernel, mut flops) = (String::from("-"), 0.0);
-        if let Some((description, multiply_adds)) = step.kernels(&network.arch)? {
+        if let Some((description, multiply_adds)) = step.kernels(&network.arch, parallelism)? {
             if peak.is_none() {
                 let one_thread = description.isa.peak_gflops().map_err(|error| error.to_string())?;
                 peak = Some(one_thread * threads as f64);

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::api::builder::{Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuilder, SeparableConv2dBuilder};
-use crate::choose::descriptor::Description;
+use crate::choose::choice::Choice;
 use crate::cost::Cost;
 use crate::run::engine::Engine;
 use crate::run::threads::Parallelism;
@@ -26,7 +26,7 @@ macro_rules! plan {
 
         impl fmt::Debug for $plan {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.engine.descriptor.debug(stringify!($plan), f)
+                fmt::Display::fmt(&self.engine.descriptor, f)
             }
         }
 
@@ -53,7 +53,7 @@ macro_rules! plan {
             /// # Errors
             /// As [`output_shape`](Self::output_shape).
             pub fn workspace_len(&self, input: Shape, parallelism: Parallelism) -> Result<usize, Error> {
-                self.engine.workspace_len(input, parallelism)
+                Ok(self.prepare(input, parallelism)?.workspace_len())
             }
 
             /// Computes the output. It allocates nothing if the workspace has
@@ -205,9 +205,17 @@ macro_rules! plan {
                 Ok(self.engine.descriptor.steps(input, threads)?.iter().map(|steps| steps.concat()).collect())
             }
 
-            /// The instruction set and kernels that were chosen.
-            pub fn describe(&self) -> Description {
-                self.engine.descriptor.describe()
+            /// What runs on inputs of that shape do: their kernels, passes, blocks, and tasks for threads.
+            ///
+            /// On one thread this takes less than a microsecond. With many threads it takes some microseconds, since it compares ways
+            /// to share the work; then a run without a [`Choice`] takes that much longer. With `Parallelism::Rayon` a choice depends on
+            /// the number of threads of the current pool, and on whether the call comes from inside the pool. So call it on
+            /// the thread that will call [`run`](Self::run).
+            ///
+            /// # Errors
+            /// As [`output_shape`](Self::output_shape), and if the workspace would be more than can be addressed.
+            pub fn prepare(&self, input: Shape, parallelism: Parallelism) -> Result<Choice, Error> {
+                self.engine.prepare(input, parallelism)
             }
 
             /// The instruction set.
@@ -266,8 +274,8 @@ macro_rules! plan {
                 self.parts(input, threads)
             }
 
-            fn describe(&self) -> Description {
-                self.describe()
+            fn prepare(&self, input: Shape, parallelism: Parallelism) -> Result<Choice, Error> {
+                self.prepare(input, parallelism)
             }
 
             fn isa(&self) -> Isa {
@@ -337,8 +345,11 @@ pub trait Convolution: sealed::Sealed + fmt::Debug + Send + Sync {
     /// If the plan does not take such an input.
     fn parts(&self, input: Shape, threads: usize) -> Result<Vec<Vec<OutputRange>>, Error>;
 
-    /// The instruction set and kernels that were chosen.
-    fn describe(&self) -> Description;
+    /// What runs on inputs of that shape do.
+    ///
+    /// # Errors
+    /// If the plan does not take such an input.
+    fn prepare(&self, input: Shape, parallelism: Parallelism) -> Result<Choice, Error>;
 
     /// The instruction set.
     fn isa(&self) -> Isa;

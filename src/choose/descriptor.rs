@@ -3,6 +3,8 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::choice::Choice;
+use super::workers::Workers;
 use crate::Isa;
 use crate::cost::Cost;
 use crate::geometry::{Outputs, Window};
@@ -24,30 +26,6 @@ pub enum Fusion {
     Fused,
     /// All of the first stage, then all of the second. The workspace holds the whole output of the first stage.
     TwoPass,
-}
-
-/// What a plan chose: its instruction set and kernels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Description {
-    /// The instruction set. A kernel may be of one that it includes.
-    pub isa: Isa,
-    /// The layout.
-    pub layout: Layout,
-    /// The depthwise kernel.
-    pub depthwise: Option<&'static str>,
-    /// The pointwise kernel.
-    pub pointwise: Option<&'static str>,
-}
-
-impl fmt::Display for Description {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.depthwise, self.pointwise) {
-            (Some(depthwise), Some(pointwise)) => write!(f, "{depthwise} + {pointwise}"),
-            (Some(kernel), None) | (None, Some(kernel)) => f.write_str(kernel),
-            (None, None) => f.write_str("no kernel"),
-        }
-    }
 }
 
 /// The stages of a plan, and their kernels.
@@ -78,9 +56,9 @@ impl Schedule {
         self.descriptor.cost(input)
     }
 
-    /// As a plan's.
-    pub fn describe(&self) -> Description {
-        self.descriptor.describe()
+    /// As a plan's `prepare`, for that many threads.
+    pub fn prepare(&self, input: Shape, threads: usize) -> Result<Choice, Error> {
+        Choice::new(&self.descriptor, input, Workers::called_within(threads))
     }
 
     /// The parts of each step of each pass. `rayon` finishes a step before the next.
@@ -112,17 +90,13 @@ pub(crate) struct Descriptor {
 }
 
 impl Descriptor {
-    pub(crate) fn describe(&self) -> Description {
-        let (depthwise, pointwise) = match self.kernels {
-            Stages::Depthwise(d) => (Some(d), None),
-            Stages::Pointwise(p) | Stages::Gathered(p) => (None, Some(p)),
-            Stages::Separable(d, p) => (Some(d), Some(p)),
-        };
-        Description {
-            isa: self.isa,
-            layout: self.layout,
-            depthwise: depthwise.map(|kernel| kernel.name),
-            pointwise: pointwise.map(|kernel| kernel.name),
+    /// The plan's type.
+    fn name(&self) -> &'static str {
+        match self.kernels {
+            Stages::Depthwise(_) => "DepthwiseConv2d",
+            Stages::Pointwise(_) => "PointwiseConv2d",
+            Stages::Separable(..) => "SeparableConv2d",
+            Stages::Gathered(_) => "Conv2d",
         }
     }
 
@@ -138,28 +112,6 @@ impl Descriptor {
         let Stages::Separable(_, kernel) = self.kernels else { unreachable!("a separable convolution has two stages") };
         let (in_channels, biases) = (self.mid_channels, [0, self.biases[1]]);
         Descriptor { in_channels, biases, window: Window::POINT, kernels: Stages::Pointwise(kernel), ..*self }
-    }
-
-    /// What a plan of that name shows of itself: what it was built for and chose, not its weights.
-    pub(crate) fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (mut plan, description) = (f.debug_struct(name), self.describe());
-        plan.field("in_channels", &self.in_channels);
-        if let Stages::Depthwise(_) | Stages::Separable(..) = self.kernels {
-            plan.field("multiplier", &(self.mid_channels / self.in_channels));
-        }
-        plan.field("out_channels", &self.out_channels);
-        if !matches!(self.kernels, Stages::Pointwise(_)) {
-            let Window { taps, padding } = self.window;
-            plan.field("kernel_size", &taps.kernel_size)
-                .field("stride", &taps.stride)
-                .field("dilation", &taps.dilation);
-            plan.field("padding", &padding);
-        }
-        if let Stages::Separable(..) = self.kernels {
-            plan.field("fusion", &self.fusion);
-        }
-        plan.field("layout", &self.layout).field("isa", &self.isa);
-        plan.field("kernels", &format_args!("{description}")).finish()
     }
 
     pub(crate) fn output_shape(&self, input: Shape) -> Result<Shape, Error> {
@@ -192,5 +144,36 @@ impl Descriptor {
                 depthwise.then(Cost::of(&Window::POINT, between, output, between.c, last)?, between)
             }
         }
+    }
+}
+
+/// What a plan shows of itself: what it was built for, not its weights.
+impl fmt::Display for Descriptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut plan = f.debug_struct(self.name());
+        plan.field("in_channels", &self.in_channels);
+        if let Stages::Depthwise(_) | Stages::Separable(..) = self.kernels {
+            plan.field("multiplier", &(self.mid_channels / self.in_channels));
+        }
+        plan.field("out_channels", &self.out_channels);
+        if !matches!(self.kernels, Stages::Pointwise(_)) {
+            let Window { taps, padding } = self.window;
+            plan.field("kernel_size", &taps.kernel_size)
+                .field("stride", &taps.stride)
+                .field("dilation", &taps.dilation);
+            plan.field("padding", &padding);
+        }
+        if let Stages::Separable(..) = self.kernels {
+            plan.field("fusion", &self.fusion);
+        }
+        plan.field("layout", &self.layout).field("isa", &self.isa);
+        plan.field("machine", &format_args!("{}", self.machine));
+        match self.kernels {
+            Stages::Depthwise(kernel) | Stages::Pointwise(kernel) | Stages::Gathered(kernel) => {
+                plan.field("packed_for", &format_args!("{}", kernel.name))
+            }
+            Stages::Separable(d, p) => plan.field("packed_for", &format_args!("{} + {}", d.name, p.name)),
+        }
+        .finish()
     }
 }

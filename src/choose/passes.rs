@@ -1,11 +1,11 @@
 //! Fused or in two passes, in which blocks, and who computes which part.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use depthwise_kernels::{DepthwiseTuning, Error, KernelInfo, Layout, OutputRange, Shape, Strides, sub_grids};
 
 use super::descriptor::{Descriptor, Fusion, Stages};
-use super::price::Price;
 use super::split::Shares;
 use super::workers::Workers;
 
@@ -29,85 +29,96 @@ const MOST_SCRATCH: usize = isize::MAX as usize / 8;
 const SKEW: usize = 16;
 
 impl Descriptor {
+    /// The rows of the table for an output of that shape: of the packing of the plan's stages.
+    pub(crate) fn rows(&self, _whole: Shape) -> Rows {
+        self.kernels
+    }
+
     /// How `output`, all or a part of `whole`, is computed: a part never takes more scratch than the whole.
-    pub(crate) fn choose(&self, whole: Shape, output: Shape, workers: Workers) -> Run {
-        let block = self.block(whole);
-        let depthwise = match self.kernels {
-            Stages::Depthwise(kernel) | Stages::Separable(kernel, _) => {
-                Some((kernel, self.machine.depthwise_tuning(kernel)))
-            }
-            Stages::Pointwise(_) | Stages::Gathered(_) => None,
-        };
-        let one_pass = |price: Price| {
-            let tasks = workers.worthwhile(price.of(output));
-            Run { depthwise, block, first: None, shares: Shares::new(output, price, tasks) }
-        };
-        match self.kernels {
-            Stages::Depthwise(d) => one_pass(self.depthwise_price(d, whole)),
-            Stages::Pointwise(p) | Stages::Gathered(p) => {
-                one_pass(self.pointwise_price(p, self.machine.pointwise_read()))
-            }
-            Stages::Separable(d, p) => {
-                let price = self.depthwise_price(d, whole);
-                let fused = one_pass(self.pointwise_price(p, price.value));
-                let between = Shape { c: self.mid_channels, ..output };
-                // Channels first, blocks of rows are seldom whole tiles of the pointwise kernel's pixels.
-                let near = Shape { c: self.mid_channels, ..whole }.len().is_some_and(|len| len <= NEAR);
-                let near = near && (self.out_channels < self.mid_channels || !self.machine.distant_cache);
-                let blocks_fit = self.layout == Layout::Nhwc || self.mid_channels < MANY_CHANNELS || !near;
-                // Two passes move more: they do not pay for one thread, nor, from a distant cache, where fused parts are near equal.
-                let near_even = fused.shares.dearest() <= 1.05 * fused.shares.even();
-                let one_thread = fused.shares.tasks() == 1;
-                // What lies between two passes may be more than can be addressed.
-                let addressable = between.len().is_some_and(|len| len <= MOST_SCRATCH);
-                match self.fusion {
-                    Fusion::Fused => return fused,
-                    Fusion::Auto if !addressable => return fused,
-                    Fusion::Auto if blocks_fit && (one_thread || near_even && self.machine.distant_cache) => {
-                        return fused;
-                    }
-                    _ => {}
-                }
-                let second = self.second_price(p);
-                let tasks = workers.worthwhile(price.of(between) + second.of(output));
-                let (first, second) = (Shares::new(between, price, tasks), Shares::new(output, second, tasks));
-                let least = if near_even { LEAST_GAIN } else { 1.0 };
-                let two_pass = !blocks_fit || first.total() + second.total() < least * fused.shares.total();
-                if self.fusion == Fusion::TwoPass || two_pass {
-                    Run { depthwise, block, first: Some(first), shares: second }
-                } else {
-                    fused
-                }
-            }
+    pub(crate) fn choose(&self, whole: Shape, output: Shape, workers: Workers) -> Decision {
+        let rows = self.rows(whole);
+        let tasks = |price: f64| workers.worthwhile(price);
+        let one_pass = self.one_pass(rows, whole, output, tasks);
+        if !matches!(rows, Stages::Separable(..)) || self.fusion == Fusion::Fused {
+            return one_pass;
         }
+        // Channels first, blocks of rows are seldom whole tiles of the pointwise kernel's pixels.
+        let near = Shape { c: self.mid_channels, ..whole }.len().is_some_and(|len| len <= NEAR);
+        let near = near && (self.out_channels < self.mid_channels || !self.machine.distant_cache);
+        let blocks_fit = self.layout == Layout::Nhwc || self.mid_channels < MANY_CHANNELS || !near;
+        // Two passes move more: they do not pay for one thread, nor, from a distant cache, where fused parts are near equal.
+        let near_even = one_pass.shares.dearest() <= 1.05 * one_pass.shares.even();
+        let one_thread = one_pass.shares.tasks() == 1;
+        let stays_fused = blocks_fit && (one_thread || near_even && self.machine.distant_cache);
+        if self.fusion == Fusion::Auto && (stays_fused || !self.is_addressable_between(output)) {
+            return one_pass;
+        }
+        let two_passes = self.two_passes(rows, whole, output, tasks);
+        let least = if near_even { LEAST_GAIN } else { 1.0 };
+        let pays = || two_passes.total() < least * one_pass.total();
+        if self.fusion == Fusion::TwoPass || !blocks_fit || pays() { two_passes } else { one_pass }
+    }
+
+    /// What lies between two passes may be more than can be addressed.
+    pub(crate) fn is_addressable_between(&self, output: Shape) -> bool {
+        Shape { c: self.mid_channels, ..output }.len().is_some_and(|len| len <= MOST_SCRATCH)
+    }
+
+    /// `output`, all or a part of `whole`, by these rows. `tasks`: for work of that price.
+    pub(crate) fn one_pass(&self, rows: Rows, whole: Shape, output: Shape, tasks: impl Fn(f64) -> usize) -> Decision {
+        let price = match rows {
+            Stages::Depthwise(d) => self.depthwise_price(d, whole),
+            Stages::Pointwise(p) | Stages::Gathered(p) => self.pointwise_price(p, self.machine.pointwise_read()),
+            Stages::Separable(d, p) => self.pointwise_price(p, self.depthwise_price(d, whole).value),
+        };
+        let shares = Shares::new(output, price, tasks(price.of(output)));
+        self.decision(rows, whole, None, shares)
+    }
+
+    /// Of a separable convolution, first all of the one stage, then all of the other.
+    pub(crate) fn two_passes(&self, rows: Rows, whole: Shape, output: Shape, tasks: impl Fn(f64) -> usize) -> Decision {
+        let Stages::Separable(d, p) = rows else { unreachable!("of two passes each has a stage") };
+        let (first, second) = (self.depthwise_price(d, whole), self.second_price(p));
+        let between = Shape { c: self.mid_channels, ..output };
+        let tasks = tasks(first.of(between) + second.of(output));
+        let (first, second) = (Shares::new(between, first, tasks), Shares::new(output, second, tasks));
+        self.decision(rows, whole, Some(first), second)
+    }
+
+    fn decision(&self, rows: Rows, whole: Shape, first: Option<Shares>, shares: Shares) -> Decision {
+        let tuning = match rows {
+            Stages::Depthwise(d) | Stages::Separable(d, _) => self.machine.depthwise_tuning(d),
+            Stages::Pointwise(_) | Stages::Gathered(_) => DepthwiseTuning::default(),
+        };
+        Decision { rows, tuning, block: self.block(rows, whole), first, shares }
     }
 
     /// The scratch of a run on that output: that of each task, or what lies between two passes.
-    pub(crate) fn scratch_len(&self, run: &Run, output: Shape) -> Result<usize, Error> {
+    pub(crate) fn scratch_len(&self, decision: &Decision, output: Shape) -> Result<usize, Error> {
         let len = match self.kernels {
             Stages::Depthwise(_) | Stages::Pointwise(_) => Some(0),
-            _ if run.first.is_some() => Shape { c: self.mid_channels, ..output }.len(),
-            _ => run.block.len(self).checked_mul(run.shares.tasks()),
+            _ if decision.first.is_some() => Shape { c: self.mid_channels, ..output }.len(),
+            _ => decision.block.len(self).checked_mul(decision.shares.tasks()),
         };
         len.filter(|&len| len <= MOST_SCRATCH).ok_or(Error::Overflow { what: "the workspace" })
     }
 
     /// How many pixels go through both stages at a time.
-    fn block(&self, output: Shape) -> Block {
+    fn block(&self, rows: Rows, output: Shape) -> Block {
         let pixels = (BLOCK_LEN / self.mid_channels.max(1)).max(LEAST_PIXELS);
-        let rows = (pixels / output.w.max(1)).max(1);
-        let grain = match self.kernels {
+        let height = (pixels / output.w.max(1)).max(1);
+        let grain = match rows {
             Stages::Separable(d, _) => {
                 let tile = d.tile[0];
                 let grids = sub_grids(self.window.taps.stride[0], self.window.taps.dilation[0]);
                 // Of each sub-grid two rows at least, if they fit: one alone reads almost as many inputs.
                 let pairs = grids * tile.max(2);
-                let fit = rows.next_multiple_of(pairs).saturating_mul(output.w) <= 2 * pixels;
+                let fit = height.next_multiple_of(pairs).saturating_mul(output.w) <= 2 * pixels;
                 if grids > 1 && fit { pairs } else { tile }
             }
             _ => 1,
         };
-        let rows = rows.next_multiple_of(grain).min(output.h.max(1));
+        let rows = height.next_multiple_of(grain).min(output.h.max(1));
         let columns = if rows * output.w <= 2 * pixels {
             output.w
         } else {
@@ -120,8 +131,7 @@ impl Descriptor {
     /// The parts of each step of each pass.
     pub(crate) fn steps(&self, input: Shape, threads: usize) -> Result<Vec<Vec<Vec<OutputRange>>>, Error> {
         let (_, output) = self.outputs(input)?;
-        let run = self.choose(output, output, Workers::called_within(threads));
-        run.first.iter().chain([&run.shares]).map(Shares::steps).collect()
+        self.choose(output, output, Workers::called_within(threads)).steps()
     }
 
     /// The strides of a block between the stages: pixels in one run.
@@ -139,16 +149,42 @@ impl Descriptor {
     }
 }
 
-/// How a run is laid out.
+/// The kernels of a run.
+pub(crate) type Rows = Stages<&'static KernelInfo, &'static KernelInfo>;
+
+/// What a run does: on which kernels, in how many passes, in which blocks, and who computes which part.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Run {
-    /// The kernel of the depthwise stage, if there is one, and how it goes about its work.
-    pub(crate) depthwise: Option<(&'static KernelInfo, DepthwiseTuning)>,
+pub(crate) struct Decision {
+    pub(crate) rows: Rows,
+    /// How the depthwise kernel, if there is one, goes about its work.
+    pub(crate) tuning: DepthwiseTuning,
     pub(crate) block: Block,
     /// Of two passes, the first.
     pub(crate) first: Option<Shares>,
     /// Of the only pass, or of the second.
     pub(crate) shares: Shares,
+}
+
+impl Decision {
+    /// The shares of each pass.
+    fn passes(&self) -> impl Iterator<Item = &Shares> {
+        self.first.iter().chain([&self.shares])
+    }
+
+    /// The price of all of it.
+    fn total(&self) -> f64 {
+        self.passes().map(Shares::total).sum()
+    }
+
+    /// The most tasks at a time.
+    pub(crate) fn tasks(&self) -> usize {
+        self.passes().map(Shares::tasks).fold(1, usize::max)
+    }
+
+    /// The parts of each step of each pass.
+    pub(crate) fn steps(&self) -> Result<Vec<Vec<Vec<OutputRange>>>, Error> {
+        self.passes().map(Shares::steps).collect()
+    }
 }
 
 /// The pixels that go through both stages at a time.
@@ -159,6 +195,12 @@ pub(crate) struct Block {
     /// Rows that the depthwise stage best computes together: a tile's, or with dilation some of each sub-grid.
     grain: usize,
     pub(crate) columns: usize,
+}
+
+impl fmt::Display for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{} pixels", self.rows, self.columns)
+    }
 }
 
 impl Block {

@@ -157,7 +157,7 @@ impl Descriptor {
 
     /// What `output`, a part of `whole`, costs at the most.
     pub(crate) fn price(&self, whole: Shape, output: Shape) -> f64 {
-        match self.kernels {
+        match self.rows(whole) {
             Stages::Depthwise(d) => self.depthwise_price(d, whole).of(output),
             Stages::Pointwise(p) | Stages::Gathered(p) => {
                 self.pointwise_price(p, self.machine.pointwise_read()).of(output)

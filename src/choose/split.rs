@@ -252,7 +252,7 @@ struct Slots<'a> {
 
 impl Piece for Slots<'_> {
     fn is_empty(&self) -> bool {
-        self.range.n.is_empty() || self.range.c.is_empty() || self.range.h.is_empty()
+        self.range.is_empty()
     }
 
     fn split(self, axis: Axis, index: usize, tasks: usize) -> Result<(Self, Self), Error> {

@@ -2,9 +2,9 @@
 
 use alloc::sync::Arc;
 
+use crate::choose::choice::Choice;
 use crate::choose::descriptor::{Descriptor, Stages};
-use crate::choose::passes::{Block, Run};
-#[cfg(feature = "rayon")]
+use crate::choose::passes::{Block, Decision};
 use crate::choose::workers::Workers;
 use crate::run::gather::gather;
 use crate::run::part::{self, Part};
@@ -19,18 +19,11 @@ use depthwise_kernels::{
 pub(crate) struct Engine {
     pub(crate) descriptor: Descriptor,
     pub(crate) stages: Stages<Arc<DepthwiseStage>, Arc<PointwiseStage>>,
-    #[cfg(feature = "rayon")]
-    last: LastRun,
 }
 
 impl Engine {
     pub(crate) fn new(descriptor: Descriptor, stages: Stages<Arc<DepthwiseStage>, Arc<PointwiseStage>>) -> Self {
-        Self {
-            descriptor,
-            stages,
-            #[cfg(feature = "rayon")]
-            last: LastRun::default(),
-        }
+        Self { descriptor, stages }
     }
 
     /// The depthwise stage of a separable convolution as an engine of its own.
@@ -46,18 +39,15 @@ impl Engine {
     }
 
     /// How `output`, all or a part of `whole`, is computed by that many threads, which are asked for only where the work is worth it.
-    fn choose(&self, whole: Shape, output: Shape, parallelism: Parallelism) -> Run {
+    fn choose(&self, whole: Shape, output: Shape, parallelism: Parallelism) -> Decision {
         let workers = parallelism.workers(|| self.descriptor.price(whole, output));
-        #[cfg(feature = "rayon")]
-        if workers.threads > 1 {
-            return self.last.or_new((whole, output, workers), || self.descriptor.choose(whole, output, workers));
-        }
-        self.descriptor.choose(whole, output, workers)
+        self.descriptor.choose(whole, output, workers.unwrap_or(Workers::called_within(1)))
     }
 
-    pub(crate) fn workspace_len(&self, input: Shape, parallelism: Parallelism) -> Result<usize, Error> {
+    pub(crate) fn prepare(&self, input: Shape, parallelism: Parallelism) -> Result<Choice, Error> {
         let (_, output) = self.descriptor.outputs(input)?;
-        self.descriptor.scratch_len(&self.choose(output, output, parallelism), output)
+        let workers = parallelism.workers(|| self.descriptor.price(output, output));
+        Choice::new(&self.descriptor, input, workers.unwrap_or(Workers::called_within(1)))
     }
 
     pub(crate) fn run(
@@ -102,11 +92,12 @@ impl Engine {
         if part.is_empty() {
             return Ok(());
         }
-        let run = self.choose(whole, part, parallelism);
-        let scratch = workspace.take(descriptor.scratch_len(&run, part)?)?;
+        let decision = self.choose(whole, part, parallelism);
+        let scratch = workspace.take(descriptor.scratch_len(&decision, part)?)?;
         let input = input.narrow(Axis::N, images)?;
-        match (&self.stages, &run.first, run.depthwise) {
-            (Stages::Separable(depthwise, pointwise), Some(first), Some(way)) => {
+        match (&self.stages, decision.rows, &decision.first) {
+            (Stages::Separable(depthwise, pointwise), Stages::Separable(row, _), Some(first)) => {
+                let way = (row, decision.tuning);
                 let between = Shape { c: descriptor.mid_channels, ..part };
                 let whole = Part {
                     input,
@@ -124,38 +115,41 @@ impl Engine {
                 // What lies between holds the part's rows alone.
                 let origin = Shape { h: 0, ..origin };
                 let whole = Part { input, residual, output, origin, scratch: &mut [], per_task: 0 };
-                part::run(&run.shares, whole, parallelism, &|part: Part<'_>| pointwise_rows(pointwise, part))
+                part::run(&decision.shares, whole, parallelism, &|part: Part<'_>| pointwise_rows(pointwise, part))
             }
             _ => {
-                let per_task = scratch.len() / run.shares.tasks();
+                let per_task = scratch.len() / decision.shares.tasks();
                 let whole = Part { input, residual, output, origin, scratch, per_task };
-                part::run(&run.shares, whole, parallelism, &|part: Part<'_>| self.leaf(part, &run, outputs.pad))
+                part::run(&decision.shares, whole, parallelism, &|part: Part<'_>| {
+                    self.leaf(part, &decision, outputs.pad)
+                })
             }
         }
     }
 
     /// One thread's part, in one pass.
-    fn leaf(&self, part: Part<'_>, run: &Run, pad: [usize; 2]) -> Result<(), Error> {
-        let descriptor = &self.descriptor;
-        match (&self.stages, run.depthwise) {
-            (Stages::Depthwise(stage), Some(way)) => {
-                stage.run(way, part.input, part.residual, part.output, part.origin, pad);
+    fn leaf(&self, part: Part<'_>, decision: &Decision, pad: [usize; 2]) -> Result<(), Error> {
+        let (descriptor, tuning, block) = (&self.descriptor, decision.tuning, decision.block);
+        match (&self.stages, decision.rows) {
+            (Stages::Depthwise(stage), Stages::Depthwise(row)) => {
+                stage.run((row, tuning), part.input, part.residual, part.output, part.origin, pad);
                 Ok(())
             }
             (Stages::Pointwise(stage), _) => pointwise_rows(stage, part),
-            (Stages::Separable(depthwise, pointwise), Some(way)) => {
-                self.blocks(pointwise, part, run.block, pad[0], |input, panel, shape, strides, origin| {
-                    depthwise.run(way, input, None, TensorViewMut::strided(panel, shape, strides)?, origin, pad);
+            (Stages::Separable(depthwise, pointwise), Stages::Separable(row, _)) => {
+                self.blocks(pointwise, part, block, pad[0], |input, panel, shape, strides, origin| {
+                    let panel = TensorViewMut::strided(panel, shape, strides)?;
+                    depthwise.run((row, tuning), input, None, panel, origin, pad);
                     Ok(())
                 })
             }
-            (Stages::Depthwise(_) | Stages::Separable(..), None) => unreachable!("a depthwise stage has a kernel"),
             (Stages::Gathered(pointwise), _) => {
-                self.blocks(pointwise, part, run.block, pad[0], |input, panel, shape, strides, origin| {
+                self.blocks(pointwise, part, block, pad[0], |input, panel, shape, strides, origin| {
                     gather(descriptor.layout, &descriptor.window.taps, pad, input, origin, panel, shape, strides);
                     Ok(())
                 })
             }
+            (Stages::Depthwise(_) | Stages::Separable(..), _) => unreachable!("a stage runs on a row of its operation"),
         }
     }
 
@@ -220,41 +214,4 @@ fn pointwise_rows(stage: &PointwiseStage, part: Part<'_>) -> Result<(), Error> {
     let rows = part.origin.h..part.origin.h + part.output.shape().h;
     stage.run(part.input.narrow(Axis::H, rows)?, part.residual, part.output, part.origin.c, None);
     Ok(())
-}
-
-/// The layout of the last run on several threads, for the next of the same shapes: to choose one takes 1 µs for two threads, and up to
-/// 16 µs for seventeen (Zen 4).
-#[cfg(feature = "rayon")]
-#[derive(Default)]
-struct LastRun {
-    last: std::sync::RwLock<Option<(Key, Run)>>,
-}
-
-#[cfg(feature = "rayon")]
-impl Clone for LastRun {
-    fn clone(&self) -> Self {
-        Self::default()
-    }
-}
-
-/// The whole output, the part of it, and who works.
-#[cfg(feature = "rayon")]
-type Key = (Shape, Shape, Workers);
-
-#[cfg(feature = "rayon")]
-impl LastRun {
-    /// The last run's if it was `of` these, or else a new one. Never waits for another thread.
-    fn or_new(&self, of: Key, new: impl FnOnce() -> Run) -> Run {
-        if let Ok(last) = self.last.try_read()
-            && let Some((shapes, run)) = *last
-            && shapes == of
-        {
-            return run;
-        }
-        let run = new();
-        if let Ok(mut last) = self.last.try_write() {
-            *last = Some((of, run));
-        }
-        run
-    }
 }

@@ -34,21 +34,33 @@ pub enum Parallelism {
 }
 
 impl Parallelism {
-    /// Who may do work of that price. Asks for threads only where it is worth several; where there are none, the calling thread does
-    /// the work.
+    /// Who may do work of that price, or `None` if it is not worth several threads: then nobody asks for them. Where there are none,
+    /// the calling thread does the work.
     #[cfg_attr(not(feature = "rayon"), expect(unused_variables, reason = "then there are no threads"))]
-    pub(crate) fn workers(self, price: impl Fn() -> f64) -> Workers {
+    pub(crate) fn workers(self, price: impl Fn() -> f64) -> Option<Workers> {
         match self {
-            Parallelism::Serial => Workers::called_within(1),
+            Parallelism::Serial => Some(Workers::called_within(1)),
             #[cfg(feature = "rayon")]
             Parallelism::Rayon => {
                 let outside = rayon::current_thread_index().is_none();
                 let least = if outside { LEAST_OUTSIDE } else { 2.0 * LEAST };
-                if price() < least || (outside && !global_pool_runs()) {
-                    return Workers::called_within(1);
+                if price() < least {
+                    return None;
                 }
-                Workers { outside, ..Workers::called_within(rayon::current_num_threads()) }
+                Some(Workers { outside, ..Workers::called_within(self.threads()) })
             }
+        }
+    }
+
+    /// The threads that there are.
+    #[cfg(feature = "rayon")]
+    pub(crate) fn threads(self) -> usize {
+        match self {
+            Parallelism::Serial => 1,
+            #[cfg(feature = "rayon")]
+            Parallelism::Rayon if rayon::current_thread_index().is_none() && !global_pool_runs() => 1,
+            #[cfg(feature = "rayon")]
+            Parallelism::Rayon => rayon::current_num_threads(),
         }
     }
 }

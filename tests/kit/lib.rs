@@ -106,7 +106,8 @@ fn try_check(operation: Operation, case: &Case, tally: &mut Tally) -> Result<(),
                     Err(Error::KernelDoesNotFit { .. }) if choice.kernel.is_some() => continue,
                     Err(error) => return Err(format!("{choice:?}: {error}")),
                 };
-                let kernels: Vec<_> = plan.kernels().collect();
+                let kernels = plan.kernels(case.input).map_err(|e| format!("{choice:?}: {e}"))?;
+                let kernels: Vec<_> = kernels.collect();
                 if choice.kernel.is_some_and(|kernel| !kernels.contains(&kernel)) {
                     return Err(format!("{choice:?} runs on {kernels:?}"));
                 }

@@ -3,8 +3,8 @@
 use std::ops::Deref;
 
 use depthwise::{
-    Activation, BatchNorm, Conv2d, Convolution, DepthwiseConv2d, Error, Fusion, Isa, Layout, Machine, PointwiseConv2d,
-    SeparableConv2d, Shape, WeightOrder,
+    Activation, BatchNorm, Conv2d, Convolution, DepthwiseConv2d, Error, Fusion, Isa, Layout, Machine, Parallelism,
+    PointwiseConv2d, SeparableConv2d, Shape, WeightOrder,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -334,9 +334,9 @@ impl Plan {
         })
     }
 
-    /// The names of the kernels it runs on.
-    pub fn kernels(&self) -> impl Iterator<Item = &'static str> {
-        let description = self.describe();
-        description.depthwise.into_iter().chain(description.pointwise)
+    /// The names of the kernels that it runs on, on one thread, for an input of that shape.
+    pub fn kernels(&self, input: Shape) -> Result<impl Iterator<Item = &'static str> + use<>, Error> {
+        let description = self.prepare(input, Parallelism::Serial)?.describe();
+        Ok(description.depthwise.into_iter().chain(description.pointwise))
     }
 }

@@ -3,7 +3,7 @@
 //! A part takes the time of its multiply-adds, those that kernels compute for nothing included, and then that of its
 //! bytes. A run takes the time of each step's slowest part, and that of handing the parts to the threads.
 
-use depthwise::{KernelInfo, Layout, Machine, OutputRange, Shape};
+use depthwise::{Description, KernelInfo, Layout, Machine, OutputRange, Shape};
 
 use super::Layer;
 
@@ -111,7 +111,7 @@ impl Rates {
 
     fn predict(&self, layer: &Layer, threads: usize) -> Result<Prediction, depthwise::Error> {
         let passes = layer.schedule.steps(layer.input, threads)?;
-        let description = layer.schedule.describe();
+        let description = layer.schedule.prepare(layer.input, threads)?.describe();
         let kinds: &[Pass] = match (description.depthwise, description.pointwise) {
             (_, None) => &[Pass::Depthwise],
             (None, _) => &[Pass::Pointwise],
@@ -126,7 +126,7 @@ impl Rates {
         for (steps, &pass) in passes.iter().zip(kinds) {
             for parts in steps {
                 let bandwidth = self.bandwidth(bytes, parts.len());
-                let seconds = |part| self.seconds(layer, pass, part, bandwidth);
+                let seconds = |part| self.seconds(layer, &description, pass, part, bandwidth);
                 slowest += parts.iter().map(seconds).fold(0.0, f64::max);
                 all += parts.iter().map(seconds).sum::<f64>();
                 // A tree of joins.
@@ -138,7 +138,7 @@ impl Rates {
     }
 
     /// How long a part of a pass takes at that many bytes in a second.
-    fn seconds(&self, layer: &Layer, pass: Pass, part: &OutputRange, bandwidth: f64) -> f64 {
+    fn seconds(&self, layer: &Layer, description: &Description, pass: Pass, part: &OutputRange, bandwidth: f64) -> f64 {
         let (n, rows, c) = (part.n.len(), part.h.len(), part.c.len());
         let (width, mid, taps) = (layer.output.w, layer.input.c, layer.kernel_size.pow(2));
         let mut seconds = 0.0;
@@ -148,7 +148,7 @@ impl Rates {
         // Read and written.
         let mut values = n * rows * width * c;
         if let Pass::Depthwise | Pass::Fused = pass {
-            let info = kernel(layer.schedule.describe().depthwise);
+            let info = kernel(description.depthwise);
             let channels = if let Pass::Fused = pass { mid } else { c };
             let computed = match layer.layout {
                 Layout::Nhwc => rows.next_multiple_of(info.tile[0]) * width * channels.next_multiple_of(info.lanes),
@@ -160,7 +160,7 @@ impl Rates {
             values += n * rows_read * layer.input.w * channels + taps * channels;
         }
         if let Pass::Pointwise | Pass::Fused = pass {
-            let info = kernel(layer.schedule.describe().pointwise);
+            let info = kernel(description.pointwise);
             let computed = match layer.layout {
                 // The last panel may be a single vector wide, or a half more.
                 Layout::Nhwc if info.joins() => rows * width * c.next_multiple_of(info.lanes / 2),
