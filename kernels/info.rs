@@ -16,21 +16,42 @@ pub enum Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Form {
-    /// A tile of outputs at a time. Depthwise, channels first: on some CPUs all rows of its columns, which it rolls down.
+    /// A tile of outputs at a time.
     Tile,
-    /// Depthwise, channels last: strips of columns, down which it rolls, one vector of channels after the other.
+    /// Depthwise: strips of columns, down which it rolls. Channels last, one vector of channels after the other.
     Rolling,
+    /// Depthwise, channels last: as [`Rolling`](Form::Rolling), but outputs wait in a buffer while the next vector of channels is
+    /// read.
+    RollingBehind,
     /// Depthwise, channels last: strips of columns, at each row of which several vectors of channels take turns.
     InTurns,
+    /// Depthwise, channels first: two short rows share a vector.
+    Pairs,
     /// Depthwise: any window, a part of a row at a time.
     Any,
+    /// Pointwise, channels last: a tile whose last half vector of channels is computed for two pixels at a time.
+    Joined,
+}
+
+impl Form {
+    /// What stands behind the tile in the name of a kernel.
+    const fn letters(self) -> &'static str {
+        match self {
+            Form::Tile | Form::Any | Form::Joined => "",
+            Form::Rolling => "r",
+            Form::RollingBehind => "rb",
+            Form::InTurns => "t",
+            Form::Pairs => "p",
+        }
+    }
 }
 
 /// A kernel of this target's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KernelInfo {
-    /// Its name, unique in the table, of parts with `_` between them, such as `dw_f32_nhwc_3x3s1_1x7r_avx512`:
+    /// Its name, unique in the table, of parts with `_` between them, such as `dw_f32_nhwc_3x3s1_1x7r_avx512`. It follows from the
+    /// other fields:
     ///
     /// * operation: `dw` is depthwise, `pw` pointwise;
     /// * type of the elements: `f32`;
@@ -39,8 +60,9 @@ pub struct KernelInfo {
     /// * tile, the outputs that it computes at a time: rows `x` columns of a depthwise kernel, pixels `x` channels of a
     ///   pointwise one in NHWC, channels `x` pixels in NCHW. What runs along the vector may be counted in vectors of
     ///   [`lanes`](Self::lanes) elements: `2v` is two of them, and `2.5v` two and a half, of which the half one holds the
-    ///   last channels, computed for two pixels at a time. An `r` says that the tile rolls down the rows and keeps the sums
-    ///   of rows to come, a `t` that vectors of channels take turns at each row;
+    ///   last channels, computed for two pixels at a time. Then the [form](Self::form): an `r` says that the tile rolls down the
+    ///   rows and keeps the sums of rows to come, `rb` that its outputs are written a vector behind besides, `t` that vectors of
+    ///   channels take turns at each row, `p` that pairs of rows share a vector;
     /// * instruction set: [`Isa::name`].
     pub name: &'static str,
     /// The instruction set it needs.
@@ -60,6 +82,9 @@ pub struct KernelInfo {
     pub tile: [usize; 2],
     /// `f32` per vector.
     pub lanes: usize,
+    /// Its machine code may touch the stack, so often in a hundred multiply-adds of an inner loop: for the check of it.
+    #[doc(hidden)]
+    pub spills: u8,
 }
 
 impl KernelInfo {
@@ -69,7 +94,7 @@ impl KernelInfo {
         let packing = |info: &KernelInfo| match (info.operation, info.layout) {
             (Operation::Depthwise, Layout::Nhwc) => [info.lanes, 0],
             (Operation::Depthwise, Layout::Nchw) => [1, 0],
-            (Operation::Pointwise, Layout::Nhwc) => [info.lanes, info.tile[1]],
+            (Operation::Pointwise, Layout::Nhwc) => [info.lanes, usize::from(info.joins())],
             (Operation::Pointwise, Layout::Nchw) => [1, info.tile[1]],
         };
         (self.operation, self.layout, packing(self)) == (other.operation, other.layout, packing(other))
@@ -78,6 +103,79 @@ impl KernelInfo {
     /// Whether it is a pointwise kernel, channels last, that computes the last half vector of channels for two pixels at a time.
     #[doc(hidden)]
     pub fn joins(&self) -> bool {
-        self.operation == Operation::Pointwise && self.layout == Layout::Nhwc && self.tile[1] > 2 * self.lanes
+        matches!(self.form, Form::Joined)
+    }
+}
+
+/// A kernel's name, spelled from its fields.
+#[derive(Clone, Copy)]
+pub(crate) struct Name {
+    letters: [u8; 48],
+    len: usize,
+}
+
+impl Name {
+    pub(crate) const fn of(info: &KernelInfo) -> Self {
+        let name = Name { letters: [0; 48], len: 0 };
+        let name = match info.operation {
+            Operation::Depthwise => name.text("dw_f32_"),
+            Operation::Pointwise => name.text("pw_f32_"),
+        };
+        let name = match info.layout {
+            Layout::Nhwc => name.text("nhwc_"),
+            Layout::Nchw => name.text("nchw_"),
+        };
+        let name = match (info.operation, info.kernel_size, info.stride) {
+            (Operation::Depthwise, Some([kh, kw]), Some([sh, _])) => {
+                name.number(kh).text("x").number(kw).text("s").number(sh).text("_")
+            }
+            (Operation::Depthwise, ..) => name.text("any_"),
+            (Operation::Pointwise, ..) => name,
+        };
+        let [rows, columns] = info.tile;
+        let name = match (info.operation, info.layout) {
+            (Operation::Depthwise, Layout::Nhwc) => name.number(rows).text("x").number(columns),
+            // Two rows share a vector.
+            (Operation::Depthwise, Layout::Nchw) if matches!(info.form, Form::Pairs) => {
+                name.number(rows).text("x").number(columns)
+            }
+            (Operation::Depthwise, Layout::Nchw) | (Operation::Pointwise, Layout::Nhwc) => {
+                name.number(rows).text("x").vectors(columns, info.lanes)
+            }
+            (Operation::Pointwise, Layout::Nchw) => name.number(columns).text("x").vectors(rows, info.lanes),
+        };
+        name.text(info.form.letters()).text("_").text(info.isa.name())
+    }
+
+    pub(crate) const fn as_str(&self) -> &str {
+        match core::str::from_utf8(self.letters.split_at(self.len).0) {
+            Ok(name) => name,
+            Err(_) => unreachable!(),
+        }
+    }
+
+    const fn text(mut self, text: &str) -> Self {
+        let mut i = 0;
+        while i < text.len() {
+            self.letters[self.len] = text.as_bytes()[i];
+            self.len += 1;
+            i += 1;
+        }
+        self
+    }
+
+    const fn number(self, n: usize) -> Self {
+        let name = if n >= 10 { self.number(n / 10) } else { self };
+        let digit = [b'0' + (n % 10) as u8];
+        match core::str::from_utf8(&digit) {
+            Ok(digit) => name.text(digit),
+            Err(_) => unreachable!(),
+        }
+    }
+
+    /// Elements as vectors, of which the last may be half of one.
+    const fn vectors(self, elements: usize, lanes: usize) -> Self {
+        let name = self.number(elements / lanes);
+        if elements.is_multiple_of(lanes) { name.text("v") } else { name.text(".5v") }
     }
 }

@@ -5,11 +5,12 @@ use alloc::vec::Vec;
 
 use crate::depthwise::{DepthwiseArgs, DepthwiseTuning, MOST_STRIP_ROWS};
 use crate::epilogue::Epilogue;
+use crate::info::{Form, KernelInfo};
 use crate::memory::{AlignedBuf, TensorView, TensorViewMut};
 use crate::pointwise::PointwiseArgs;
 use crate::pointwise::nhwc::{packed_width, panel_width};
+use crate::table::{Available, Entry, available, table};
 use crate::types::{Activation, Axis, Error, Layout, MAX_POSITION, MAX_STRIDE, Shape, Taps, undilated_stride};
-use crate::{Available, Entry, KernelInfo, available, table};
 
 /// A depthwise convolution, ready to run.
 pub struct DepthwiseStage {
@@ -210,10 +211,9 @@ impl DepthwiseStage {
             weights: self.packed.as_slice().as_ptr(),
             zeros: self.zeros.as_slice().as_ptr(),
             tuning,
-            min: self.epilogue.min,
-            max: self.epilogue.max,
+            bounds: [self.epilogue.min, self.epilogue.max],
         };
-        let Entry::Depthwise(entry) = kernel.kernel.entry else { unreachable!("built from a depthwise kernel") };
+        let Entry::Depthwise(entry) = kernel.entry else { unreachable!("built from a depthwise kernel") };
         // SAFETY: `Available` proves the instruction set; the views hold their elements; channels, strides
         // and positions were asserted above, the taps and the packing when the stage was built.
         unsafe { entry(&args) }
@@ -229,7 +229,9 @@ pub fn fits(info: &KernelInfo, taps: Taps, multiplier: usize) -> bool {
         (Layout::Nhwc, Some(size), Some(s)) => multiplier == 1 && size == kernel_size && s == undilated,
         // Channels first, columns are not split into sub-grids: the vector runs along them.
         (Layout::Nchw, Some(size), Some(s)) => {
-            size == kernel_size && s == [undilated[0], stride[1]] && (s[1] == 1 || dilation[1] == 1)
+            let reach = (size[1] - 1).checked_mul(dilation[1]);
+            let in_vector = info.form != Form::Pairs || reach.is_some_and(|reach| reach < info.lanes);
+            size == kernel_size && s == [undilated[0], stride[1]] && (s[1] == 1 || dilation[1] == 1) && in_vector
         }
         _ => true,
     }
@@ -321,10 +323,9 @@ impl PointwiseStage {
             next_len: next.map_or(0, |rows| rows.shape().h.saturating_mul(rows.strides().h)),
             prefetches_outputs: self.prefetches_outputs,
             weights: self.packed.as_slice().as_ptr(),
-            min: self.epilogue.min,
-            max: self.epilogue.max,
+            bounds: [self.epilogue.min, self.epilogue.max],
         };
-        let Entry::Pointwise(entry) = self.kernel.kernel.entry else { unreachable!("built from a pointwise kernel") };
+        let Entry::Pointwise(entry) = self.kernel.entry else { unreachable!("built from a pointwise kernel") };
         // SAFETY: `Available` proves the instruction set; the views hold their elements; shapes and strides
         // were asserted above, the packing when the stage was built.
         unsafe { entry(&args) }

@@ -1,14 +1,4 @@
 //! AVX2 with FMA: sixteen registers of eight lanes.
-//!
-//! Register budgets (accumulators + inputs + weight), fifteen at most or LLVM spills:
-//!
-//! * depthwise channels last: 2×4, eight accumulators, which just hide the latency of two pipes of four
-//!   cycles, and of the inputs those that the next taps need: 8 + 4 + 1 at stride 1, 8 + 4 + 4 at most at
-//!   stride 2. Of 3×3, which it writes out, LLVM loads more ahead, and spills. Where pixels share cache sets, 3×3 takes turns, at
-//!   stride 1 with three rows of three held, 9 + 3 + 1, at stride 2 with two of four, 8 + 4 + 1. 5×5 rolls where that is the
-//!   faster: at stride 1 with five rows of two held, 10 + 2 + 1; at stride 2 with three of three, 9 + 3 + 1.
-//! * depthwise channels first: four rows by two vectors, weights broadcast from memory, inputs spilled.
-//! * pointwise 6×16: 12 + 2 + 1.
 
 use core::arch::x86_64::*;
 
@@ -27,45 +17,7 @@ impl From<Avx512> for Avx2 {
     }
 }
 
-crate::family! {
-    token: Avx2,
-    compiled: target_feature(enable = "avx2,fma"),
-    suffix: "avx2",
-    lanes: 8,
-    peak_chains: 12,
-    nhwc: [
-        3 x 3 stride 1 x 1 tile 2 x 2,
-        3 x 3 stride 1 x 1 tile 2 x 4,
-        3 x 3 stride 2 x 2 tile 2 x 2,
-        3 x 3 stride 2 x 2 tile 2 x 4,
-        5 x 5 stride 1 x 1 tile 2 x 4,
-        5 x 5 stride 2 x 2 tile 2 x 4,
-        7 x 7 stride 1 x 1 tile 2 x 4,
-        7 x 7 stride 2 x 2 tile 2 x 4,
-    ],
-    nhwc_rolling: [
-        5 x 5 stride 1 x 1 hold 5 x 2,
-        5 x 5 stride 2 x 2 hold 3 x 3,
-    ],
-    nhwc_in_turns: [
-        3 x 3 stride 1 x 1 hold 3 x 3,
-        3 x 3 stride 2 x 2 hold 2 x 4,
-    ],
-    nhwc_any: 8,
-    nchw: [
-        3 stride 1 x 1 rows 4,
-        3 stride 2 x 2 rows 4,
-        5 stride 1 x 1 rows 4,
-        5 stride 2 x 2 rows 4,
-        7 stride 1 x 1 rows 4,
-        7 stride 2 x 2 rows 2,
-    ],
-    nchw_any: 4,
-    pointwise_nhwc: [6 x 2,],
-    pointwise_nhwc_joined: [],
-    pointwise_columns: [1 2 3 4 5 6],
-    pointwise_nchw: [4 x 2, 6 x 2,],
-}
+crate::arch::token!(Avx2, target_feature(enable = "avx2,fma"));
 
 // SAFETY of every block below: the token proves the instruction set; addresses are the caller's word.
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one comment above says it for all")]
@@ -159,6 +111,10 @@ impl Simd for Avx2 {
             let index = _mm256_mullo_epi32(lane, _mm256_set1_epi32(step as i32));
             _mm256_mask_i32gather_ps::<4>(_mm256_setzero_ps(), p, index, _mm256_castsi256_ps(mask))
         }
+    }
+    #[inline(always)]
+    fn halves(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_blend_ps::<0xf0>(a, b) }
     }
     #[inline(always)]
     fn unzip(self, a: __m256, b: __m256) -> (__m256, __m256) {

@@ -1,67 +1,16 @@
 //! AVX-512F: thirty-two registers of sixteen lanes, masked loads and stores.
-//!
-//! Register budgets (accumulators + inputs + weight), thirty or little more, or LLVM spills:
-//!
-//! * depthwise channels last: tiles are seven wide, which divides the maps of the usual networks
-//!   (112, 56, 28, 14, 7). 3×3 rolls, at stride 1 with three rows held: 21 + 7 + 1; at stride 2 with two: 14 + 14 + 1, of which
-//!   LLVM spills some. Where pixels share cache sets, tiles of 2×7 and, at stride 2, 2×2. On Zen 4 channels take turns, at
-//!   stride 2 as at stride 2 above, at stride 1 with three columns: 9 + 3 + 1. Wider windows as 2×7, of whose inputs
-//!   a stride's columns are held: 14 + 7 or, at stride 2, 14 + 14, + 1 + 1.
-//! * depthwise channels first: four rows by two vectors: 8 + 2·K + weights as far as they fit. 5×5, 7×7, all at
-//!   stride 2 and, on Zen 4, 3×3 and dilated columns roll, with K rows held, or half as many: at stride 1 2·K + 2·K + 1, at
-//!   stride 2 K + 1 + 2·K + 1 and, but for 7×7, up to seven of the next row. Rows of up to eight columns, two to a vector: 4 + 2·K.
-//! * pointwise channels last 14×32: 28 + 2 + 1, at a tile's end 28 + 4 with factors from memory. The last eight channels
-//!   as 14×8 of AVX2's vectors, 14 + 1 + 1, or joined with whole vectors as 10×40, 25 + 3 + 3, and 14×24, 21 + 2 + 3.
-//! * pointwise channels first 8×32, since channels are multiples of eight in most networks, and 8×48 with a pixel: 24 + 3 + 1
-//!   and 1 + 1 + 1.
 
 use core::arch::x86_64::*;
 
 use crate::arch::avx2::Avx2;
-use crate::simd::Simd;
+use crate::simd::{Permute, Simd};
 use crate::types::Isa;
 
 /// Proof of AVX-512F, and so of AVX2 and FMA.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(());
 
-crate::family! {
-    token: Avx512,
-    compiled: target_feature(enable = "avx512f"),
-    suffix: "avx512",
-    lanes: 16,
-    peak_chains: 12,
-    nhwc: [
-        3 x 3 stride 1 x 1 tile 2 x 7,
-        3 x 3 stride 2 x 2 tile 2 x 2,
-        5 x 5 stride 1 x 1 tile 2 x 7,
-        5 x 5 stride 2 x 2 tile 2 x 7,
-        7 x 7 stride 1 x 1 tile 2 x 7,
-        7 x 7 stride 2 x 2 tile 2 x 7,
-    ],
-    nhwc_rolling: [
-        3 x 3 stride 1 x 1 hold 3 x 7,
-        3 x 3 stride 2 x 2 hold 2 x 7,
-    ],
-    nhwc_in_turns: [
-        3 x 3 stride 1 x 1 hold 3 x 3,
-        3 x 3 stride 2 x 2 hold 2 x 7,
-    ],
-    nhwc_any: 8,
-    nchw: [
-        3 stride 1 x 1 rows 4,
-        3 stride 2 x 2 rows 1,
-        5 stride 1 x 1 rows 4,
-        5 stride 2 x 2 rows 1,
-        7 stride 1 x 1 rows 4,
-        7 stride 2 x 2 rows 1,
-    ],
-    nchw_any: 4,
-    pointwise_nhwc: [14 x 2,],
-    pointwise_nhwc_joined: [14 and 10 x 2.5,],
-    pointwise_columns: [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
-    pointwise_nchw: [8 x 2, 14 x 2,],
-}
+crate::arch::token!(Avx512, target_feature(enable = "avx512f"));
 
 // SAFETY of every block below: the token proves the instruction set; addresses are the caller's word.
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one comment above says it for all")]
@@ -72,7 +21,6 @@ impl Simd for Avx512 {
     type Half = Avx2;
     const LANES: usize = 16;
     const ISA: Isa = Isa::Avx512;
-    const PICKS: bool = true;
     const SPLATS_MEMORY: bool = true;
 
     #[inline(always)]
@@ -153,35 +101,13 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    fn index(self, lane: impl Fn(usize) -> usize) -> __m512i {
-        // Numbers beyond the last lane wrap: the instruction sees five bits.
-        let index: [i32; 16] = core::array::from_fn(|i| lane(i) as i32);
-        unsafe { _mm512_loadu_si512(index.as_ptr().cast()) }
-    }
-    #[inline(always)]
-    fn pick(self, a: __m512, b: __m512, index: __m512i) -> __m512 {
-        unsafe { _mm512_permutex2var_ps(a, index, b) }
-    }
-    #[inline(always)]
-    fn shift(self, a: __m512, b: __m512, n: usize) -> __m512 {
-        macro_rules! shift {
-            ($($lanes:literal)*) => {
-                match n {
-                    $($lanes => unsafe { valignd::<$lanes>(a, b) },)*
-                    _ => unreachable!("a shift by {n} lanes"),
-                }
-            };
-        }
-        shift!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
-    }
-    #[inline(always)]
-    fn unzip_ends(self, a: __m512) -> (__m512, __m512) {
-        unsafe { (_mm512_shuffle_ps::<0x88>(a, a), _mm512_shuffle_ps::<0xdd>(a, a)) }
-    }
-    #[inline(always)]
     unsafe fn splat_for(self, times: usize, p: *const f32) -> __m512 {
         // A single multiply-add takes it from memory.
         unsafe { if times > 1 { vpbroadcastd(p) } else { self.splat(*p) } }
+    }
+    #[inline(always)]
+    fn halves(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_mask_blend_ps(0xff00, a, b) }
     }
     #[inline(always)]
     fn unzip(self, a: __m512, b: __m512) -> (__m512, __m512) {
@@ -206,6 +132,37 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn store_masked(self, p: *mut f32, mask: __mmask16, v: __m512) {
         unsafe { _mm512_mask_storeu_ps(p, mask, v) }
+    }
+}
+
+// SAFETY of every block below: as above.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one comment above says it for all")]
+impl Permute for Avx512 {
+    #[inline(always)]
+    fn index(self, lane: impl Fn(usize) -> usize) -> __m512i {
+        // Numbers beyond the last lane wrap: the instruction sees five bits.
+        let index: [i32; 16] = core::array::from_fn(|i| lane(i) as i32);
+        unsafe { _mm512_loadu_si512(index.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    fn pick(self, a: __m512, b: __m512, index: __m512i) -> __m512 {
+        unsafe { _mm512_permutex2var_ps(a, index, b) }
+    }
+    #[inline(always)]
+    fn shift(self, a: __m512, b: __m512, n: usize) -> __m512 {
+        macro_rules! shift {
+            ($($lanes:literal)*) => {
+                match n {
+                    $($lanes => unsafe { valignd::<$lanes>(a, b) },)*
+                    _ => unreachable!("a shift by {n} lanes"),
+                }
+            };
+        }
+        shift!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    }
+    #[inline(always)]
+    fn unzip_ends(self, a: __m512) -> (__m512, __m512) {
+        unsafe { (_mm512_shuffle_ps::<0x88>(a, a), _mm512_shuffle_ps::<0xdd>(a, a)) }
     }
 }
 

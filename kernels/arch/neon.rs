@@ -1,12 +1,5 @@
 //! NEON (Advanced SIMD of AArch64): thirty-two registers of four lanes, multiply-adds by a lane of another vector.
 //!
-//! Register budgets (accumulators + inputs + weights), of thirty-two:
-//!
-//! * depthwise channels last: 3×3 at stride 1 as 2×4 with all weights held: 8 + 4 + 9, and as 2×6 for wide cores:
-//!   12 + 6 + 9; at stride 2 as 2×4: 8 + 8 + 9. Wider windows as 2×4, a few weights at a time: 8 + 4, or 8 + 8.
-//! * depthwise channels first: four rows by two vectors: 8 + 2·K + weights as far as they fit.
-//! * pointwise 6×8, and 8×8 for wide cores: 16 + 8 for four channels of each pixel + 2.
-//!
 //! There are no masks: tails are loaded and stored lane by lane.
 
 use core::arch::aarch64::*;
@@ -18,37 +11,7 @@ use crate::types::Isa;
 #[derive(Clone, Copy)]
 pub(crate) struct Neon(());
 
-crate::family! {
-    token: Neon,
-    compiled: target_feature(enable = "neon"),
-    suffix: "neon",
-    lanes: 4,
-    peak_chains: 24,
-    nhwc: [
-        3 x 3 stride 1 x 1 tile 2 x 4,
-        3 x 3 stride 1 x 1 tile 2 x 6,
-        3 x 3 stride 2 x 2 tile 2 x 4,
-        5 x 5 stride 1 x 1 tile 2 x 4,
-        5 x 5 stride 2 x 2 tile 2 x 4,
-        7 x 7 stride 1 x 1 tile 2 x 4,
-    ],
-    nhwc_rolling: [],
-    nhwc_in_turns: [],
-    nhwc_any: 8,
-    nchw: [
-        3 stride 1 x 1 rows 4,
-        3 stride 2 x 2 rows 4,
-        5 stride 1 x 1 rows 4,
-        5 stride 2 x 2 rows 4,
-        7 stride 1 x 1 rows 4,
-        7 stride 2 x 2 rows 2,
-    ],
-    nchw_any: 4,
-    pointwise_nhwc: [6 x 2, 8 x 2,],
-    pointwise_nhwc_joined: [],
-    pointwise_columns: [1 2 3 4 5 6 7 8],
-    pointwise_nchw: [6 x 2, 8 x 2,],
-}
+crate::arch::token!(Neon, target_feature(enable = "neon"));
 
 /// Calls something for each lane number that the mask selects.
 macro_rules! each_lane {
@@ -145,6 +108,10 @@ impl Simd for Neon {
         let mut v = self.splat(0.0);
         each_lane!(mask, I => v = unsafe { vld1q_lane_f32::<I>(p.wrapping_add(I as usize * step), v) });
         v
+    }
+    #[inline(always)]
+    fn halves(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        unsafe { vcombine_f32(vget_low_f32(a), vget_high_f32(b)) }
     }
     #[inline(always)]
     fn unzip(self, a: float32x4_t, b: float32x4_t) -> (float32x4_t, float32x4_t) {

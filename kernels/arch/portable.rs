@@ -2,7 +2,6 @@
 //! registers on AArch64, plain scalars where there is nothing).
 //!
 //! Multiply-add rounds twice on every target, fused hardware or not: one kernel, one result.
-//! Sixteen registers of four lanes hold four vectors of accumulators beside inputs and weights.
 
 use wide::f32x8;
 
@@ -13,29 +12,7 @@ use crate::types::Isa;
 #[derive(Clone, Copy)]
 pub(crate) struct Portable(());
 
-crate::family! {
-    token: Portable,
-    compiled: inline,
-    suffix: "portable",
-    lanes: 8,
-    peak_chains: 5,
-    nhwc: [
-        3 x 3 stride 1 x 1 tile 1 x 4,
-        3 x 3 stride 2 x 2 tile 1 x 4,
-    ],
-    nhwc_rolling: [],
-    nhwc_in_turns: [],
-    nhwc_any: 4,
-    nchw: [
-        3 stride 1 x 1 rows 2,
-        3 stride 2 x 2 rows 2,
-    ],
-    nchw_any: 2,
-    pointwise_nhwc: [2 x 2,],
-    pointwise_nhwc_joined: [],
-    pointwise_columns: [1 2],
-    pointwise_nchw: [2 x 2,],
-}
+crate::arch::token!(Portable, inline);
 
 impl Simd for Portable {
     type V = f32x8;
@@ -116,6 +93,11 @@ impl Simd for Portable {
         // SAFETY: the caller vouches for the selected lanes.
         let lanes = core::array::from_fn(|i| if lane(i) { unsafe { *p.wrapping_add(i * step) } } else { 0.0 });
         f32x8::new(lanes)
+    }
+    #[inline(always)]
+    fn halves(self, a: f32x8, b: f32x8) -> f32x8 {
+        let (a, b) = (a.to_array(), b.to_array());
+        f32x8::new(core::array::from_fn(|i| if i < 4 { a[i] } else { b[i] }))
     }
     #[inline(always)]
     fn unzip(self, a: f32x8, b: f32x8) -> (f32x8, f32x8) {

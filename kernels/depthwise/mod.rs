@@ -6,21 +6,21 @@
 
 pub(crate) mod nchw;
 pub(crate) mod nhwc;
+pub(crate) mod window;
 
 use core::ops::Range;
 
-use crate::types::{Shape, Strides, sub_grids};
+use crate::info::{Form, KernelInfo, Operation};
+use crate::simd::Simd;
+use crate::types::{Layout, Shape, Strides, sub_grids};
 
-/// What of a depthwise kernel's way depends on the CPU. No choice changes a bit of the result.
+/// The numbers of a depthwise kernel's way that depend on the CPU. None changes a bit of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DepthwiseTuning {
     /// Rows of a strip at the most, 1 to [`MOST_STRIP_ROWS`].
     pub strip_rows: usize,
-    /// Where inputs and outputs share cache sets, a rolling strip's outputs wait in a buffer while the next vector of channels is
-    /// read.
-    pub writes_behind: bool,
-    /// Channels first, 3×3 at stride 1 and dilated columns: down all rows, rather than in tiles.
-    pub rolls: bool,
+    /// Columns of a strip at the most, from 1 on; a kernel has a limit of its own.
+    pub strip_columns: usize,
 }
 
 /// Rows of any strip at the most, for which there is room in the buffer of outputs that wait.
@@ -28,7 +28,7 @@ pub const MOST_STRIP_ROWS: usize = 28;
 
 impl Default for DepthwiseTuning {
     fn default() -> Self {
-        Self { strip_rows: MOST_STRIP_ROWS, writes_behind: false, rolls: false }
+        Self { strip_rows: MOST_STRIP_ROWS, strip_columns: usize::MAX }
     }
 }
 
@@ -61,8 +61,46 @@ pub(crate) struct DepthwiseArgs {
     /// As many +0.0 as there are channels, rounded up to whole vectors.
     pub(crate) zeros: *const f32,
     pub(crate) tuning: DepthwiseTuning,
-    pub(crate) min: f32,
-    pub(crate) max: f32,
+    /// The least output, and the greatest.
+    pub(crate) bounds: [f32; 2],
+}
+
+/// A row of the table. `window`: taps down and across, stride down and across.
+const fn info<S: Simd>(layout: Layout, form: Form, window: Option<[usize; 4]>, tile: [usize; 2]) -> KernelInfo {
+    let (kernel_size, stride) = match window {
+        Some([kh, kw, sh, sw]) => (Some([kh, kw]), Some([sh, sw])),
+        None => (None, None),
+    };
+    KernelInfo {
+        name: "",
+        isa: S::ISA,
+        operation: Operation::Depthwise,
+        form,
+        layout,
+        kernel_size,
+        stride,
+        tile,
+        lanes: S::LANES,
+        spills: 0,
+    }
+}
+
+/// Whether some of a tile's or a strip's points may be padding, which are then looked at.
+pub(crate) trait Border {
+    const PADDED: bool;
+}
+
+/// None is.
+pub(crate) struct Inside;
+/// Some may be.
+pub(crate) struct Edges;
+
+impl Border for Inside {
+    const PADDED: bool = false;
+}
+
+impl Border for Edges {
+    const PADDED: bool = true;
 }
 
 /// One undilated sub-grid of a convolution along one axis.

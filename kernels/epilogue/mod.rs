@@ -23,7 +23,7 @@
 
 pub(crate) mod sweep;
 
-use crate::simd::Simd;
+use crate::simd::{Lanes, Simd};
 use crate::types::Activation;
 
 /// An activation, split into the clamp that a kernel applies in registers and the curve that takes a
@@ -100,6 +100,32 @@ pub(crate) fn clamps(min: f32, max: f32) -> bool {
 #[inline(always)]
 pub(crate) fn clamp<S: Simd>(s: S, x: S::V, min: S::V, max: S::V) -> S::V {
     s.min(max, s.max(min, x))
+}
+
+/// A finished sum → residual → clamp → output.
+///
+/// `residual`: if there is one, so many elements further. (Worked out here, lest LLVM do so for all outputs of a tile beforehand.)
+///
+/// # Safety
+/// 1. The lanes of the output can be written.
+/// 2. The lanes of the residual, if there is one, can be read.
+#[inline(always)]
+pub(crate) unsafe fn finish<S: Simd, L: Lanes>(
+    s: S,
+    bounds: [f32; 2],
+    sum: S::V,
+    mask: S::Mask,
+    output: *mut f32,
+    residual: (Option<*const f32>, usize),
+) {
+    let mut v = sum;
+    // SAFETY: the caller's.
+    unsafe {
+        if let (Some(residual), further) = residual {
+            v = s.add(v, L::load(s, residual.wrapping_add(further), mask));
+        }
+        L::store(s, output, mask, clamp(s, v, s.splat(bounds[0]), s.splat(bounds[1])));
+    }
 }
 
 /// Chooses the factor, not the product: of a choice between that and what memory holds, LLVM would make a masked store, which on AMD

@@ -193,6 +193,12 @@ impl<'a, T> TensorView<'a, T> {
         Some(unsafe { core::slice::from_raw_parts(self.ptr.add(strides.offset(n, 0, h, w)), shape.c) })
     }
 
+    /// Where its first element is.
+    #[doc(hidden)]
+    pub fn address(&self) -> usize {
+        self.as_ptr().addr()
+    }
+
     pub(crate) fn as_ptr(&self) -> *const T {
         self.ptr
     }
@@ -365,6 +371,12 @@ impl<'a, T> TensorViewMut<'a, T> {
     #[inline]
     pub fn strides(&self) -> Strides {
         self.strides
+    }
+
+    /// Where its first element is.
+    #[doc(hidden)]
+    pub fn address(&self) -> usize {
+        self.ptr.addr()
     }
 
     pub(crate) fn as_mut_ptr(&mut self) -> *mut T {

@@ -14,9 +14,10 @@
 pub(crate) mod nchw;
 pub(crate) mod nhwc;
 
-use crate::epilogue::clamp;
-use crate::simd::{Simd, opaque};
-use crate::types::{Shape, Strides};
+use crate::epilogue::{self, clamp};
+use crate::info::{Form, KernelInfo, Operation};
+use crate::simd::{Masked, Simd, Whole, opaque};
+use crate::types::{Layout, Shape, Strides};
 
 /// What a pointwise kernel computes: a part of the output, all pointers and extents checked by
 /// [`PointwiseStage::run`](crate::stage::PointwiseStage::run).
@@ -45,8 +46,24 @@ pub(crate) struct PointwiseArgs {
     pub(crate) next_len: usize,
     /// Channels last: a tile's outputs are to be brought nearer meanwhile. It changes no bit of the result.
     pub(crate) prefetches_outputs: bool,
-    pub(crate) min: f32,
-    pub(crate) max: f32,
+    /// The least output, and the greatest.
+    pub(crate) bounds: [f32; 2],
+}
+
+/// A row of the table.
+const fn info<S: Simd>(layout: Layout, form: Form, tile: [usize; 2]) -> KernelInfo {
+    KernelInfo {
+        name: "",
+        isa: S::ISA,
+        operation: Operation::Pointwise,
+        form,
+        layout,
+        kernel_size: None,
+        stride: None,
+        tile,
+        lanes: S::LANES,
+        spills: 0,
+    }
 }
 
 /// The pixels of `part` as runs along which one stride leads from each to the next.
@@ -194,7 +211,7 @@ unsafe fn rows_in_turn<S: Simd, const MR: usize, const NV: usize, const CLAMPS: 
                 if CLAMPS {
                     if i == 0 && v == 0 {
                         // Opaque, and of this tile: else LLVM would load them before the loop over the channels.
-                        bounds = [&a.min, &a.max].map(|bound| s.splat(*opaque(bound, x.addr()).0));
+                        bounds = [&a.bounds[0], &a.bounds[1]].map(|bound| s.splat(*opaque(bound, x.addr()).0));
                     }
                     sum = clamp(s, sum, bounds[0], bounds[1]);
                 }
@@ -213,27 +230,19 @@ pub(crate) unsafe fn finish_row<S: Simd, const NV: usize>(
     r: &Results,
 ) {
     let whole = r.from == 0 && r.to == NV * S::LANES;
-    let (min, max) = (s.splat(a.min), s.splat(a.max));
     // Row 0 may lie before the part, and a stride along an axis of one element be anything: addresses may
     // wrap on the way to an element that exists.
     // SAFETY: the caller vouches for the row and the lanes.
     unsafe {
         each_row!(NV, v => {
             let at = v * S::LANES;
-            let (mut y, p) = (acc[v], r.output.wrapping_add(i.wrapping_mul(r.output_row)).wrapping_add(at));
-            let residual =
-                r.residual.map(|residual| residual.wrapping_add(i.wrapping_mul(r.residual_row)).wrapping_add(at));
+            let p = r.output.wrapping_add(i.wrapping_mul(r.output_row)).wrapping_add(at);
+            let residual = (r.residual, i.wrapping_mul(r.residual_row).wrapping_add(at));
             if whole {
-                if let Some(residual) = residual {
-                    y = s.add(y, s.load(residual));
-                }
-                s.store(p, clamp(s, y, min, max));
+                epilogue::finish::<S, Whole>(s, a.bounds, acc[v], s.mask(0, 0), p, residual);
             } else {
                 let mask = s.mask(r.from.saturating_sub(at), r.to.saturating_sub(at).min(S::LANES));
-                if let Some(residual) = residual {
-                    y = s.add(y, s.load_masked(residual, mask));
-                }
-                s.store_masked(p, mask, clamp(s, y, min, max));
+                epilogue::finish::<S, Masked>(s, a.bounds, acc[v], mask, p, residual);
             }
         }, 0 1 2);
         const { assert!(NV <= 3) };

@@ -3,15 +3,32 @@
 //! The last few pixels may swap roles with the weights, which are half a vector then.
 
 use crate::epilogue::clamps;
-use crate::pointwise::{PointwiseArgs, Results, Runs, finish, finish_in_turn, finish_row};
+use crate::info::{Form, KernelInfo};
+use crate::pointwise::{PointwiseArgs, Results, Runs, finish, finish_in_turn, finish_row, info};
 use crate::simd::Simd;
+use crate::table::Algorithm;
+use crate::types::Layout;
 
-/// Channels first: tiles of `MR` output channels by two vectors of pixels, or three with the last pixel of all.
+/// Tiles of `MR` output channels by two vectors of pixels, or three with the last pixel of all.
+pub(crate) struct Tile<const MR: usize>;
+
+impl<S: Simd, const MR: usize> Algorithm<S> for Tile<MR> {
+    type Args = PointwiseArgs;
+    const INFO: KernelInfo = info::<S>(Layout::Nchw, Form::Tile, [2 * S::LANES, MR]);
+
+    #[inline(always)]
+    unsafe fn run(s: S, a: &PointwiseArgs) {
+        // SAFETY: the caller's.
+        unsafe { part::<S, MR>(s, a) }
+    }
+}
+
+/// All of a part.
 ///
 /// # Safety
-/// `a` comes from a [`PointwiseStage`](crate::stage::PointwiseStage) that was built for this kernel.
+/// 1. As [`Algorithm::run`].
 #[inline(always)]
-pub(crate) unsafe fn part<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
+unsafe fn part<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
     let runs = Runs::of(a, true);
     let end = a.channel + a.shape.c;
     for n in 0..a.shape.n {
@@ -46,7 +63,7 @@ pub(crate) unsafe fn part<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
                         from: 0,
                         to: pixels - more,
                         plain: c >= a.channel && c + MR <= end && residual.is_none(),
-                        clamps: clamps(a.min, a.max),
+                        clamps: clamps(a.bounds[0], a.bounds[1]),
                     };
                     let rows = a.channel.saturating_sub(c)..MR.min(end - c);
                     let p = input.wrapping_add(x);

@@ -4,8 +4,11 @@
 //! last vector holds the weights of those channels twice, and its factors are two pixels', half and half.
 
 use crate::epilogue::clamps;
-use crate::pointwise::{PointwiseArgs, Results, Runs, balanced, each_row, finish, finish_in_turn, finish_row};
+use crate::info::{Form, KernelInfo};
+use crate::pointwise::{PointwiseArgs, Results, Runs, balanced, each_row, finish, finish_in_turn, finish_row, info};
 use crate::simd::Simd;
+use crate::table::Algorithm;
+use crate::types::Layout;
 
 /// Activations that a block of pixels may take while the panels of weights pass over it: half of a
 /// common second-level cache.
@@ -36,15 +39,45 @@ pub(crate) fn packed_width(width: usize, lanes: usize) -> usize {
     if width > lanes { width.next_multiple_of(lanes) } else { width }
 }
 
-/// Channels last: tiles of up to `MR` pixels by two vectors of output channels, fewer at the last ones; in joined panels of two
-/// and a half vectors of up to `JOINED` pixels, which is 0 if panels are not joined.
+/// Tiles of up to `MR` pixels by two vectors of output channels, fewer at the last ones.
+pub(crate) struct Tile<const MR: usize>;
+
+impl<S: Columns, const MR: usize> Algorithm<S> for Tile<MR> {
+    type Args = PointwiseArgs;
+    const INFO: KernelInfo = info::<S>(Layout::Nhwc, Form::Tile, [MR, 2 * S::LANES]);
+
+    #[inline(always)]
+    unsafe fn run(s: S, a: &PointwiseArgs) {
+        // SAFETY: the caller's.
+        unsafe { part::<S, MR, 0>(s, a) }
+    }
+}
+
+/// As [`Tile`], and of up to `JOINED` pixels in panels that take in the last half vector of output channels.
+#[cfg(isa = "avx512")]
+pub(crate) struct Joined<const MR: usize, const JOINED: usize>;
+
+#[cfg(isa = "avx512")]
+impl<S: Columns, const MR: usize, const JOINED: usize> Algorithm<S> for Joined<MR, JOINED> {
+    type Args = PointwiseArgs;
+    const INFO: KernelInfo = info::<S>(Layout::Nhwc, Form::Joined, [JOINED, 2 * S::LANES + S::LANES / 2]);
+
+    #[inline(always)]
+    unsafe fn run(s: S, a: &PointwiseArgs) {
+        const { assert!(JOINED > 0) };
+        // SAFETY: the caller's.
+        unsafe { part::<S, MR, JOINED>(s, a) }
+    }
+}
+
+/// All of a part. Panels are joined unless `JOINED` is 0.
 ///
 /// # Safety
-/// `a` comes from a [`PointwiseStage`](crate::stage::PointwiseStage) that was built for this kernel.
+/// 1. As [`Algorithm::run`].
 #[inline(always)]
-pub(crate) unsafe fn part<S: Columns, const MR: usize, const JOINED: usize>(_: S, a: &PointwiseArgs) {
+unsafe fn part<S: Columns, const MR: usize, const JOINED: usize>(_: S, a: &PointwiseArgs) {
     const { assert!(MR <= S::COLUMNS.len() && JOINED <= MR && JOINED <= MOST_JOINED) };
-    const { assert!(JOINED == 0 || (S::PICKS && 2 * S::Half::LANES == S::LANES)) };
+    const { assert!(JOINED == 0 || 2 * S::Half::LANES == S::LANES) };
     let runs = Runs::of(a, false);
     let end = a.channel + a.shape.c;
     // Rows a multiple of 4 KB apart share their L1 sets: taller tiles would evict themselves.
@@ -96,7 +129,7 @@ pub(crate) unsafe fn part<S: Columns, const MR: usize, const JOINED: usize>(_: S
                             from: a.channel.saturating_sub(c),
                             to: width.min(end - c),
                             plain: c >= a.channel && c + width <= end && residual.is_none(),
-                            clamps: clamps(a.min, a.max),
+                            clamps: clamps(a.bounds[0], a.bounds[1]),
                         },
                     };
                     // The first tiles are a pixel taller.
@@ -176,9 +209,9 @@ pub(crate) unsafe fn column<S: Simd, const MR: usize>(s: S, column: &Column, a: 
             column.run::<S, MR, 1, false>(s, a);
         } else if column.width == 2 * S::LANES {
             column.run::<S, MR, 2, false>(s, a);
-        } else if S::PICKS && column.width < 2 * S::LANES {
+        } else if S::Half::LANES < S::LANES && column.width < 2 * S::LANES {
             column.run::<S, MR, 1, true>(s, a);
-        } else if S::PICKS && MR <= MOST_JOINED {
+        } else if S::Half::LANES < S::LANES && MR <= MOST_JOINED {
             column.run::<S, MR, 2, true>(s, a);
         } else {
             unreachable!("a panel of {} channels and tiles of {MR} pixels", column.width);
@@ -294,8 +327,6 @@ unsafe fn joined<S: Simd, const MR: usize, const NV: usize>(
 ) {
     const { assert!(MR <= 14) };
     let (stride, half) = (a.input_strides.w, S::LANES / 2);
-    // The lower half of one vector, and the upper of another.
-    let halves = s.index(|i| if i < half { i } else { S::LANES + i });
     // SAFETY: the caller vouches for the pixels; the panel holds 1 + depth rows of NV + 1 vectors.
     unsafe {
         let mut acc = [vectors::<S, NV>(s, weights); MR];
@@ -315,7 +346,7 @@ unsafe fn joined<S: Simd, const MR: usize, const NV: usize>(
                         acc[i + 1][v] = s.mul_add(second, w[v], acc[i + 1][v]);
                     }
                 }
-                let both = if i + 1 < MR { s.pick(first, second, halves) } else { first };
+                let both = if i + 1 < MR { s.halves(first, second) } else { first };
                 pairs[i / 2] = s.mul_add(both, twice, pairs[i / 2]);
             }
             for v in 0..=NV {

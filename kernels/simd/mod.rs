@@ -15,14 +15,12 @@ pub(crate) trait Simd: Copy {
     type V: Copy;
     /// A selection of lanes.
     type Mask: Copy;
-    /// [`LANES`](Self::LANES) lane numbers, for [`load_repeated`](Self::load_repeated) and [`pick`](Self::pick).
+    /// [`LANES`](Self::LANES) lane numbers, for [`load_repeated`](Self::load_repeated) and [`Permute::pick`].
     type Index: Copy;
     /// Vectors of half as many lanes, or the same ones where there are none.
     type Half: Simd;
     /// `f32` per vector.
     const LANES: usize;
-    /// Whether [`pick`](Self::pick) and [`shift`](Self::shift) exist, each as one instruction.
-    const PICKS: bool = false;
     /// Whether an operation takes an element in memory for all lanes of an operand, which then needs no register.
     const SPLATS_MEMORY: bool = false;
     /// The public name of this instruction set.
@@ -83,27 +81,8 @@ pub(crate) trait Simd: Copy {
     /// The selected elements can be read, and `step` is at most [`MAX_STRIDE`](crate::MAX_STRIDE). `p` itself
     /// may lie outside of its slice.
     unsafe fn load_strided(self, p: *const f32, step: usize, mask: Self::Mask) -> Self::V;
-    /// The numbers that a function gives for each lane, where [`PICKS`](Self::PICKS).
-    #[inline(always)]
-    fn index(self, _lane: impl Fn(usize) -> usize) -> Self::Index {
-        unreachable!("only where PICKS")
-    }
-    /// The lanes of those numbers of two vectors one after the other, where [`PICKS`](Self::PICKS); anything for numbers beyond.
-    #[inline(always)]
-    fn pick(self, _a: Self::V, _b: Self::V, _index: Self::Index) -> Self::V {
-        unreachable!("only where PICKS")
-    }
-    /// Lanes `n..` of `a`, then the first `n` of `b`, where [`PICKS`](Self::PICKS). `n` is to be known to the compiler.
-    #[inline(always)]
-    fn shift(self, _a: Self::V, _b: Self::V, _n: usize) -> Self::V {
-        unreachable!("only where PICKS")
-    }
-    /// Two vectors whose first two and last two lanes are the first and the last even elements, and odd ones, where
-    /// [`PICKS`](Self::PICKS); the other lanes hold anything.
-    #[inline(always)]
-    fn unzip_ends(self, _a: Self::V) -> (Self::V, Self::V) {
-        unreachable!("only where PICKS")
-    }
+    /// The lower half of the lanes of `a`, and the upper half of those of `b`.
+    fn halves(self, a: Self::V, b: Self::V) -> Self::V;
     /// The even and the odd elements of two vectors one after the other.
     fn unzip(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
     /// Lane numbers `(first + i) / times - first / times`: which of the consecutive elements each lane
@@ -137,6 +116,58 @@ pub(crate) trait Simd: Copy {
         // SAFETY: the caller vouches for the four elements.
         core::array::from_fn(|i| self.splat(unsafe { *p.wrapping_add(i) }))
     }
+}
+
+/// Instruction sets that pick lanes of two vectors in one instruction.
+pub(crate) trait Permute: Simd {
+    /// The numbers that a function gives for each lane.
+    fn index(self, lane: impl Fn(usize) -> usize) -> Self::Index;
+    /// The lanes of those numbers of two vectors one after the other; anything for numbers beyond.
+    fn pick(self, a: Self::V, b: Self::V, index: Self::Index) -> Self::V;
+    /// Lanes `n..` of `a`, then the first `n` of `b`. `n` is to be known to the compiler.
+    fn shift(self, a: Self::V, b: Self::V, n: usize) -> Self::V;
+    /// Two vectors whose first two and last two lanes are the first and the last even elements, and odd ones; the other lanes hold
+    /// anything.
+    fn unzip_ends(self, a: Self::V) -> (Self::V, Self::V);
+}
+
+/// The lanes of a vector that are loaded and stored: all of them, or those that a mask selects.
+pub(crate) trait Lanes {
+    /// Whether it is all of them.
+    const ALL: bool;
+
+    /// The lanes at `p`, +0.0 in the others.
+    ///
+    /// # Safety
+    /// 1. They can be read.
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const f32, mask: S::Mask) -> S::V {
+        // SAFETY: the caller's.
+        unsafe { if Self::ALL { s.load(p) } else { s.load_masked(p, mask) } }
+    }
+
+    /// Writes the lanes of `v` at `p`.
+    ///
+    /// # Safety
+    /// 1. They can be written.
+    #[inline(always)]
+    unsafe fn store<S: Simd>(s: S, p: *mut f32, mask: S::Mask, v: S::V) {
+        // SAFETY: the caller's.
+        unsafe { if Self::ALL { s.store(p, v) } else { s.store_masked(p, mask, v) } }
+    }
+}
+
+/// All lanes.
+pub(crate) struct Whole;
+/// Those that the mask selects.
+pub(crate) struct Masked;
+
+impl Lanes for Whole {
+    const ALL: bool = true;
+}
+
+impl Lanes for Masked {
+    const ALL: bool = false;
 }
 
 /// The same address and step, of which the compiler knows nothing any more: it works the addresses of a row out from them

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use crate::api::plan::{Conv2d, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
 use crate::api::weights::{BatchNorm, Folded, Names, Parameters, WeightOrder};
 use crate::choose::descriptor::{Descriptor, Fusion, Schedule, Stages};
-use crate::choose::kernel as choose;
+use crate::choose::kernel::{self as choose, Alike};
 use crate::geometry::{AskedWindow, Padding, Window};
 use crate::machine::Machine;
 use crate::run::engine::Engine;
@@ -103,6 +103,14 @@ impl<'a> Common<'a> {
             return Err(Error::KernelDoesNotFit { name: info.name, why });
         }
         Ok(Some(info))
+    }
+
+    /// The kernels that runs choose from where that one is a depthwise one: none where somebody asked for it.
+    fn alike(&self, packed: &'static KernelInfo, multiplier: usize) -> Alike {
+        match self.kernels[Operation::Depthwise as usize] {
+            Some(_) => Alike::default(),
+            None => choose::alike(packed, self.window.taps, multiplier),
+        }
     }
 
     fn depthwise_kernel(
@@ -429,6 +437,7 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
         self.common.check_kernels(&[Operation::Depthwise])?;
         check_activation(self.activation)?;
         let outputs = multiplied(self.channels, self.multiplier)?;
+        let kernel = self.common.depthwise_kernel(machine, isa, self.channels, self.multiplier)?;
         Ok(Descriptor {
             isa,
             machine,
@@ -439,7 +448,8 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
             window,
             fusion: Fusion::default(),
             biases: [0, biases(&self.parameters, outputs)],
-            kernels: Stages::Depthwise(self.common.depthwise_kernel(machine, isa, self.channels, self.multiplier)?),
+            kernels: Stages::Depthwise(kernel),
+            alike: self.common.alike(kernel, self.multiplier),
         })
     }
 }
@@ -500,6 +510,7 @@ impl<'a> PointwiseConv2dBuilder<'a> {
             out_channels: self.out_channels,
             window: Window::POINT,
             fusion: Fusion::default(),
+            alike: Alike::default(),
             biases: [0, biases(&self.parameters, self.out_channels)],
             kernels: Stages::Pointwise(self.common.pointwise_kernel(machine, isa, self.out_channels)?),
         })
@@ -562,6 +573,7 @@ impl<'a> Conv2dBuilder<'a> {
             out_channels: self.out_channels,
             window,
             fusion: Fusion::default(),
+            alike: Alike::default(),
             biases: [0, biases(&self.parameters, self.out_channels)],
             kernels: Stages::Gathered(self.common.pointwise_kernel(machine, isa, self.out_channels)?),
         })
@@ -718,6 +730,7 @@ impl<'a> SeparableConv2dBuilder<'a> {
         self.common.check_kernels(&[Operation::Depthwise, Operation::Pointwise])?;
         let (inputs, outputs) = (self.in_channels, self.out_channels);
         let between = multiplied(inputs, self.multiplier)?;
+        let kernel = self.common.depthwise_kernel(machine, isa, inputs, self.multiplier)?;
         Ok(Descriptor {
             isa,
             machine,
@@ -728,10 +741,8 @@ impl<'a> SeparableConv2dBuilder<'a> {
             window,
             fusion: self.fusion,
             biases: [biases(&self.depthwise, between), biases(&self.pointwise, outputs)],
-            kernels: Stages::Separable(
-                self.common.depthwise_kernel(machine, isa, inputs, self.multiplier)?,
-                self.common.pointwise_kernel(machine, isa, outputs)?,
-            ),
+            kernels: Stages::Separable(kernel, self.common.pointwise_kernel(machine, isa, outputs)?),
+            alike: self.common.alike(kernel, self.multiplier),
         })
     }
 }

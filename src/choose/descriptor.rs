@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::choice::Choice;
+use super::kernel::Alike;
 use super::workers::Workers;
 use crate::Isa;
 use crate::cost::Cost;
@@ -36,6 +37,17 @@ pub(crate) enum Stages<D, P> {
     Separable(D, P),
     /// A standard convolution: the window's inputs, gathered pixel by pixel, times a matrix.
     Gathered(P),
+}
+
+impl<D, P> Stages<D, P> {
+    /// The same with another for the depthwise stage.
+    pub(crate) fn with_depthwise(self, d: D) -> Self {
+        match self {
+            Stages::Depthwise(_) => Stages::Depthwise(d),
+            Stages::Separable(_, p) => Stages::Separable(d, p),
+            others => others,
+        }
+    }
 }
 
 /// How runs of a plan are laid out on a machine, which need not be this one: for simulations.
@@ -86,7 +98,10 @@ pub(crate) struct Descriptor {
     pub(crate) fusion: Fusion,
     /// Biases of the first and of the last stage, given or folded.
     pub(crate) biases: [usize; 2],
+    /// Those that the weights are packed for.
     pub(crate) kernels: Stages<&'static KernelInfo, &'static KernelInfo>,
+    /// The depthwise ones that a run chooses from. None where somebody asked for one, so that no other runs.
+    pub(crate) alike: Alike,
 }
 
 impl Descriptor {
@@ -111,7 +126,14 @@ impl Descriptor {
     pub(crate) fn second_stage(&self) -> Descriptor {
         let Stages::Separable(_, kernel) = self.kernels else { unreachable!("a separable convolution has two stages") };
         let (in_channels, biases) = (self.mid_channels, [0, self.biases[1]]);
-        Descriptor { in_channels, biases, window: Window::POINT, kernels: Stages::Pointwise(kernel), ..*self }
+        Descriptor {
+            in_channels,
+            biases,
+            window: Window::POINT,
+            kernels: Stages::Pointwise(kernel),
+            alike: Alike::default(),
+            ..*self
+        }
     }
 
     pub(crate) fn output_shape(&self, input: Shape) -> Result<Shape, Error> {

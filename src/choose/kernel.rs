@@ -1,8 +1,12 @@
-//! Which kernels a plan takes: pure functions of the machine, the instruction set and the convolution.
+//! Which kernels run: pure functions of the machine, the instruction set, the convolution and the shape.
+//!
+//! A plan packs its weights for one kernel. A run takes the fastest of those that share that packing.
 
+use super::descriptor::{Descriptor, Stages};
+use super::passes::Rows;
 use crate::machine::Machine;
 use crate::{Isa, Layout};
-use depthwise_kernels::{Form, KernelInfo, Operation, Taps, fits, undilated_stride};
+use depthwise_kernels::{DepthwiseTuning, Form, KernelInfo, Operation, Shape, Taps, fits, sub_grids, undilated_stride};
 
 /// The kernels of the table for an operation in a layout, by an instruction set, whether or not this CPU has it.
 pub(crate) fn kernels_of(isa: Isa, layout: Layout, operation: Operation) -> impl Iterator<Item = &'static KernelInfo> {
@@ -10,7 +14,7 @@ pub(crate) fn kernels_of(isa: Isa, layout: Layout, operation: Operation) -> impl
     infos.filter(move |info| info.isa == isa && info.layout == layout && info.operation == operation)
 }
 
-/// The fastest depthwise kernel for that window, or `None` if the instruction set has none.
+/// A depthwise kernel for that window, of the packing that is the fastest, or `None` if the instruction set has none.
 pub(crate) fn depthwise(
     machine: &Machine,
     isa: Isa,
@@ -26,14 +30,108 @@ pub(crate) fn depthwise(
     let narrower = filled_by(machine, isa, channels * multiplier, kernel_size, stride);
     let is_filled = layout == Layout::Nhwc && of_shape(narrower).next().is_some();
     let isa = if is_filled { narrower } else { isa };
-    let (form, large) = preferred(machine, isa, channels, kernel_size, stride);
-    // Where there is no such form, tiles.
-    let unwanted = |info: &&KernelInfo| {
-        let [rows, columns] = info.tile;
-        let size = rows * columns;
-        (info.form != form, info.form != Form::Tile, if large { usize::MAX - size } else { size })
-    };
-    of_shape(isa).min_by_key(unwanted).or_else(|| fitting(isa).next())
+    of_shape(isa).next().or_else(|| fitting(isa).next())
+}
+
+/// The kernels for one window that share a packing: as many as there may be.
+pub(crate) type Alike = [Option<&'static KernelInfo>; 8];
+
+/// The depthwise kernels for that window, of that one's packing and instruction set. A plan keeps them, as a run has no time to look
+/// for them.
+pub(crate) fn alike(packed: &'static KernelInfo, taps: Taps, multiplier: usize) -> Alike {
+    let rows = kernels_of(packed.isa, packed.layout, Operation::Depthwise).filter(|info| info.kernel_size.is_some());
+    let mut rows = rows.filter(|info| info.packs_as(packed) && fits(info, taps, multiplier));
+    let alike = core::array::from_fn(|_| rows.next());
+    debug_assert!(rows.next().is_none(), "more kernels than there is room for");
+    alike
+}
+
+impl Descriptor {
+    /// The kernels of a run with that output.
+    pub(crate) fn rows(&self, output: Shape) -> Rows {
+        match self.kernels {
+            Stages::Depthwise(d) => Stages::Depthwise(self.depthwise_row(d, output)),
+            Stages::Separable(d, p) => Stages::Separable(self.depthwise_row(d, output), p),
+            others => others,
+        }
+    }
+
+    /// The fastest depthwise kernel of that one's packing and instruction set; itself, where somebody asked for it, or no other fits.
+    fn depthwise_row(&self, packed: &'static KernelInfo, output: Shape) -> &'static KernelInfo {
+        let wanted = match self.layout {
+            Layout::Nhwc => self.preferred(packed.isa),
+            Layout::Nchw => self.preferred_in_planes(packed, output),
+        };
+        let unwanted = |info: &&KernelInfo| {
+            let size = info.tile[0] * info.tile[1];
+            let is_narrow = self.layout == Layout::Nchw && info.tile[1] == info.lanes;
+            // Where there is no such form, tiles.
+            (
+                info.form != wanted.form,
+                info.form != Form::Tile,
+                is_narrow != wanted.is_narrow,
+                if wanted.is_large { usize::MAX - size } else { size },
+            )
+        };
+        self.alike.into_iter().flatten().min_by_key(unwanted).unwrap_or(packed)
+    }
+
+    /// The kernel instead of this one where a channel's inputs and outputs share cache sets, if there is a faster one.
+    pub(crate) fn sharing(&self, row: &'static KernelInfo) -> Option<&'static KernelInfo> {
+        if row.form != Form::Rolling || !self.machine.writes_behind {
+            return None;
+        }
+        self.alike.into_iter().flatten().find(|other| other.form == Form::RollingBehind)
+    }
+
+    /// Whether a channel's inputs and outputs share sets of the first-level cache: pixels a multiple of 2 KB or more apart, in both at
+    /// the same places. Of each, where it starts, and the elements between pixels; the outputs begin with that channel.
+    pub(crate) fn shares_sets(&self, inputs: (usize, usize), outputs: (usize, usize), channel: usize) -> bool {
+        let apart = inputs.1.saturating_mul(self.window.taps.dilation[1]);
+        let spacing = 1 << apart.trailing_zeros().min(10);
+        let distance = inputs.0.wrapping_sub(outputs.0).wrapping_add(channel * size_of::<f32>());
+        spacing >= 512 && inputs.1 == outputs.1 && distance.is_multiple_of(spacing * size_of::<f32>())
+    }
+
+    /// The numbers of a depthwise kernel's way. What the kernel does not ask for is the default.
+    pub(crate) fn depthwise_tuning(&self, row: &KernelInfo) -> DepthwiseTuning {
+        let apart = self.mid_channels.saturating_mul(self.window.taps.dilation[1]);
+        self.machine.depthwise_tuning(row, apart)
+    }
+}
+
+/// What a kernel should be like.
+struct Wanted {
+    form: Form,
+    /// Of two tiles the larger one.
+    is_large: bool,
+    /// Channels first: tiles of a single vector.
+    is_narrow: bool,
+}
+
+impl Descriptor {
+    /// Channels first. A map of few columns is best taken two rows to a vector, else in a tile of one vector, which is taller. Taps
+    /// that are picked are best picked once for all rows that they feed, but for 3×3 at stride 1 on some CPUs. (5×5 at stride 1
+    /// and all at stride 2.)
+    fn preferred_in_planes(&self, packed: &KernelInfo, output: Shape) -> Wanted {
+        let Taps { kernel_size: [_, kw], stride: [sh, sw], dilation: [dh, dw] } = self.window.taps;
+        let (lanes, width) = (packed.lanes, output.w);
+        let rows = output.h.div_ceil(sub_grids(sh, dh));
+        let reach = width.saturating_sub(1).saturating_mul(sw).saturating_add((kw - 1).saturating_mul(dw));
+        let form = if packed.isa != Isa::Avx512 {
+            Form::Tile
+        } else if width <= lanes / 2 && reach < lanes {
+            Form::Pairs
+        } else if sw == 2
+            || (dw == 1 && (kw > 3 || self.machine.rolls))
+            || (dw > 1 && width > lanes && self.machine.rolls)
+        {
+            Form::Rolling
+        } else {
+            Form::Tile
+        };
+        Wanted { form, is_large: true, is_narrow: form == Form::Tile && width <= lanes && rows >= 7 }
+    }
 }
 
 /// The instruction set, this one or one that it includes, whose vectors so many channels of a depthwise convolution fill best,
@@ -69,6 +167,15 @@ fn filled_by(machine: &Machine, isa: Isa, channels: usize, kernel_size: usize, s
 /// turns where pixels are 4 kB apart: 10×10×1024 24 µs instead of the strips' 48 µs where inputs and outputs share sets, else 28
 /// and 27 µs. With 512 channels the faster one depends on whether they share sets, which a plan cannot know: 19×19×512 41 µs
 /// instead of 53 µs, else 43 and 33 µs.
+impl Descriptor {
+    fn preferred(&self, isa: Isa) -> Wanted {
+        let taps = self.window.taps;
+        let (kernel_size, stride) = (taps.kernel_size[1], undilated_stride(taps.stride[1], taps.dilation[1]));
+        let (form, is_large) = preferred(self.machine, isa, self.in_channels, kernel_size, stride);
+        Wanted { form, is_large, is_narrow: false }
+    }
+}
+
 fn preferred(machine: &Machine, isa: Isa, channels: usize, kernel_size: usize, stride: usize) -> (Form, bool) {
     match (isa, stride) {
         (Isa::Avx2, _) if kernel_size == 5 => {

@@ -29,11 +29,6 @@ const MOST_SCRATCH: usize = isize::MAX as usize / 8;
 const SKEW: usize = 16;
 
 impl Descriptor {
-    /// The rows of the table for an output of that shape: of the packing of the plan's stages.
-    pub(crate) fn rows(&self, _whole: Shape) -> Rows {
-        self.kernels
-    }
-
     /// How `output`, all or a part of `whole`, is computed: a part never takes more scratch than the whole.
     pub(crate) fn choose(&self, whole: Shape, output: Shape, workers: Workers) -> Decision {
         let rows = self.rows(whole);
@@ -86,11 +81,11 @@ impl Descriptor {
     }
 
     fn decision(&self, rows: Rows, whole: Shape, first: Option<Shares>, shares: Shares) -> Decision {
-        let tuning = match rows {
-            Stages::Depthwise(d) | Stages::Separable(d, _) => self.machine.depthwise_tuning(d),
-            Stages::Pointwise(_) | Stages::Gathered(_) => DepthwiseTuning::default(),
+        let (tuning, sharing) = match rows {
+            Stages::Depthwise(d) | Stages::Separable(d, _) => (self.depthwise_tuning(d), self.sharing(d)),
+            Stages::Pointwise(_) | Stages::Gathered(_) => (DepthwiseTuning::default(), None),
         };
-        Decision { rows, tuning, block: self.block(rows, whole), first, shares }
+        Decision { rows, tuning, sharing, block: self.block(rows, whole), first, shares }
     }
 
     /// The scratch of a run on that output: that of each task, or what lies between two passes.
@@ -158,6 +153,8 @@ pub(crate) struct Decision {
     pub(crate) rows: Rows,
     /// How the depthwise kernel, if there is one, goes about its work.
     pub(crate) tuning: DepthwiseTuning,
+    /// The depthwise kernel where inputs and outputs share cache sets, if another is the faster there.
+    pub(crate) sharing: Option<&'static KernelInfo>,
     pub(crate) block: Block,
     /// Of two passes, the first.
     pub(crate) first: Option<Shares>,

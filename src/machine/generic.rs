@@ -18,6 +18,7 @@ pub(super) const UNMEASURED: Machine = Machine {
     distant_cache: false,
     wide_cores: false,
     strip_rows: [28, 28],
+    strip_columns: [(512, 2), (256, 4)],
     writes_behind: false,
     rolls: false,
 };

@@ -43,10 +43,13 @@ pub struct Machine {
     /// Rows of a strip at the most, at stride 1 and at stride 2. More rows make each pass over the channels touch more pages, in each
     /// of which hardware prefetches begin anew. Fewer rows read more of them twice.
     strip_rows: [usize; 2],
+    /// Columns of a strip whose channels take turns, at the most, where pixels are a multiple of so many elements apart: the more
+    /// columns, the more lines of a cache set are in use. The greatest distance first.
+    strip_columns: [(usize, usize); 2],
     /// Where inputs and outputs share cache sets, outputs are best written a vector of channels behind.
-    writes_behind: bool,
+    pub(crate) writes_behind: bool,
     /// Channels first, 3×3 at stride 1 and dilated columns are best rolled down.
-    rolls: bool,
+    pub(crate) rolls: bool,
 }
 
 impl Machine {
@@ -108,19 +111,23 @@ impl Machine {
         if isa == Isa::Avx512 { self.avx512_slots } else { 1 }
     }
 
-    /// How a depthwise kernel goes about its work here. What the kernel does not ask for is the default.
-    pub(crate) fn depthwise_tuning(&self, info: &KernelInfo) -> DepthwiseTuning {
-        let default = DepthwiseTuning::default();
-        let is_avx512 = info.isa == Isa::Avx512;
-        match (info.layout, info.form, info.stride) {
-            (Layout::Nhwc, Form::Rolling | Form::InTurns, Some([stride, _])) => DepthwiseTuning {
-                strip_rows: self.strip_rows[usize::from(stride > 1)],
-                writes_behind: self.writes_behind && is_avx512 && info.form == Form::Rolling && stride == 1,
-                ..default
-            },
-            (Layout::Nchw, Form::Tile, Some([_, 1])) if is_avx512 => DepthwiseTuning { rolls: self.rolls, ..default },
-            _ => default,
+    /// The numbers of a depthwise kernel's way here. What the kernel does not ask for is the default. `apart`: the elements from a
+    /// pixel that it reads to the next.
+    pub(crate) fn depthwise_tuning(&self, info: &KernelInfo, apart: usize) -> DepthwiseTuning {
+        let mut tuning = DepthwiseTuning::default();
+        let Some([stride, _]) = info.stride else { return tuning };
+        if info.layout == Layout::Nhwc && matches!(info.form, Form::Rolling | Form::RollingBehind | Form::InTurns) {
+            tuning.strip_rows = self.strip_rows[usize::from(stride > 1)];
         }
+        if info.form == Form::InTurns {
+            let (_, columns) = self
+                .strip_columns
+                .into_iter()
+                .find(|&(spacing, _)| apart.is_multiple_of(spacing))
+                .unwrap_or((1, usize::MAX));
+            tuning.strip_columns = columns;
+        }
+        tuning
     }
 
     /// The price of what a pointwise kernel reads: where the shared cache is far, it is brought nearer while the kernel multiplies.
@@ -139,7 +146,7 @@ impl Machine {
         let kernel = *kernel;
         Self::first_of_each(Self::all().iter().copied(), move |machine| match kernel.operation {
             Operation::Pointwise => (DepthwiseTuning::default(), machine.prefetches_outputs(&kernel)),
-            _ => (machine.depthwise_tuning(&kernel), false),
+            _ => (machine.depthwise_tuning(&kernel, 1), false),
         })
     }
 

@@ -92,9 +92,21 @@ impl Engine {
         if part.is_empty() {
             return Ok(());
         }
-        let decision = self.choose(whole, part, parallelism);
+        let mut decision = self.choose(whole, part, parallelism);
         let scratch = workspace.take(descriptor.scratch_len(&decision, part)?)?;
         let input = input.narrow(Axis::N, images)?;
+        if let Some(row) = decision.sharing {
+            let outputs = match (&self.stages, &decision.first) {
+                (_, Some(_)) => Some((scratch.as_ptr().addr(), descriptor.mid_channels)),
+                (Stages::Depthwise(_), None) => Some((output.address(), output.strides().w)),
+                // Pixels of a block are not a power of two apart.
+                _ => None,
+            };
+            let inputs = (input.address(), input.strides().w);
+            if outputs.is_some_and(|outputs| descriptor.shares_sets(inputs, outputs, origin.c)) {
+                decision.rows = decision.rows.with_depthwise(row);
+            }
+        }
         match (&self.stages, decision.rows, &decision.first) {
             (Stages::Separable(depthwise, pointwise), Stages::Separable(row, _), Some(first)) => {
                 let way = (row, decision.tuning);

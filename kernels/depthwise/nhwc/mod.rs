@@ -1,7 +1,21 @@
-//! Depthwise convolution, channels last: vectors run across channels.
+//! Depthwise convolution, channels last: an algorithm a file.
 
+mod any;
+mod grid;
 #[cfg(isa = "avx2")]
-pub(crate) mod rolling;
-pub(crate) mod tile;
+mod rolling;
 #[cfg(isa = "avx2")]
-pub(crate) mod turns;
+mod strip;
+mod tile;
+#[cfg(isa = "avx2")]
+mod turns;
+
+pub(crate) use any::Any;
+#[cfg(isa = "avx2")]
+pub(crate) use rolling::{Rolling, RollingBehind};
+pub(crate) use tile::Tile;
+#[cfg(isa = "avx2")]
+pub(crate) use turns::InTurns;
+
+/// Columns of a tile's or a strip's patch at the most.
+const PATCH: usize = 24;

@@ -1,0 +1,51 @@
+//! The rows of NEON.
+//!
+//! Register budgets (accumulators + inputs + weights), of thirty-two:
+//!
+//! * depthwise channels last: 3×3 at stride 1 as 2×4 with all weights held: 8 + 4 + 9, and as 2×6 for wide cores:
+//!   12 + 6 + 9; at stride 2 as 2×4: 8 + 8 + 9. Wider windows as 2×4, a few weights at a time: 8 + 4, or 8 + 8.
+//! * depthwise channels first: four rows by two vectors: 8 + 2·K + weights as far as they fit.
+//! * pointwise 6×8, and 8×8 for wide cores: 16 + 8 for four channels of each pixel + 2.
+
+use super::prelude::*;
+use crate::arch::neon::Neon;
+
+pub(crate) static FAMILY: Family = Family {
+    depthwise: rows!(
+        Neon,
+        target_feature(enable = "neon"),
+        [
+            nhwc::Tile<K3S1, 2, 4>,
+            nhwc::Tile<K3S1, 2, 6>,
+            nhwc::Tile<K3S2, 2, 4>,
+            nhwc::Tile<K5S1, 2, 4>,
+            nhwc::Tile<K5S2, 2, 4>,
+            nhwc::Tile<K7S1, 2, 4>,
+            nhwc::Any<8>,
+            nchw::Tile<K3S1, nchw::Loaded, 4, 2>,
+            Spills<100, nchw::Tile<K3S2, nchw::Loaded, 4, 2>>,
+            nchw::Tile<K5S1, nchw::Loaded, 4, 2>,
+            nchw::Tile<K5S2, nchw::Loaded, 4, 2>,
+            nchw::Tile<K7S1, nchw::Loaded, 4, 2>,
+            nchw::Tile<K7S2, nchw::Loaded, 2, 2>,
+            nchw::Tile<K3S1, nchw::Loaded, 7, 1>,
+            nchw::Tile<K3S2, nchw::Loaded, 7, 1>,
+            nchw::Tile<K5S1, nchw::Loaded, 7, 1>,
+            nchw::Tile<K5S2, nchw::Loaded, 7, 1>,
+            nchw::Tile<K7S1, nchw::Loaded, 7, 1>,
+            nchw::Tile<K7S2, nchw::Loaded, 7, 1>,
+            nchw::Any<4>,
+        ]
+    ),
+    pointwise: rows!(
+        Neon,
+        target_feature(enable = "neon"),
+        [pointwise::nhwc::Tile<6>, pointwise::nhwc::Tile<8>, pointwise::nchw::Tile<6>, pointwise::nchw::Tile<8>]
+    ),
+    columns: Neon::COLUMNS,
+    ..family!(Neon, target_feature(enable = "neon"), 24)
+};
+
+impl Columns for Neon {
+    const COLUMNS: &'static [RunColumn] = columns!(Neon, target_feature(enable = "neon"), [1 2 3 4 5 6 7 8]);
+}

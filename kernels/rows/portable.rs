@@ -1,0 +1,31 @@
+//! The portable rows.
+//!
+//! Sixteen registers of four lanes hold four vectors of accumulators beside inputs and weights.
+
+use super::prelude::*;
+use crate::arch::portable::Portable;
+
+pub(crate) static FAMILY: Family = Family {
+    depthwise: rows!(
+        Portable,
+        inline,
+        [
+            Spills<35, nhwc::Tile<K3S1, 1, 4>>,
+            Spills<35, nhwc::Tile<K3S2, 1, 4>>,
+            // Its accumulators stay in memory.
+            Spills<100, nhwc::Any<4>>,
+            Spills<90, nchw::Tile<K3S1, nchw::Loaded, 2, 2>>,
+            Spills<120, nchw::Tile<K3S2, nchw::Loaded, 2, 2>>,
+            nchw::Tile<K3S1, nchw::Loaded, 7, 1>,
+            nchw::Tile<K3S2, nchw::Loaded, 7, 1>,
+            nchw::Any<2>,
+        ]
+    ),
+    pointwise: rows!(Portable, inline, [pointwise::nhwc::Tile<2>, pointwise::nchw::Tile<2>]),
+    columns: Portable::COLUMNS,
+    ..family!(Portable, inline, 5)
+};
+
+impl Columns for Portable {
+    const COLUMNS: &'static [RunColumn] = columns!(Portable, inline, [1 2]);
+}
