@@ -330,12 +330,12 @@ macro_rules! setters {
         ///     .weights(&[1.0, 3.0, 5.0, 2.0, 4.0, 6.0])
         ///     .weight_order(WeightOrder::Tflite)
         ///     .build()?;
-        /// # use depthwise::{Parallelism, Shape, TensorView, TensorViewMut, Workspace};
+        /// # use depthwise::{Run, Shape, TensorView, TensorViewMut, Workspace};
         /// # let mut outputs = [[0.0; 3]; 2];
         /// # for (plan, output) in [plan, same].iter().zip(&mut outputs) {
         /// #     let input = TensorView::new(&[1.0, 10.0], Shape::new(1, 2, 1, 1), plan.layout())?;
         /// #     let output = TensorViewMut::new(output, Shape::new(1, 3, 1, 1), plan.layout())?;
-        /// #     plan.run(input, output, &mut Workspace::new(), Parallelism::Serial)?;
+        /// #     plan.run(Run::new(input, output, &mut Workspace::new()))?;
         /// # }
         /// # assert_eq!(outputs, [[21.0, 43.0, 65.0]; 2]);
         /// # Ok::<(), depthwise::Error>(())

@@ -1,5 +1,7 @@
 //! What runs of a plan on inputs of one shape do, as a value that a caller keeps.
 
+use alloc::format;
+use alloc::string::String;
 use core::fmt;
 
 use super::descriptor::{Descriptor, Stages};
@@ -29,6 +31,9 @@ use depthwise_kernels::{Error, Isa, Layout, Shape};
 pub struct Choice {
     descriptor: Descriptor,
     input: Shape,
+    output: Shape,
+    /// Those that it was made for, or `None` if the work is too small to be shared, whoever would.
+    workers: Option<Workers>,
     decision: Decision,
     workspace_len: usize,
 }
@@ -64,11 +69,48 @@ impl fmt::Display for Description {
 
 impl Choice {
     /// The predicted one.
-    pub(crate) fn new(descriptor: &Descriptor, input: Shape, workers: Workers) -> Result<Self, Error> {
+    pub(crate) fn new(descriptor: &Descriptor, input: Shape, workers: Option<Workers>) -> Result<Self, Error> {
         let (_, output) = descriptor.outputs(input)?;
-        let decision = descriptor.choose(output, output, workers);
+        let decision = descriptor.choose(output, output, workers.unwrap_or(Workers::ONE));
         let workspace_len = descriptor.scratch_len(&decision, output)?;
-        Ok(Self { descriptor: descriptor.clone(), input, decision, workspace_len })
+        Ok(Self { descriptor: descriptor.clone(), input, output, workers, decision, workspace_len })
+    }
+
+    /// Fails unless it was made for such a run. `threads`: how many there are, asked for only where it matters.
+    pub(crate) fn check(
+        &self,
+        descriptor: &Descriptor,
+        input: Shape,
+        threads: impl Fn() -> usize,
+    ) -> Result<(), Error> {
+        let otherwise = |made_for: String, given_to: String| Err(Error::Choice { made_for, given_to });
+        if !self.descriptor.chooses_as(descriptor) {
+            return otherwise(format!("the plan {}", self.descriptor), format!("the plan {descriptor}"));
+        }
+        if self.input != input {
+            return otherwise(format!("an input of {}", self.input), format!("an input of {input}"));
+        }
+        match self.workers.map(|workers| (workers.threads, threads())) {
+            Some((made_for, found)) if made_for != found => {
+                let named = |threads| if threads == 1 { "1 thread".into() } else { format!("{threads} threads") };
+                otherwise(named(made_for), named(found))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What a whole run does.
+    pub(crate) fn decision(&self) -> &Decision {
+        &self.decision
+    }
+
+    /// What a run on a part of the output does: on the same kernels, in as many passes.
+    pub(crate) fn of_part(&self, part: Shape) -> Decision {
+        let tasks = |price: f64| self.workers.unwrap_or(Workers::ONE).worthwhile(price);
+        match self.decision.first {
+            Some(_) => self.descriptor.two_passes(self.decision.rows, self.output, part, tasks),
+            None => self.descriptor.one_pass(self.decision.rows, self.output, part, tasks),
+        }
     }
 
     /// The instruction set, the kernels by name, the passes and the tasks.

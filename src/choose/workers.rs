@@ -20,6 +20,9 @@ pub(crate) const LEAST_OUTSIDE: f64 = 6.0 * LEAST;
 const MOST_TASKS: usize = 1024;
 
 impl Workers {
+    /// The thread that calls.
+    pub(crate) const ONE: Workers = Workers { threads: 1, outside: false };
+
     /// That many threads, one of which calls.
     pub(crate) fn called_within(threads: usize) -> Self {
         Self { threads, outside: false }

@@ -1,5 +1,6 @@
 //! Running what was chosen: passes, blocks, threads, scratch.
 
+pub(crate) mod arguments;
 pub(crate) mod engine;
 mod gather;
 mod part;
