@@ -439,6 +439,7 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
             window,
             fusion: Fusion::default(),
             biases: [0, biases(&self.parameters, outputs)],
+            forced: self.common.kernels[Operation::Depthwise as usize].is_some(),
             kernels: Stages::Depthwise(self.common.depthwise_kernel(machine, isa, self.channels, self.multiplier)?),
         })
     }
@@ -501,6 +502,7 @@ impl<'a> PointwiseConv2dBuilder<'a> {
             window: Window::POINT,
             fusion: Fusion::default(),
             biases: [0, biases(&self.parameters, self.out_channels)],
+            forced: self.common.kernels[Operation::Depthwise as usize].is_some(),
             kernels: Stages::Pointwise(self.common.pointwise_kernel(machine, isa, self.out_channels)?),
         })
     }
@@ -563,6 +565,7 @@ impl<'a> Conv2dBuilder<'a> {
             window,
             fusion: Fusion::default(),
             biases: [0, biases(&self.parameters, self.out_channels)],
+            forced: self.common.kernels[Operation::Depthwise as usize].is_some(),
             kernels: Stages::Gathered(self.common.pointwise_kernel(machine, isa, self.out_channels)?),
         })
     }
@@ -728,6 +731,7 @@ impl<'a> SeparableConv2dBuilder<'a> {
             window,
             fusion: self.fusion,
             biases: [biases(&self.depthwise, between), biases(&self.pointwise, outputs)],
+            forced: self.common.kernels[Operation::Depthwise as usize].is_some(),
             kernels: Stages::Separable(
                 self.common.depthwise_kernel(machine, isa, inputs, self.multiplier)?,
                 self.common.pointwise_kernel(machine, isa, outputs)?,

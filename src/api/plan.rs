@@ -144,6 +144,43 @@ macro_rules! plan {
                 self.engine.prepare(input, parallelism)
             }
 
+            /// As [`prepare`](Self::prepare), by measurement: the fastest choice on this machine, whose bits are the same.
+            ///
+            /// Every kernel for the plan's packed weights, fused and in two passes where [`Fusion::Auto`](crate::Fusion::Auto) leaves
+            /// that open, on one thread and on several, runs in turns on tensors of `tune`'s own, until the time of `budget` is
+            /// over. It may last one round of runs longer. Give a layer some hundred times as long as it takes, and nothing else
+            /// to the CPU meanwhile. Keep the choice by [`Choice::to_text`]. A kernel asked for by name stays the only one.
+            ///
+            /// # Errors
+            /// As [`prepare`](Self::prepare), and if there is no memory for the tensors.
+            #[cfg(feature = "std")]
+            pub fn tune(
+                &self,
+                input: Shape,
+                parallelism: Parallelism,
+                budget: std::time::Duration,
+            ) -> Result<Choice, Error> {
+                self.engine.tune(input, parallelism, budget)
+            }
+
+            /// The choice that [`Choice::to_text`] wrote.
+            ///
+            /// # Errors
+            /// If the text is of another version of the crate, another instruction set, machine or plan, or is no such text: the
+            /// error says what differs.
+            ///
+            /// ```
+            /// use depthwise::{DepthwiseConv2d, Parallelism, Shape};
+            ///
+            /// let plan = DepthwiseConv2d::builder(2).weights(&[1.0; 18]).build()?;
+            /// let text = plan.prepare(Shape::new(1, 2, 6, 4), Parallelism::Serial)?.to_text();
+            /// assert_eq!(plan.choice_from_text(&text)?.to_text(), text);
+            /// # Ok::<(), depthwise::Error>(())
+            /// ```
+            pub fn choice_from_text(&self, text: &str) -> Result<Choice, Error> {
+                Choice::from_text(&self.engine.descriptor, text)
+            }
+
             /// The instruction set.
             pub fn isa(&self) -> Isa {
                 self.engine.descriptor.isa
@@ -184,6 +221,20 @@ macro_rules! plan {
 
             fn prepare(&self, input: Shape, parallelism: Parallelism) -> Result<Choice, Error> {
                 self.prepare(input, parallelism)
+            }
+
+            #[cfg(feature = "std")]
+            fn tune(
+                &self,
+                input: Shape,
+                parallelism: Parallelism,
+                budget: std::time::Duration,
+            ) -> Result<Choice, Error> {
+                self.tune(input, parallelism, budget)
+            }
+
+            fn choice_from_text(&self, text: &str) -> Result<Choice, Error> {
+                self.choice_from_text(text)
             }
 
             fn isa(&self) -> Isa {
@@ -239,6 +290,19 @@ pub trait Convolution: sealed::Sealed + fmt::Debug + Send + Sync {
     /// # Errors
     /// If the plan does not take such an input.
     fn prepare(&self, input: Shape, parallelism: Parallelism) -> Result<Choice, Error>;
+
+    /// As `prepare`, by measurement: the fastest choice on this machine, whose bits are the same.
+    ///
+    /// # Errors
+    /// If the plan does not take such an input, or there is no memory for the tensors.
+    #[cfg(feature = "std")]
+    fn tune(&self, input: Shape, parallelism: Parallelism, budget: std::time::Duration) -> Result<Choice, Error>;
+
+    /// The choice that [`Choice::to_text`] wrote.
+    ///
+    /// # Errors
+    /// If the text is of another version of the crate, another instruction set, machine or plan, or is no such text.
+    fn choice_from_text(&self, text: &str) -> Result<Choice, Error>;
 
     /// The instruction set.
     fn isa(&self) -> Isa;

@@ -86,6 +86,8 @@ pub(crate) struct Descriptor {
     pub(crate) fusion: Fusion,
     /// Biases of the first and of the last stage, given or folded.
     pub(crate) biases: [usize; 2],
+    /// The depthwise kernel was asked for by name, and no other may take its place.
+    pub(crate) forced: bool,
     pub(crate) kernels: Stages<&'static KernelInfo, &'static KernelInfo>,
 }
 
@@ -103,7 +105,7 @@ impl Descriptor {
     /// Whether plans of both make the same choices, which each of them can run.
     pub(crate) fn chooses_as(&self, other: &Descriptor) -> bool {
         let extents = |of: &Descriptor| [of.in_channels, of.mid_channels, of.out_channels];
-        let way = |of: &Descriptor| (of.isa, of.layout, of.fusion);
+        let way = |of: &Descriptor| (of.isa, of.layout, of.fusion, of.forced);
         let kernels = |of: &Descriptor| match of.kernels {
             Stages::Depthwise(d) => (0, [Some(d.name), None]),
             Stages::Pointwise(p) => (1, [None, Some(p.name)]),

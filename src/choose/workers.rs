@@ -17,7 +17,7 @@ pub(crate) const LEAST: f64 = (1 << 15) as f64;
 /// at stride 2 15 and 22 to 25 µs.)
 pub(crate) const LEAST_OUTSIDE: f64 = 6.0 * LEAST;
 /// The most parts: beyond, choosing them takes too long.
-const MOST_TASKS: usize = 1024;
+pub(crate) const MOST_TASKS: usize = 1024;
 
 impl Workers {
     /// The thread that calls.

@@ -5,4 +5,6 @@ pub(crate) mod engine;
 mod gather;
 mod part;
 pub(crate) mod threads;
+#[cfg(feature = "std")]
+pub(crate) mod tune;
 pub(crate) mod workspace;
