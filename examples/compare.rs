@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use depthwise::{
-    Comparison, Conv2d, Cost, DepthwiseConv2d, Isa, Layout, Padding, Parallelism, PointwiseConv2d, SeparableConv2d,
-    Shape, TensorView, TensorViewMut, Workspace, compare,
+    Comparison, Conv2d, Cost, DepthwiseConv2d, Isa, Layout, Padding, Parallelism, PointwiseConv2d, Run,
+    SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace, compare,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -190,7 +190,7 @@ fn prepare(args: &Args, input: Shape, out_channels: usize, parallelism: Parallel
                 run: Box::new(move || {
                     let input = TensorView::new(input.get(), shape, layout)?;
                     let output = TensorViewMut::new(output.get_mut(), output_shape, layout)?;
-                    plan.run(input, output, &mut workspace, parallelism)
+                    plan.run(Run::new(input, output, &mut workspace).parallelism(parallelism))
                 }),
                 seconds: f64::INFINITY,
                 calls: 0,

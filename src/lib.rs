@@ -15,7 +15,7 @@
 //! Describe the convolution, build a plan once, run it often:
 //!
 //! ```
-//! use depthwise::{Activation, Layout, Parallelism, SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace};
+//! use depthwise::{Activation, Layout, Run, SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace};
 //!
 //! // 3×3, stride 1, padding 1, from 4 to 2 channels; weights in PyTorch's order.
 //! let plan = SeparableConv2d::builder(4, 2)
@@ -28,12 +28,11 @@
 //!
 //! let shape = Shape::new(1, 4, 3, 3); // batch, channels, height, width, in either layout
 //! let (input, mut output) = ([0.5; 36], [0.0; 18]);
-//! plan.run(
+//! plan.run(Run::new(
 //!     TensorView::new(&input, shape, Layout::Nhwc)?,
 //!     TensorViewMut::new(&mut output, plan.output_shape(shape)?, Layout::Nhwc)?,
 //!     &mut Workspace::new(),
-//!     Parallelism::Serial,
-//! )?;
+//! ))?;
 //! assert_eq!(output[..2], [2.0, 4.0]); // both channels of the first pixel
 //! # Ok::<(), depthwise::Error>(())
 //! ```
@@ -51,8 +50,8 @@
 //!
 //! * To describe one: [`Padding`], [`Activation`], [`BatchNorm`], [`WeightOrder`], [`Layout`], [`Fusion`].
 //! * To run it: [`Shape`], [`TensorView`] and [`TensorViewMut`] with their [`Strides`] say where tensors lie, a [`Workspace`]
-//!   is memory to use again, [`Parallelism`] says who works. Threads of your own share a run by
-//!   [`parts`](SeparableConv2d::parts) and [`run_range`](SeparableConv2d::run_range), which computes one [`OutputRange`].
+//!   is memory to use again, [`Parallelism`] says who works; a [`Run`] is all of these. Threads of your own share a run by
+//!   [`parts`](SeparableConv2d::parts) and [`range`](Run::range), an [`OutputRange`] to be computed.
 //! * To look into it: [`Isa`] is an instruction set, [`Choice`] what runs on inputs of one shape do, [`Description`] its kernels,
 //!   [`kernels()`] the table of kernels, [`Cost`] what a run has to do; [`compare`] sets a separable beside a standard convolution.
 //! * What is wrong, in a sentence with the numbers that disagree: [`Error`].
@@ -115,6 +114,7 @@ pub use depthwise_kernels::{
 };
 pub use geometry::Padding;
 pub use machine::Machine;
+pub use run::arguments::Run;
 pub use run::threads::Parallelism;
 pub use run::workspace::Workspace;
 

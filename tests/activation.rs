@@ -1,7 +1,7 @@
 //! Every activation through a plan that passes its input on: bits, accuracy, and special values.
 
 use depthwise::{
-    Activation, DepthwiseConv2d, Isa, Layout, Padding, Parallelism, PointwiseConv2d, Shape, TensorView, TensorViewMut,
+    Activation, DepthwiseConv2d, Isa, Layout, Padding, PointwiseConv2d, Run, Shape, TensorView, TensorViewMut,
     Workspace,
 };
 use depthwise_testkit::activation::{activate, activate_f64, tolerance};
@@ -23,7 +23,7 @@ fn apply(isa: Isa, layout: Layout, activation: Activation, input: &[f32]) -> Vec
             let shape = Shape::new(1, 1, 1, input.len());
             let output = TensorViewMut::new(&mut output, shape, layout).expect("the output");
             let input = TensorView::new(input, shape, layout).expect("the input");
-            plan.run(input, output, &mut workspace, Parallelism::Serial).expect("a run");
+            plan.run(Run::new(input, output, &mut workspace)).expect("a run");
         }
         Layout::Nhwc => {
             let plan = DepthwiseConv2d::builder(CHANNELS).kernel_size([1, 1]).padding(Padding::valid());
@@ -32,7 +32,7 @@ fn apply(isa: Isa, layout: Layout, activation: Activation, input: &[f32]) -> Vec
             let shape = Shape::new(1, CHANNELS, 1, input.len() / CHANNELS);
             let output = TensorViewMut::new(&mut output, shape, layout).expect("the output");
             let input = TensorView::new(input, shape, layout).expect("the input");
-            plan.run(input, output, &mut workspace, Parallelism::Serial).expect("a run");
+            plan.run(Run::new(input, output, &mut workspace)).expect("a run");
         }
     }
     output

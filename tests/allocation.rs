@@ -1,11 +1,12 @@
-//! `run` allocates nothing once the workspace is large enough: neither alone nor within a pool.
+//! `run` allocates nothing once the workspace is large enough: neither alone nor within a pool, neither with a prepared choice
+//! nor without.
 
 use std::alloc::{GlobalAlloc, Layout as Memory, System};
 use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use depthwise::{Layout, OutputRange, Parallelism, Shape, Workspace};
+use depthwise::{Layout, OutputRange, Parallelism, Run, Shape, Workspace};
 use depthwise_testkit::cases::Case;
 use depthwise_testkit::memory::{Arrangement, Buffer};
 use depthwise_testkit::plan::{Arguments, Choice, Operation, Plan};
@@ -82,9 +83,16 @@ fn check(plan: &Plan, arguments: &Arguments, layout: Layout, name: &str) {
     let allocations = grown(
         || OWN.get(),
         || {
-            plan.run(input.view(), residual, output.view_mut(), &mut workspace, Parallelism::Serial).expect(name);
-            plan.run_range(input.view(), residual, output.view_mut(), OutputRange::all(shape), &mut workspace)
-                .expect(name);
+            let choice = plan.prepare(input.view().shape(), Parallelism::Serial).expect(name);
+            let mut run = |range: Option<OutputRange>, choice: Option<&depthwise::Choice>| {
+                let run = Run::new(input.view(), output.view_mut(), &mut workspace);
+                let run = run.maybe_residual(residual).maybe_range(range).maybe_choice(choice);
+                plan.run(run).expect(name);
+            };
+            run(None, None);
+            run(Some(OutputRange::all(shape)), None);
+            run(None, Some(&choice));
+            run(Some(OutputRange::all(shape)), Some(&choice));
         },
     );
     assert_eq!(allocations, 0, "{name}, serial");
@@ -92,8 +100,12 @@ fn check(plan: &Plan, arguments: &Arguments, layout: Layout, name: &str) {
     #[cfg(feature = "rayon")]
     POOL.install(|| {
         let mut workspace = sized(Parallelism::Rayon);
+        let choice = plan.prepare(input.view().shape(), Parallelism::Rayon).expect(name);
         let mut run = || {
-            plan.run(input.view(), residual, output.view_mut(), &mut workspace, Parallelism::Rayon).expect(name);
+            for choice in [None, Some(&choice)] {
+                let run = Run::new(input.view(), output.view_mut(), &mut workspace).maybe_residual(residual);
+                plan.run(run.parallelism(Parallelism::Rayon).maybe_choice(choice)).expect(name);
+            }
         };
         // Other threads allocate at times on their own account: the pool's when they start and when their queues grow,
         // the test harness's. What a run does, each run does.

@@ -4,7 +4,7 @@
 //! Neither values nor digests come from a dependency, so that no update of one can change them.
 
 use depthwise::{
-    Activation, BatchNorm, Conv2d, DepthwiseConv2d, Isa, Layout, Padding, Parallelism, PointwiseConv2d,
+    Activation, BatchNorm, Conv2d, DepthwiseConv2d, Isa, Layout, Padding, Parallelism, PointwiseConv2d, Run,
     SeparableConv2d, Shape, Strides, TensorView, TensorViewMut, Workspace,
 };
 
@@ -223,9 +223,9 @@ fn run(case: &Case, isa: Isa, layout: Layout) -> Vec<f32> {
             let residual = TensorView::new(&residual, shape, layout).expect(case.name);
             let view = TensorViewMut::new(&mut output, shape, layout).expect(case.name);
             if case.residual {
-                plan.run_with_residual(input, residual, view, workspace, serial).expect(case.name);
+                plan.run(Run::new(input, view, workspace).residual(residual).parallelism(serial)).expect(case.name);
             } else {
-                plan.run(input, view, workspace, serial).expect(case.name);
+                plan.run(Run::new(input, view, workspace).parallelism(serial)).expect(case.name);
             }
             reordered(&output, shape, layout, Layout::Nchw)
         }};

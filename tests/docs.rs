@@ -4,9 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use depthwise::{
-    DepthwiseConv2d, Error, Isa, Layout, Padding, Parallelism, Shape, TensorView, TensorViewMut, Workspace,
-};
+use depthwise::{DepthwiseConv2d, Error, Isa, Layout, Padding, Run, Shape, TensorView, TensorViewMut, Workspace};
 
 const README: &str = include_str!("../README.md");
 
@@ -26,7 +24,7 @@ fn run(layout: Layout, input: Shape, output: Shape) -> Result<(), Error> {
     let plan = DepthwiseConv2d::builder(4).weights(&[0.5; 36]).build()?;
     let input = TensorView::new(&zeros, input, layout)?;
     let output = TensorViewMut::new(&mut target, output, layout)?;
-    plan.run(input, output, &mut Workspace::new(), Parallelism::Serial)
+    plan.run(Run::new(input, output, &mut Workspace::new()))
 }
 
 /// An error for each item of "Errors".

@@ -4,8 +4,8 @@ use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use depthwise::{
-    Activation, Axis, BatchNorm, Conv2d, DepthwiseConv2d, Error, Isa, Layout, Machine, OutputRange, Padding,
-    Parallelism, PointwiseConv2d, SeparableConv2d, Shape, Strides, TensorView, TensorViewMut, Workspace, compare,
+    Activation, Axis, BatchNorm, Choice, Conv2d, DepthwiseConv2d, Error, Isa, Layout, Machine, OutputRange, Padding,
+    Parallelism, PointwiseConv2d, Run, SeparableConv2d, Shape, Strides, TensorView, TensorViewMut, Workspace, compare,
 };
 
 /// Collects what went wrong, so that one run tells of all.
@@ -58,7 +58,7 @@ fn run(plan: &DepthwiseConv2d, input: Shape, output: Shape) -> Result<(), Error>
     let (source, mut target) = (vec![1.0; len(input)], vec![0.0; len(output)]);
     let input = TensorView::new(&source, input, plan.layout())?;
     let output = TensorViewMut::new(&mut target, output, plan.layout())?;
-    plan.run(input, output, &mut Workspace::new(), Parallelism::Serial)
+    plan.run(Run::new(input, output, &mut Workspace::new()))
 }
 
 #[test]
@@ -115,14 +115,14 @@ fn empty_batch_is_fine() {
         report.fine("rayon", || {
             let output = TensorViewMut::new(&mut [], none, layout)?;
             let input = TensorView::new(&[], none, layout)?;
-            plan.run(input, output, &mut Workspace::new(), Parallelism::Rayon)
+            plan.run(Run::new(input, output, &mut Workspace::new()).parallelism(Parallelism::Rayon))
         });
         // More than the batch needs stays as it is.
         report.fine("untouched", || {
             let (mut target, strides) = ([7.0; 9], layout.strides(none)?);
             let output = TensorViewMut::strided(&mut target, none, strides)?;
             let input = TensorView::strided(&[1.0; 9], none, strides)?;
-            plan.run(input, output, &mut Workspace::new(), Parallelism::Serial)?;
+            plan.run(Run::new(input, output, &mut Workspace::new()))?;
             assert_eq!(target, [7.0; 9]);
             Ok(())
         });
@@ -443,7 +443,7 @@ fn far_positions() {
                             let mut output = vec![f32::NAN; shape.len().expect("a few")];
                             let view = TensorViewMut::new(&mut output, shape, layout)?;
                             let input = TensorView::new(&[1.0; 90], input, layout)?;
-                            plan.run(input, view, &mut Workspace::new(), Parallelism::Serial)?;
+                            plan.run(Run::new(input, view, &mut Workspace::new()))?;
                             let output = TensorView::new(&output, shape, layout)?;
                             for (y, row) in rows.iter().enumerate() {
                                 for (x, column) in columns.iter().enumerate() {
@@ -476,7 +476,7 @@ fn far_positions() {
             let (plan, mut output) = (builder.layout(layout).build()?, [0.0]);
             let input = TensorView::new(&[1.0; 576], Shape::new(1, 64, 3, 3), layout)?;
             let view = TensorViewMut::new(&mut output, Shape::new(1, 1, 1, 1), layout)?;
-            plan.run(input, view, &mut Workspace::new(), Parallelism::Serial)?;
+            plan.run(Run::new(input, view, &mut Workspace::new()))?;
             assert_eq!(output, [576.0]);
             Ok(())
         });
@@ -759,7 +759,7 @@ fn tensors() {
     report.error("range of an output", &["5", "4"], || {
         TensorViewMut::new(&mut [0.0; 100], shape, Layout::Nchw)?.narrow(Axis::C, 0..5).map(drop)
     });
-    let part = |c: std::ops::Range<usize>, h: std::ops::Range<usize>| OutputRange { n: 0..1, c, h };
+    let part = |c: std::ops::Range<usize>, h: std::ops::Range<usize>| OutputRange { n: 0..1, c, h, w: 0..5 };
     let split =
         |parts: &[OutputRange]| TensorViewMut::new(&mut [0.0; 100], shape, Layout::Nchw)?.split(parts).map(|v| v.len());
     report.error("parts that share a row", &["0..3", "2..5"], || split(&[part(0..4, 0..3), part(0..4, 2..5)]));
@@ -770,6 +770,10 @@ fn tensors() {
         assert_eq!(split(&[part(0..4, 0..2), part(0..2, 2..5), part(2..4, 2..5), part(2..2, 0..5)])?, 4);
         Ok(())
     });
+    let half = |w: std::ops::Range<usize>| OutputRange { w, ..part(0..4, 0..5) };
+    report.error("parts that share a column", &["0..3", "2..5"], || split(&[half(0..3), half(2..5)]));
+    report.error("a part beyond the columns", &["6", "5"], || split(&[half(3..6)]));
+    report.fine("parts of columns", || split(&[half(0..3), half(3..5)]));
     report.error("a part of an input beyond it", &["6", "5"], || view.part(&part(0..4, 3..6)));
     assert_eq!(view.part(&part(1..3, 2..5)).map(|part| part.shape()), Ok(Shape::new(1, 2, 3, 5)));
     report.fine("the empty range at the end", || view.narrow(Axis::H, 5..5));
@@ -812,7 +816,7 @@ fn shapes_of_a_run() {
                 let output = TensorViewMut::new(&mut target, right, layout)?;
                 let input = TensorView::new(&data[..240], right, layout)?;
                 let residual = TensorView::new(&data[..residual.len().expect("small")], residual, layout)?;
-                plan.run_with_residual(input, residual, output, &mut Workspace::new(), Parallelism::Serial)
+                plan.run(Run::new(input, output, &mut Workspace::new()).residual(residual))
             };
             report.fine("the right residual", || with_residual(right));
             report.error(&format!("residual, {name}"), &[&says[0], &says[1]], || with_residual(wrong));
@@ -836,7 +840,7 @@ fn shapes_of_a_run() {
                 let output = TensorViewMut::strided(&mut target, right, strides("output"))?;
                 let input = TensorView::strided(&data, right, strides("input"))?;
                 let residual = TensorView::strided(&data, right, strides("residual"))?;
-                plan.run_with_residual(input, residual, output, &mut Workspace::new(), Parallelism::Serial)
+                plan.run(Run::new(input, output, &mut Workspace::new()).residual(residual))
             };
             match wrong {
                 "nothing" => report.fine("dense along the vectors", call),
@@ -850,7 +854,7 @@ fn shapes_of_a_run() {
             let mut target = vec![0.0; output.len().expect("small")];
             let output = TensorViewMut::new(&mut target, output, layout)?;
             let input = TensorView::new(&data, right, layout)?;
-            plan.run_range(input, None, output, range, &mut Workspace::new())
+            plan.run(Run::new(input, output, &mut Workspace::new()).range(range))
         };
         let all = || OutputRange::all(right);
         report.fine("all rows", || range(all(), right));
@@ -858,12 +862,69 @@ fn shapes_of_a_run() {
         report.error("rows beyond", &["7", "6"], || range(OutputRange { h: 5..7, ..all() }, Shape { h: 2, ..right }));
         report
             .error("channels beyond", &["5", "4"], || range(OutputRange { c: 4..5, ..all() }, Shape { c: 1, ..right }));
+        report.fine("two columns", || range(OutputRange { w: 1..3, ..all() }, Shape { w: 2, ..right }));
+        report
+            .error("columns beyond", &["6", "5"], || range(OutputRange { w: 4..6, ..all() }, Shape { w: 2, ..right }));
         report.error("images beyond", &["3", "2"], || range(OutputRange { n: 0..3, ..all() }, Shape { n: 3, ..right }));
         report.error("all numbers", &["6"], || range(OutputRange { h: 0..usize::MAX, ..all() }, right));
         #[allow(clippy::reversed_empty_ranges, reason = "what is tested")]
         report.error("backwards", &["4", "2"], || range(OutputRange { h: 4..2, ..all() }, Shape { h: 0, ..right }));
         report
             .error("an output of another shape than the range", &[], || range(OutputRange { h: 1..3, ..all() }, right));
+    }
+    report.finish();
+}
+
+/// A choice is good for the plans that were built alike, for its shape, and for as many threads.
+#[test]
+fn choices_of_another_run() {
+    let mut report = Report::default();
+    let (right, serial) = (Shape::new(2, 4, 6, 5), Parallelism::Serial);
+    let call = |plan: &DepthwiseConv2d, shape: Shape, parallelism: Parallelism, choice: &Choice| {
+        let data = vec![1.0; shape.len().expect("small")];
+        let mut target = data.clone();
+        let input = TensorView::new(&data, shape, plan.layout())?;
+        let output = TensorViewMut::new(&mut target, shape, plan.layout())?;
+        let mut workspace = Workspace::new();
+        plan.run(Run::new(input, output, &mut workspace).parallelism(parallelism).choice(choice))
+    };
+    for layout in LAYOUTS {
+        let plan = depthwise(layout);
+        let choice = plan.prepare(right, serial).expect("a choice");
+        report.fine("all right", || call(&plan, right, serial, &choice));
+        report.fine("of a plan that was built alike", || call(&depthwise(layout), right, serial, &choice));
+        let wider = Shape { w: 7, ..right };
+        report.error("of another shape", &[&right.to_string(), &wider.to_string(), "prepare"], || {
+            call(&plan, wider, serial, &choice)
+        });
+        let strided = DepthwiseConv2d::builder(4).weights(&[1.0; 36]).layout(layout).stride([1, 2]).build();
+        let strided = strided.expect("a plan").prepare(right, serial).expect("a choice");
+        report.error("of another stride", &["stride: [1, 2]", "stride: [1, 1]", "prepare"], || {
+            call(&plan, right, serial, &strided)
+        });
+        let other = if layout == Layout::Nchw { Layout::Nhwc } else { Layout::Nchw };
+        let other = depthwise(other).prepare(right, serial).expect("a choice");
+        report.error("of the other layout", &["Nchw", "Nhwc"], || call(&plan, right, serial, &other));
+        report.error("for a shape with another number of channels", &["5", "4"], || {
+            plan.prepare(Shape { c: 5, ..right }, serial)
+        });
+
+        #[cfg(feature = "rayon")]
+        {
+            let large = Shape::new(8, 4, 200, 200);
+            let [two, three] =
+                [2, 3].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool"));
+            let choice = two.install(|| plan.prepare(large, Parallelism::Rayon)).expect("a choice");
+            assert_eq!(choice.describe().tasks, 2, "{choice}");
+            report.fine("as many threads", || two.install(|| call(&plan, large, Parallelism::Rayon, &choice)));
+            report.error("more threads", &["2 threads", "3 threads", "prepare"], || {
+                three.install(|| call(&plan, large, Parallelism::Rayon, &choice))
+            });
+            report.error("one thread", &["2 threads", "1 thread", "prepare"], || call(&plan, large, serial, &choice));
+            // Work that is too small to be shared, whoever would.
+            let small = two.install(|| plan.prepare(right, Parallelism::Rayon)).expect("a choice");
+            report.fine("small work", || three.install(|| call(&plan, right, Parallelism::Rayon, &small)));
+        }
     }
     report.finish();
 }
@@ -1074,7 +1135,7 @@ fn child_without_threads() {
             let mut output = vec![0.0; input.len()];
             let view = TensorViewMut::new(&mut output, shape, Layout::Nchw)?;
             let input = TensorView::new(&input, shape, Layout::Nchw)?;
-            plan.run(input, view, &mut Workspace::new(), parallelism).map(|()| output)
+            plan.run(Run::new(input, view, &mut Workspace::new()).parallelism(parallelism)).map(|()| output)
         };
         let [serial, rayon] = [Parallelism::Serial, Parallelism::Rayon].map(run);
         println!("<{side}: {}>", if serial.is_ok() && serial == rayon { "the same" } else { "not the same" });

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ptr::{null_mut, read_volatile, write_volatile};
 
-use depthwise::{Activation, Error, Isa, KernelInfo, Layout, OutputRange, Parallelism, Shape, Workspace};
+use depthwise::{Activation, Error, Isa, KernelInfo, Layout, OutputRange, Parallelism, Run, Shape, Workspace};
 use depthwise_testkit::cases::{self, Case, Epilogue, Values};
 use depthwise_testkit::emulation;
 use depthwise_testkit::memory::{Arrangement, Buffer};
@@ -198,8 +198,10 @@ fn run(operation: Operation, case: &Case, counts: &mut BTreeMap<&'static str, Co
     let case = &Case { residual: true, ..case.clone() };
     let arguments = Arguments::new(operation, case);
     let whole = OutputRange::all(arguments.output);
-    let part = OutputRange { c: 1.min(whole.c.end - 1)..whole.c.end, h: 1.min(whole.h.end - 1)..whole.h.end, ..whole };
-    let part_shape = Shape { c: part.c.len(), h: part.h.len(), ..arguments.output };
+    let but_first = |all: &std::ops::Range<usize>| 1.min(all.end - 1)..all.end;
+    let [c, h, w] = [&whole.c, &whole.h, &whole.w].map(but_first);
+    let part = OutputRange { c, h, w, ..whole };
+    let part_shape = Shape { c: part.c.len(), h: part.h.len(), w: part.w.len(), ..arguments.output };
     for layout in [Layout::Nchw, Layout::Nhwc] {
         // These two have no gaps before or after the elements.
         let mut buffers = [Arrangement::Contiguous, Arrangement::Permuted].map(|arrangement| {
@@ -232,10 +234,11 @@ fn run(operation: Operation, case: &Case, counts: &mut BTreeMap<&'static str, Co
                 let workspace = || Workspace::with_len(len).expect(name);
                 for residual in [None, Some(residual.view())] {
                     let output = output.view_mut();
-                    plan.run(input.view(), residual, output, &mut workspace(), Parallelism::Serial).expect(name);
+                    plan.run(Run::new(input.view(), output, &mut workspace()).maybe_residual(residual)).expect(name);
                 }
                 let (residual, output) = (Some(part_residual.view()), part_output.view_mut());
-                plan.run_range(input.view(), residual, output, part.clone(), &mut workspace()).expect(name);
+                plan.run(Run::new(input.view(), output, &mut workspace()).maybe_residual(residual).range(part.clone()))
+                    .expect(name);
             }
         }
     }

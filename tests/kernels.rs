@@ -2,7 +2,7 @@
 //!
 //! `DEPTHWISE_SEED=17` runs exactly the random case of that seed, and `DEPTHWISE_CASES=100000` that many of them.
 
-use depthwise::{Layout, Machine, Parallelism, Shape, Workspace};
+use depthwise::{Layout, Machine, Run, Shape, Workspace};
 use depthwise_testkit::cases::{by_hand, large, left_over, pointwise, random, strips, tables, tails, tiles};
 use depthwise_testkit::emulation::chosen;
 use depthwise_testkit::memory::{Arrangement, Buffer};
@@ -103,7 +103,7 @@ fn long_sums() {
             let input = Buffer::of(&arguments.input, Layout::Nhwc, Arrangement::Contiguous);
             let mut output = Buffer::blank(arguments.output, Layout::Nhwc, Arrangement::Contiguous);
             let workspace = &mut Workspace::new();
-            plan.run(input.view(), None, output.view_mut(), workspace, Parallelism::Serial).expect("a run");
+            plan.run(Run::new(input.view(), output.view_mut(), workspace)).expect("a run");
             // Channels last: pixel by pixel.
             let value = |i: usize| exact.at(0, i % outputs, 0, i / outputs).value;
             let square = |x: f64| x * x;

@@ -2,7 +2,7 @@
 
 #![cfg(feature = "ndarray")]
 
-use depthwise::{Error, Layout, Parallelism, PointwiseConv2d, TensorView, TensorViewMut, Workspace};
+use depthwise::{Error, Layout, PointwiseConv2d, Run, TensorView, TensorViewMut, Workspace};
 use ndarray::{Array4, s};
 
 fn numbered(shape: (usize, usize, usize, usize)) -> Array4<f32> {
@@ -34,12 +34,11 @@ fn a_run_between_strided_arrays() {
     let input = wide.slice(s![.., ..;2, 1..;2, 2..7]);
     let mut output = Array4::from_elem((1, 3, 6, 9), -1.0);
     let target = output.slice_mut(s![.., .., ..3, 4..]);
-    plan.run(
+    plan.run(Run::new(
         TensorView::from_ndarray(input, Layout::Nchw).expect("a strided array"),
         TensorViewMut::from_ndarray(target, Layout::Nchw).expect("a strided array"),
         &mut Workspace::new(),
-        Parallelism::Serial,
-    )
+    ))
     .expect("a plain run");
     for ((_, c, h, w), &y) in output.indexed_iter() {
         let inside = h < 3 && w >= 4;

@@ -3,8 +3,8 @@
 use std::mem::MaybeUninit;
 
 use depthwise::{
-    Activation, Axis, Fusion, Isa, Layout, Machine, OutputRange, Padding, Parallelism, SeparableConv2d, Shape, Strides,
-    TensorView, TensorViewMut, Workspace,
+    Activation, Axis, Fusion, Isa, Layout, Machine, OutputRange, Padding, Parallelism, Run, SeparableConv2d, Shape,
+    Strides, TensorView, TensorViewMut, Workspace,
 };
 use depthwise_testkit::cases::{Case, Epilogue};
 use depthwise_testkit::memory::{Arrangement, Buffer, SENTINEL, first_difference};
@@ -42,7 +42,7 @@ fn uninitialised_output() {
         let len = want.data.len();
         let mut output = Box::<[f32]>::new_uninit_slice(len);
         let view = TensorViewMut::uninit(&mut output, want.shape, layout).expect(name);
-        plan.run(input.view(), None, view, &mut Workspace::new(), Parallelism::Serial).expect(name);
+        plan.run(Run::new(input.view(), view, &mut Workspace::new())).expect(name);
         // SAFETY: a run that returned `Ok` has written every element of a contiguous view.
         let output = unsafe { output.assume_init() };
         let view = TensorView::new(&output, want.shape, layout).expect(name);
@@ -54,7 +54,7 @@ fn uninitialised_output() {
         let strides = Strides { n: vector(dense.n), c: vector(dense.c), h: vector(dense.h), w: vector(dense.w) };
         let mut output = vec![MaybeUninit::new(7.0); 2 * len];
         let view = TensorViewMut::uninit_strided(&mut output, want.shape, strides).expect(name);
-        plan.run(input.view(), None, view, &mut Workspace::new(), Parallelism::Serial).expect(name);
+        plan.run(Run::new(input.view(), view, &mut Workspace::new())).expect(name);
         // SAFETY: all of it was initialised above.
         let output: Vec<f32> = output.into_iter().map(|x| unsafe { x.assume_init() }).collect();
         let view = TensorView::strided(&output, want.shape, strides).expect(name);
@@ -86,7 +86,7 @@ fn broadcast_input() {
                     strides[axis] = 0;
                     let input = TensorView::strided(dense.data(), case.input, strides).expect(&name);
                     let mut output = Buffer::blank(want.shape, layout, Arrangement::Contiguous);
-                    plan.run(input, None, output.view_mut(), &mut Workspace::new(), Parallelism::Serial).expect(&name);
+                    plan.run(Run::new(input, output.view_mut(), &mut Workspace::new())).expect(&name);
                     output.expect(&want).expect(&name);
                 }
             }
@@ -116,7 +116,7 @@ fn narrowed_views() {
         let view = [(Axis::N, s.n), (Axis::C, s.c), (Axis::H, s.h), (Axis::W, s.w)]
             .into_iter()
             .fold(output.view_mut(), |view, (axis, len)| view.narrow(axis, 1..1 + len).expect(name));
-        plan.run(input, None, view, &mut Workspace::new(), Parallelism::Serial).expect(name);
+        plan.run(Run::new(input, view, &mut Workspace::new())).expect(name);
         output.expect(&frame(want)).expect(name);
     });
 }
@@ -167,7 +167,8 @@ fn the_same_place_of_a_page() {
                     for (part, c) in [(first, 0..cuts[0]), (second, cuts[0]..cuts[1]), (third, cuts[1]..want.shape.c)] {
                         let residual = residual.map(|r| r.narrow(Axis::C, c.clone()).expect(&name));
                         let range = OutputRange { c, ..OutputRange::all(want.shape) };
-                        plan.run_range(input, residual, part, range, &mut Workspace::new()).expect(&name);
+                        plan.run(Run::new(input, part, &mut Workspace::new()).maybe_residual(residual).range(range))
+                            .expect(&name);
                     }
                     let got = TensorView::new(output, want.shape, Layout::Nhwc).expect(&name);
                     first_difference(&want, |n, c, h, w| got.get(n, c, h, w).expect(&name))
@@ -215,7 +216,8 @@ fn one_plan_for_many_sizes() {
                     let mut output = Buffer::blank(want.shape, layout, Arrangement::Contiguous);
                     let mut run = |parallelism| {
                         output.clear();
-                        plan.run(input.view(), None, output.view_mut(), &mut workspace, parallelism).expect(&name);
+                        plan.run(Run::new(input.view(), output.view_mut(), &mut workspace).parallelism(parallelism))
+                            .expect(&name);
                         output.expect(want).unwrap_or_else(|e| panic!("{name}, {}: {e}", want.shape));
                     };
                     run(Parallelism::Serial);
@@ -236,7 +238,7 @@ fn empty_range() {
         let empty = Shape { h: 0, ..want.shape };
         let output = TensorViewMut::new(&mut [], empty, layout).expect(name);
         let range = OutputRange { h: 2..2, ..OutputRange::all(want.shape) };
-        plan.run_range(input.view(), None, output, range, &mut Workspace::new()).expect(name);
+        plan.run(Run::new(input.view(), output, &mut Workspace::new()).range(range)).expect(name);
     });
 }
 
@@ -254,7 +256,7 @@ fn a_plan_is_shared() {
                     for _ in 0..if cfg!(miri) { 1 } else { 5 } {
                         output.clear();
                         let view = output.view_mut();
-                        plan.run(input.view(), None, view, &mut workspace, Parallelism::Serial).expect(name);
+                        plan.run(Run::new(input.view(), view, &mut workspace)).expect(name);
                         output.expect(want).expect(name);
                     }
                 });
@@ -311,7 +313,7 @@ fn the_parts_of_a_run() {
                 let before = workspace.len();
                 let parts = lists.last().expect(name);
                 for (view, part) in output.view_mut().split(parts).expect(name).into_iter().zip(parts) {
-                    plan.run_range(input.view(), None, view, part.clone(), &mut workspace).expect(name);
+                    plan.run(Run::new(input.view(), view, &mut workspace).range(part.clone())).expect(name);
                 }
                 assert_eq!(workspace.len(), before, "{name}: a part needs more than the whole");
                 output.expect(want).unwrap_or_else(|e| panic!("{name}, {threads} threads: {e}"));
@@ -346,7 +348,7 @@ fn blocks_of_columns() {
                     let plan = Plan::new(operation, &case, &arguments, choice).expect(&name);
                     let mut output = Buffer::blank(want.shape, layout, Arrangement::Contiguous);
                     let (mut workspace, residual) = (Workspace::new(), residual.as_ref().map(Buffer::view));
-                    plan.run(input.view(), residual, output.view_mut(), &mut workspace, Parallelism::Serial)
+                    plan.run(Run::new(input.view(), output.view_mut(), &mut workspace).maybe_residual(residual))
                         .expect(&name);
                     output.expect(&want).unwrap_or_else(|e| panic!("{name}: {e}"));
                     workspace.len()
@@ -389,7 +391,8 @@ fn stages_clones_and_vectors() {
         let residual = Buffer::of(arguments.residual.as_ref().expect("one"), layout, Arrangement::Contiguous);
         let (workspace, serial) = (&mut Workspace::new(), Parallelism::Serial);
         let mut output = Buffer::blank(arguments.output, layout, Arrangement::Contiguous);
-        plan.run_with_residual(input.view(), residual.view(), output.view_mut(), workspace, serial).expect("a run");
+        plan.run(Run::new(input.view(), output.view_mut(), workspace).residual(residual.view()).parallelism(serial))
+            .expect("a run");
         let whole = output.data().to_vec();
         let vector = plan.clone().run_to_vec(input.view(), Some(residual.view()), workspace, serial);
         assert_eq!(vector.as_ref(), Ok(&whole), "{layout}: a clone's vector");
@@ -427,7 +430,8 @@ fn a_range_needs_no_more_than_the_whole() {
                     let mut output = Buffer::blank(Shape { h: 1, ..whole }, layout, Arrangement::Contiguous);
                     let range = OutputRange { h: row..row + 1, ..OutputRange::all(whole) };
                     let before = workspace.len();
-                    plan.run_range(input.view(), None, output.view_mut(), range, &mut workspace).expect("a plain run");
+                    plan.run(Run::new(input.view(), output.view_mut(), &mut workspace).range(range))
+                        .expect("a plain run");
                     assert_eq!(workspace.len(), before, "{machine} {isa} {layout} {fusion:?}, row {row} of {whole}");
                 }
             }

@@ -9,7 +9,7 @@
 use std::path::Path;
 
 use depthwise::{
-    Axis, Conv2d, Convolution, DepthwiseConv2d, Description, Isa, Layout, Padding, Parallelism, PointwiseConv2d,
+    Axis, Conv2d, Convolution, DepthwiseConv2d, Description, Isa, Layout, Padding, Parallelism, PointwiseConv2d, Run,
     SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
 };
 
@@ -187,13 +187,10 @@ fn convolve(
     let (read, written) = (input.shape().c / plans.len(), output.shape().c / plans.len());
     for (group, plan) in plans.iter().enumerate() {
         let channels = group * written..(group + 1) * written;
-        plan.run(
-            input.narrow(Axis::C, group * read..(group + 1) * read)?,
-            residual.map(|residual| residual.narrow(Axis::C, channels.clone())).transpose()?,
-            output.reborrow().narrow(Axis::C, channels)?,
-            workspace,
-            parallelism,
-        )?;
+        let residual = residual.map(|residual| residual.narrow(Axis::C, channels.clone())).transpose()?;
+        let input = input.narrow(Axis::C, group * read..(group + 1) * read)?;
+        let output = output.reborrow().narrow(Axis::C, channels)?;
+        plan.run(Run::new(input, output, workspace).maybe_residual(residual).parallelism(parallelism))?;
     }
     Ok(())
 }

@@ -8,7 +8,8 @@ mod shared;
 use arbitrary::{Arbitrary, Result, Unstructured};
 use depthwise::{
     Activation, Axis, BatchNorm, Conv2d, DepthwiseConv2d, Error, Fusion, Isa, Layout, OutputRange, Padding,
-    Parallelism, PointwiseConv2d, SeparableConv2d, Shape, Strides, TensorView, TensorViewMut, WeightOrder, Workspace,
+    Parallelism, PointwiseConv2d, Run, SeparableConv2d, Shape, Strides, TensorView, TensorViewMut, WeightOrder,
+    Workspace,
 };
 use depthwise_testkit::cases::ACTIVATIONS;
 use depthwise_testkit::memory::{SENTINEL, first_difference};
@@ -151,7 +152,7 @@ struct Input {
     input: Place,
     residual: Option<Place>,
     output: Place,
-    range: Option<[Span; 3]>,
+    range: Option<[Span; 4]>,
     /// An axis, and a range of it.
     cut: (u8, Number, Number),
 }
@@ -328,10 +329,7 @@ impl Input {
                 batch_norm(last.norm())
             ),
         };
-        assert!(
-            kernel.is_none_or(|kernel| format!("{:?}", &*plan).contains(kernel)),
-            "another kernel than {kernel:?}"
-        );
+        assert!(kernel.is_none_or(|kernel| format!("{:?}", &*plan).contains(kernel)), "another kernel than {kernel:?}");
         Ok(plan)
     }
 
@@ -434,12 +432,18 @@ impl Input {
             (Ok(whole), None) => panic!("an output of {whole} for an input of {shape}"),
         };
 
-        let range =
-            self.range.as_ref().map(|[n, c, h]| OutputRange { n: n.of(whole.n), c: c.of(whole.c), h: h.of(whole.h) });
+        let range = self.range.as_ref().map(|[n, c, h, w]| OutputRange {
+            n: n.of(whole.n),
+            c: c.of(whole.c),
+            h: h.of(whole.h),
+            w: w.of(whole.w),
+        });
         let all = OutputRange::all(whole);
-        let OutputRange { n, c, h } = range.as_ref().unwrap_or(&all);
-        let part = Shape::new(n.len(), c.len(), h.len(), whole.w);
-        let within = [(n, whole.n), (c, whole.c), (h, whole.h)].iter().all(|(r, to)| r.start <= r.end && r.end <= *to);
+        let OutputRange { n, c, h, w } = range.as_ref().unwrap_or(&all);
+        let part = Shape::new(n.len(), c.len(), h.len(), w.len());
+        let within = [(n, whole.n), (c, whole.c), (h, whole.h), (w, whole.w)]
+            .iter()
+            .all(|(r, to)| r.start <= r.end && r.end <= *to);
 
         let residual = self.residual.as_ref().map(|place| {
             let (shape, strides, len) = place.resolve(part, layout);
@@ -481,8 +485,8 @@ impl Input {
             && residual.is_none_or(|residual| fits(residual.shape(), residual.strides()));
         let workspace = &mut Workspace::new();
         let run = match &range {
-            None => plan.run(input, residual, output, workspace, Parallelism::Serial),
-            Some(range) => plan.run_range(input, residual, output, range.clone(), workspace),
+            None => plan.run(Run::new(input, output, workspace).maybe_residual(residual)),
+            Some(range) => plan.run(Run::new(input, output, workspace).maybe_residual(residual).range(range.clone())),
         };
         assert_eq!(run.is_ok(), valid, "{run:?}");
         for (i, x) in target.iter().enumerate() {
@@ -497,7 +501,7 @@ impl Input {
         let residual = residual.map(|residual| {
             Tensor::from_fn(part, |n, c, h, w| residual.get(n, c, h, w).expect("an element of the residual"))
         });
-        let range = OutputRange { n: n.clone(), c: c.clone(), h: h.clone() };
+        let range = OutputRange { n: n.clone(), c: c.clone(), h: h.clone(), w: w.clone() };
         let want = if self.isa.unwrap_or(Isa::detect()).is_fused() {
             self.expected::<Fused>(&x, residual.as_ref(), &range, first, last).map(|y| y.0)
         } else {

@@ -8,7 +8,9 @@ use std::ops::Range;
 use std::sync::LazyLock;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use depthwise::{Error, Fusion, KernelInfo, Machine, OutputRange, Padding, Parallelism, Shape, WeightOrder, Workspace};
+use depthwise::{
+    Error, Fusion, KernelInfo, Machine, OutputRange, Padding, Parallelism, Run, Shape, WeightOrder, Workspace,
+};
 use depthwise_testkit::cases::{ACTIVATIONS, Case, Epilogue, Values};
 use depthwise_testkit::memory::{Arrangement, Buffer};
 use depthwise_testkit::plan::{Arguments, Choice, Operation, Plan, expected_on};
@@ -59,7 +61,7 @@ impl Arbitrary<'_> for Job {
             let start = u.int_in_range(0..=extent)?;
             Ok(start..u.int_in_range(start..=extent)?)
         };
-        let range = OutputRange { n: part(output.n)?, c: part(output.c)?, h: part(output.h)? };
+        let range = OutputRange { n: part(output.n)?, c: part(output.c)?, h: part(output.h)?, w: part(output.w)? };
         let way = match u.int_in_range(0..=2)? {
             0 => Way::Serial,
             1 => Way::Threads(u.choose_index(depthwise_testkit::POOLS.len())?),
@@ -184,16 +186,18 @@ impl Job {
         let whole = |output, parallelism| {
             let mut workspace = workspace(parallelism)?;
             let len = workspace.len();
-            plan.run(input, residual, output, &mut workspace, parallelism)?;
+            plan.run(Run::new(input, output, &mut workspace).maybe_residual(residual).parallelism(parallelism))?;
             assert!(self.dirty || workspace.len() == len, "took {} of workspace, in {self:#?}", workspace.len());
             Ok(())
         };
         match &self.way {
             Way::Serial => whole(output, Parallelism::Serial),
             Way::Threads(pool) => depthwise_testkit::POOLS[*pool].install(|| whole(output, Parallelism::Rayon)),
-            Way::Range(range) => {
-                plan.run_range(input, residual, output, range.clone(), &mut workspace(Parallelism::Serial)?)
-            }
+            Way::Range(range) => plan.run(
+                Run::new(input, output, &mut workspace(Parallelism::Serial)?)
+                    .maybe_residual(residual)
+                    .range(range.clone()),
+            ),
         }
     }
 }

@@ -17,7 +17,7 @@ pub fn compared() {
 }
 
 pub fn part_of<T: Copy>(whole: &Tensor<T>, range: &OutputRange) -> Tensor<T> {
-    let OutputRange { n, c, h } = range;
-    let shape = Shape::new(n.len(), c.len(), h.len(), whole.shape.w);
-    Tensor::from_fn(shape, |i, j, k, w| whole.at(n.start + i, c.start + j, h.start + k, w))
+    let OutputRange { n, c, h, w } = range;
+    let shape = Shape::new(n.len(), c.len(), h.len(), w.len());
+    Tensor::from_fn(shape, |i, j, k, l| whole.at(n.start + i, c.start + j, h.start + k, w.start + l))
 }

@@ -35,18 +35,17 @@ impl<'a, T> TensorView<'a, T> {
     /// If an axis runs backwards.
     ///
     /// ```
-    /// use depthwise::{Layout, Parallelism, PointwiseConv2d, TensorView, TensorViewMut, Workspace};
+    /// use depthwise::{Layout, PointwiseConv2d, Run, TensorView, TensorViewMut, Workspace};
     /// use ndarray::Array4;
     ///
     /// let plan = PointwiseConv2d::builder(2, 1).layout(Layout::Nhwc).weights(&[1.0, 10.0]).build()?;
     /// let input = Array4::from_shape_fn((1, 3, 3, 2), |(_, row, _, channel)| (row + channel) as f32);
     /// let mut output = Array4::zeros((1, 3, 3, 1));
-    /// plan.run(
+    /// plan.run(Run::new(
     ///     TensorView::from_ndarray(input.view(), Layout::Nhwc)?,
     ///     TensorViewMut::from_ndarray(output.view_mut(), Layout::Nhwc)?,
     ///     &mut Workspace::new(),
-    ///     Parallelism::Serial,
-    /// )?;
+    /// ))?;
     /// assert_eq!(output[[0, 2, 0, 0]], 2.0 + 10.0 * 3.0);
     /// # Ok::<(), depthwise::Error>(())
     /// ```

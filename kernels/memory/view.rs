@@ -1,5 +1,6 @@
 //! Views over a tensor's slice, checked once when built: the only way into a kernel.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use core::marker::PhantomData;
@@ -128,12 +129,12 @@ impl<'a, T> TensorView<'a, T> {
         Ok(self)
     }
 
-    /// The images, channels and rows of a part, all columns: what belongs to it of a residual.
+    /// What belongs to a part of an output: of a residual.
     ///
     /// # Errors
     /// If the part does not lie within the tensor.
     pub fn part(self, part: &OutputRange) -> Result<Self, Error> {
-        self.narrow(Axis::N, part.n.clone())?.narrow(Axis::C, part.c.clone())?.narrow(Axis::H, part.h.clone())
+        Axis::ALL.into_iter().try_fold(self, |view, axis| view.narrow(axis, part[axis].clone()))
     }
 
     /// The extents.
@@ -230,13 +231,13 @@ impl<'a, T> TensorViewMut<'a, T> {
     /// As [`new`](Self::new).
     ///
     /// ```
-    /// use depthwise::{Parallelism, PointwiseConv2d, Shape, TensorView, TensorViewMut, Workspace};
+    /// use depthwise::{PointwiseConv2d, Run, Shape, TensorView, TensorViewMut, Workspace};
     ///
     /// let plan = PointwiseConv2d::builder(1, 1).weights(&[2.0]).build()?;
     /// let (shape, layout) = (Shape::new(1, 1, 2, 2), plan.layout());
     /// let mut y: Vec<f32> = Vec::with_capacity(4);
     /// let output = TensorViewMut::uninit(&mut y.spare_capacity_mut()[..4], shape, layout)?;
-    /// plan.run(TensorView::new(&[1.0; 4], shape, layout)?, output, &mut Workspace::new(), Parallelism::Serial)?;
+    /// plan.run(Run::new(TensorView::new(&[1.0; 4], shape, layout)?, output, &mut Workspace::new()))?;
     /// // SAFETY: the run returned `Ok`, so all four elements are initialised.
     /// unsafe { y.set_len(4) };
     /// assert_eq!(y, [2.0; 4]);
@@ -282,7 +283,7 @@ impl<'a, T> TensorViewMut<'a, T> {
     /// Concatenation without a copy: each run writes channels of its own.
     ///
     /// ```
-    /// use depthwise::{Axis, Parallelism, PointwiseConv2d, Shape, TensorView, TensorViewMut, Workspace};
+    /// use depthwise::{Axis, PointwiseConv2d, Run, Shape, TensorView, TensorViewMut, Workspace};
     ///
     /// let plan = PointwiseConv2d::builder(1, 1).weights(&[2.0]).build()?;
     /// let (shape, layout) = (Shape::new(1, 1, 1, 2), plan.layout());
@@ -290,7 +291,7 @@ impl<'a, T> TensorViewMut<'a, T> {
     /// for (channel, x) in [[1.0, 2.0], [3.0, 4.0]].iter().enumerate() {
     ///     let all = TensorViewMut::new(&mut joined, Shape { c: 2, ..shape }, layout)?;
     ///     let output = all.narrow(Axis::C, channel..channel + 1)?;
-    ///     plan.run(TensorView::new(x, shape, layout)?, output, &mut Workspace::new(), Parallelism::Serial)?;
+    ///     plan.run(Run::new(TensorView::new(x, shape, layout)?, output, &mut Workspace::new()))?;
     /// }
     /// assert_eq!(joined, [2.0, 4.0, 6.0, 8.0]);
     /// # Ok::<(), depthwise::Error>(())
@@ -321,7 +322,7 @@ impl<'a, T> TensorViewMut<'a, T> {
     /// If a part does not lie within the tensor, or two of them share an element.
     ///
     /// ```
-    /// use depthwise::{DepthwiseConv2d, Shape, TensorView, TensorViewMut, Workspace};
+    /// use depthwise::{DepthwiseConv2d, Run, Shape, TensorView, TensorViewMut, Workspace};
     ///
     /// let plan = DepthwiseConv2d::builder(32).weights(&[1.0; 32 * 9]).build()?;
     /// let (shape, layout) = (Shape::new(1, 32, 56, 56), plan.layout());
@@ -332,7 +333,7 @@ impl<'a, T> TensorViewMut<'a, T> {
     /// std::thread::scope(|scope| {
     ///     for (view, part) in views.into_iter().zip(parts) {
     ///         let plan = &plan;
-    ///         scope.spawn(move || plan.run_range(input, None, view, part, &mut Workspace::new()));
+    ///         scope.spawn(move || plan.run(Run::new(input, view, &mut Workspace::new()).range(part)));
     ///     }
     /// });
     /// assert!(y.iter().all(|&y| y >= 4.0));
@@ -340,17 +341,17 @@ impl<'a, T> TensorViewMut<'a, T> {
     /// ```
     pub fn split(self, parts: &[OutputRange]) -> Result<Vec<Self>, Error> {
         for (i, part) in parts.iter().enumerate() {
-            for (axis, range) in [(Axis::N, &part.n), (Axis::C, &part.c), (Axis::H, &part.h)] {
-                check_range(axis, range, self.shape[axis])?;
+            for axis in Axis::ALL {
+                check_range(axis, &part[axis], self.shape[axis])?;
             }
             if let Some(other) = parts[..i].iter().find(|other| other.meets(part)) {
-                return Err(Error::PartsMeet { first: other.clone(), second: part.clone() });
+                return Err(Error::PartsMeet { parts: Box::new([other.clone(), part.clone()]) });
             }
         }
         // The index-to-address map is injective (`check_disjoint`), and no index is in two parts.
         let view = |part: &OutputRange| {
             let whole = Self { ptr: self.ptr, shape: self.shape, strides: self.strides, slice: PhantomData };
-            whole.narrow(Axis::N, part.n.clone())?.narrow(Axis::C, part.c.clone())?.narrow(Axis::H, part.h.clone())
+            Axis::ALL.into_iter().try_fold(whole, |view, axis| view.narrow(axis, part[axis].clone()))
         };
         parts.iter().map(view).collect()
     }

@@ -1,5 +1,6 @@
 //! What can be wrong with the arguments.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -146,10 +147,24 @@ pub enum Error {
     },
     /// Two parts that an output is to be cut into share an element.
     PartsMeet {
-        /// The one.
-        first: OutputRange,
-        /// The other.
-        second: OutputRange,
+        /// The two.
+        parts: Box<[OutputRange; 2]>,
+    },
+    /// A choice was given to a run that it was not made for: of another plan, shape or number of threads.
+    Choice {
+        /// What the choice was made for.
+        made_for: String,
+        /// What it was given to.
+        given_to: String,
+    },
+    /// The text of a choice is of another version, instruction set, machine or plan, or is no such text.
+    ChoiceText {
+        /// Of which fact.
+        what: &'static str,
+        /// What the text says.
+        found: String,
+        /// What it must say.
+        expected: String,
     },
     /// A clamp whose bounds are out of order or not numbers, or hold no finite number.
     Clamp {
@@ -290,9 +305,19 @@ impl fmt::Display for Error {
             Error::Range { axis, start, end, extent } => {
                 write!(f, "the range {start}..{end} does not lie within the {axis} of 0..{extent}")
             }
-            Error::PartsMeet { first, second } => write!(
+            Error::PartsMeet { parts } => write!(
                 f,
-                "an output cannot be cut into the parts {first} and {second}, which share elements: each element may be in one part"
+                "an output cannot be cut into the parts {} and {}, which share elements: each element may be in one part",
+                parts[0], parts[1]
+            ),
+            Error::Choice { made_for, given_to } => write!(
+                f,
+                "a choice that was made for {made_for} was given to a run of {given_to}: use the plan's `prepare` for that"
+            ),
+            Error::ChoiceText { what, found, expected } => write!(
+                f,
+                "the text of a choice says `{found}` of `{what}`, but here it must be {expected}: make the choice anew, by \
+                 `tune` or `prepare`"
             ),
             Error::Clamp { min, max } => write!(
                 f,

@@ -105,14 +105,6 @@ impl<'a> Common<'a> {
         Ok(Some(info))
     }
 
-    /// The kernels that runs choose from where that one is a depthwise one: none where somebody asked for it.
-    fn alike(&self, packed: &'static KernelInfo, multiplier: usize) -> Alike {
-        match self.kernels[Operation::Depthwise as usize] {
-            Some(_) => Alike::default(),
-            None => choose::alike(packed, self.window.taps, multiplier),
-        }
-    }
-
     fn depthwise_kernel(
         &self,
         machine: &Machine,
@@ -338,12 +330,12 @@ macro_rules! setters {
         ///     .weights(&[1.0, 3.0, 5.0, 2.0, 4.0, 6.0])
         ///     .weight_order(WeightOrder::Tflite)
         ///     .build()?;
-        /// # use depthwise::{Parallelism, Shape, TensorView, TensorViewMut, Workspace};
+        /// # use depthwise::{Run, Shape, TensorView, TensorViewMut, Workspace};
         /// # let mut outputs = [[0.0; 3]; 2];
         /// # for (plan, output) in [plan, same].iter().zip(&mut outputs) {
         /// #     let input = TensorView::new(&[1.0, 10.0], Shape::new(1, 2, 1, 1), plan.layout())?;
         /// #     let output = TensorViewMut::new(output, Shape::new(1, 3, 1, 1), plan.layout())?;
-        /// #     plan.run(input, output, &mut Workspace::new(), Parallelism::Serial)?;
+        /// #     plan.run(Run::new(input, output, &mut Workspace::new()))?;
         /// # }
         /// # assert_eq!(outputs, [[21.0, 43.0, 65.0]; 2]);
         /// # Ok::<(), depthwise::Error>(())
@@ -448,8 +440,9 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
             window,
             fusion: Fusion::default(),
             biases: [0, biases(&self.parameters, outputs)],
+            forced: self.common.kernels[Operation::Depthwise as usize].is_some(),
             kernels: Stages::Depthwise(kernel),
-            alike: self.common.alike(kernel, self.multiplier),
+            alike: choose::alike(kernel, window.taps, self.multiplier),
         })
     }
 }
@@ -512,6 +505,7 @@ impl<'a> PointwiseConv2dBuilder<'a> {
             fusion: Fusion::default(),
             alike: Alike::default(),
             biases: [0, biases(&self.parameters, self.out_channels)],
+            forced: self.common.kernels[Operation::Depthwise as usize].is_some(),
             kernels: Stages::Pointwise(self.common.pointwise_kernel(machine, isa, self.out_channels)?),
         })
     }
@@ -575,6 +569,7 @@ impl<'a> Conv2dBuilder<'a> {
             fusion: Fusion::default(),
             alike: Alike::default(),
             biases: [0, biases(&self.parameters, self.out_channels)],
+            forced: self.common.kernels[Operation::Depthwise as usize].is_some(),
             kernels: Stages::Gathered(self.common.pointwise_kernel(machine, isa, self.out_channels)?),
         })
     }
@@ -741,8 +736,9 @@ impl<'a> SeparableConv2dBuilder<'a> {
             window,
             fusion: self.fusion,
             biases: [biases(&self.depthwise, between), biases(&self.pointwise, outputs)],
+            forced: self.common.kernels[Operation::Depthwise as usize].is_some(),
             kernels: Stages::Separable(kernel, self.common.pointwise_kernel(machine, isa, outputs)?),
-            alike: self.common.alike(kernel, self.multiplier),
+            alike: choose::alike(kernel, window.taps, self.multiplier),
         })
     }
 }

@@ -6,6 +6,7 @@ use core::fmt;
 use crate::api::builder::{Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuilder, SeparableConv2dBuilder};
 use crate::choose::choice::Choice;
 use crate::cost::Cost;
+use crate::run::arguments::Run;
 use crate::run::engine::Engine;
 use crate::run::threads::Parallelism;
 use crate::run::workspace::Workspace;
@@ -56,56 +57,18 @@ macro_rules! plan {
                 Ok(self.prepare(input, parallelism)?.workspace_len())
             }
 
-            /// Computes the output. It allocates nothing if the workspace has
+            /// Computes the output, or a part of it. It allocates nothing if the workspace has
             /// [`workspace_len`](Self::workspace_len).
             ///
             /// Each output is one sum in one order, whatever the split: its error grows as the square root of the number of terms,
             /// if they are random.
             ///
             /// # Errors
-            /// If the input's or output's shape is not the plan's, or it is not contiguous along its
-            /// layout's last axis; nothing is written then.
-            pub fn run(
-                &self,
-                input: TensorView<'_>,
-                output: TensorViewMut<'_>,
-                workspace: &mut Workspace,
-                parallelism: Parallelism,
-            ) -> Result<(), Error> {
-                self.engine.run(input, None, output, None, workspace, parallelism)
-            }
-
-            /// As [`run`](Self::run), with a residual of the output's shape added before the activation:
-            /// activation(convolution + residual).
-            ///
-            /// # Errors
-            /// As [`run`](Self::run).
-            ///
-            /// ```
-            /// use depthwise::{Activation, Parallelism, PointwiseConv2d, Shape, TensorView, TensorViewMut, Workspace};
-            ///
-            /// let plan = PointwiseConv2d::builder(1, 1).weights(&[2.0]).activation(Activation::Relu).build()?;
-            /// let (shape, layout) = (Shape::new(1, 1, 1, 3), plan.layout());
-            /// let mut output = [0.0; 3];
-            /// plan.run_with_residual(
-            ///     TensorView::new(&[1.0, 2.0, 3.0], shape, layout)?,
-            ///     TensorView::new(&[10.0, 0.0, -7.0], shape, layout)?,
-            ///     TensorViewMut::new(&mut output, shape, layout)?,
-            ///     &mut Workspace::new(),
-            ///     Parallelism::Serial,
-            /// )?;
-            /// assert_eq!(output, [12.0, 4.0, 0.0]); // max(2·3 − 7, 0) is 0
-            /// # Ok::<(), depthwise::Error>(())
-            /// ```
-            pub fn run_with_residual(
-                &self,
-                input: TensorView<'_>,
-                residual: TensorView<'_>,
-                output: TensorViewMut<'_>,
-                workspace: &mut Workspace,
-                parallelism: Parallelism,
-            ) -> Result<(), Error> {
-                self.engine.run(input, Some(residual), output, None, workspace, parallelism)
+            /// If the input's, output's or residual's shape is not the plan's, or one is not contiguous along its
+            /// layout's last axis, if the range does not lie within the output, or if the choice was made for another plan,
+            /// another shape or another number of threads; nothing is written then.
+            pub fn run(&self, run: Run<'_>) -> Result<(), Error> {
+                self.engine.run(run)
             }
 
             /// As [`run`](Self::run), with or without a residual, into a vector of its own.
@@ -125,45 +88,8 @@ macro_rules! plan {
                 data.try_reserve_exact(elements).map_err(|_| Error::OutOfMemory { elements })?;
                 data.resize(elements, 0.0);
                 let output = TensorViewMut::new(&mut data, shape, layout)?;
-                self.engine.run(input, residual, output, None, workspace, parallelism)?;
+                self.run(Run::new(input, output, workspace).maybe_residual(residual).parallelism(parallelism))?;
                 Ok(data)
-            }
-
-            /// Computes a part of the output on the calling thread. `output` and `residual` have the shape of the part, `input` is
-            /// whole. This is for engines with threads of their own. The bits are those of a whole run.
-            ///
-            /// # Errors
-            /// As [`run`](Self::run), and if the range does not lie within the output.
-            ///
-            /// ```
-            /// use depthwise::{Axis, DepthwiseConv2d, OutputRange, Shape, TensorView, TensorViewMut, Workspace};
-            ///
-            /// let plan = DepthwiseConv2d::builder(2).weights(&[1.0; 18]).build()?;
-            /// let (shape, layout) = (Shape::new(1, 2, 6, 4), plan.layout());
-            /// let (x, mut y) = ([1.0; 48], [0.0; 48]);
-            /// let input = TensorView::new(&x, shape, layout)?;
-            /// // The upper and the lower three rows, each on a thread.
-            /// let (upper, lower) = TensorViewMut::new(&mut y, shape, layout)?.split_at(Axis::H, 3)?;
-            /// let all = OutputRange::all(plan.output_shape(shape)?);
-            /// let plan = &plan;
-            /// let run = |view, h| plan.run_range(input, None, view, OutputRange { h, ..all.clone() }, &mut Workspace::new());
-            /// std::thread::scope(|scope| {
-            ///     let first = scope.spawn(|| run(upper, 0..3));
-            ///     run(lower, 3..6)?;
-            ///     first.join().expect("it does not panic")
-            /// })?;
-            /// assert_eq!(y[4..8], [6.0, 9.0, 9.0, 6.0]); // the second row: at its ends, 3 of 9 taps are padding
-            /// # Ok::<(), depthwise::Error>(())
-            /// ```
-            pub fn run_range(
-                &self,
-                input: TensorView<'_>,
-                residual: Option<TensorView<'_>>,
-                output: TensorViewMut<'_>,
-                range: OutputRange,
-                workspace: &mut Workspace,
-            ) -> Result<(), Error> {
-                self.engine.run(input, residual, output, Some(&range), workspace, Parallelism::Serial)
             }
 
             /// A balanced split of the output for that many threads: a list of parts for each pass over the tensors. Each element
@@ -175,18 +101,18 @@ macro_rules! plan {
             ///
             /// A list has about one part for each thread. If the rows cannot be divided evenly, the list also has smaller parts
             /// at its end, at most one for each thread. Let each thread take the next part of the list when it is free, and call
-            /// [`run_range`](Self::run_range) for it with a workspace of its own. No part needs more workspace than a serial run:
+            /// [`run`](Self::run) for this [range](Run::range) with a workspace of its own. No part needs more workspace than a serial run:
             /// [`workspace_len`](Self::workspace_len) with [`Parallelism::Serial`].
             ///
-            /// Of two lists, all parts of the first must be done before any of the second starts. `run_range` computes both stages,
-            /// so build a plan for each stage if you want this. `run_range` over the second list alone gives the right result
-            /// too, but it repeats work: parts with different channels of a row each compute the first stage of this row.
+            /// Of two lists, all parts of the first must be done before any of the second starts. A run on a range computes both stages,
+            /// so take the plan of each stage if you want this. Runs over the second list alone give the right result
+            /// too, but they repeat work: parts with different channels of a row each compute the first stage of this row.
             ///
             /// # Errors
             /// As [`output_shape`](Self::output_shape).
             ///
             /// ```
-            /// use depthwise::{DepthwiseConv2d, Shape, TensorView, TensorViewMut, Workspace};
+            /// use depthwise::{DepthwiseConv2d, Run, Shape, TensorView, TensorViewMut, Workspace};
             ///
             /// let plan = DepthwiseConv2d::builder(32).weights(&[1.0; 32 * 9]).build()?;
             /// let (shape, layout) = (Shape::new(1, 32, 56, 56), plan.layout());
@@ -196,7 +122,7 @@ macro_rules! plan {
             /// let views = TensorViewMut::new(&mut y, plan.output_shape(shape)?, layout)?.split(&parts)?;
             /// for (view, part) in views.into_iter().zip(parts) {
             ///     // An engine does this on its threads.
-            ///     plan.run_range(TensorView::new(&x, shape, layout)?, None, view, part, &mut workspace)?;
+            ///     plan.run(Run::new(TensorView::new(&x, shape, layout)?, view, &mut workspace).range(part))?;
             /// }
             /// assert!(y.iter().all(|&y| y >= 4.0)); // each output was computed: 4, 6 or 9 taps see the image
             /// # Ok::<(), depthwise::Error>(())
@@ -216,6 +142,43 @@ macro_rules! plan {
             /// As [`output_shape`](Self::output_shape), and if the workspace would be more than can be addressed.
             pub fn prepare(&self, input: Shape, parallelism: Parallelism) -> Result<Choice, Error> {
                 self.engine.prepare(input, parallelism)
+            }
+
+            /// As [`prepare`](Self::prepare), by measurement: the fastest choice on this machine, whose bits are the same.
+            ///
+            /// Every kernel for the plan's packed weights, fused and in two passes where [`Fusion::Auto`](crate::Fusion::Auto) leaves
+            /// that open, on one thread and on several, runs in turns on tensors of `tune`'s own, until the time of `budget` is
+            /// over. It may last one round of runs longer. Give a layer some hundred times as long as it takes, and nothing else
+            /// to the CPU meanwhile. Keep the choice by [`Choice::to_text`]. A kernel asked for by name stays the only one.
+            ///
+            /// # Errors
+            /// As [`prepare`](Self::prepare), and if there is no memory for the tensors.
+            #[cfg(feature = "std")]
+            pub fn tune(
+                &self,
+                input: Shape,
+                parallelism: Parallelism,
+                budget: std::time::Duration,
+            ) -> Result<Choice, Error> {
+                self.engine.tune(input, parallelism, budget)
+            }
+
+            /// The choice that [`Choice::to_text`] wrote.
+            ///
+            /// # Errors
+            /// If the text is of another version of the crate, another instruction set, machine or plan, or is no such text: the
+            /// error says what differs.
+            ///
+            /// ```
+            /// use depthwise::{DepthwiseConv2d, Parallelism, Shape};
+            ///
+            /// let plan = DepthwiseConv2d::builder(2).weights(&[1.0; 18]).build()?;
+            /// let text = plan.prepare(Shape::new(1, 2, 6, 4), Parallelism::Serial)?.to_text();
+            /// assert_eq!(plan.choice_from_text(&text)?.to_text(), text);
+            /// # Ok::<(), depthwise::Error>(())
+            /// ```
+            pub fn choice_from_text(&self, text: &str) -> Result<Choice, Error> {
+                Choice::from_text(&self.engine.descriptor, text)
             }
 
             /// The instruction set.
@@ -248,26 +211,8 @@ macro_rules! plan {
                 self.workspace_len(input, parallelism)
             }
 
-            fn run(
-                &self,
-                input: TensorView<'_>,
-                residual: Option<TensorView<'_>>,
-                output: TensorViewMut<'_>,
-                workspace: &mut Workspace,
-                parallelism: Parallelism,
-            ) -> Result<(), Error> {
-                self.engine.run(input, residual, output, None, workspace, parallelism)
-            }
-
-            fn run_range(
-                &self,
-                input: TensorView<'_>,
-                residual: Option<TensorView<'_>>,
-                output: TensorViewMut<'_>,
-                range: OutputRange,
-                workspace: &mut Workspace,
-            ) -> Result<(), Error> {
-                self.run_range(input, residual, output, range, workspace)
+            fn run(&self, run: Run<'_>) -> Result<(), Error> {
+                self.run(run)
             }
 
             fn parts(&self, input: Shape, threads: usize) -> Result<Vec<Vec<OutputRange>>, Error> {
@@ -276,6 +221,20 @@ macro_rules! plan {
 
             fn prepare(&self, input: Shape, parallelism: Parallelism) -> Result<Choice, Error> {
                 self.prepare(input, parallelism)
+            }
+
+            #[cfg(feature = "std")]
+            fn tune(
+                &self,
+                input: Shape,
+                parallelism: Parallelism,
+                budget: std::time::Duration,
+            ) -> Result<Choice, Error> {
+                self.tune(input, parallelism, budget)
+            }
+
+            fn choice_from_text(&self, text: &str) -> Result<Choice, Error> {
+                self.choice_from_text(text)
             }
 
             fn isa(&self) -> Isa {
@@ -313,31 +272,12 @@ pub trait Convolution: sealed::Sealed + fmt::Debug + Send + Sync {
     /// If the plan does not take such an input.
     fn workspace_len(&self, input: Shape, parallelism: Parallelism) -> Result<usize, Error>;
 
-    /// Computes the output; the residual, if any, is added before the activation.
+    /// Computes the output, or a part of it.
     ///
     /// # Errors
-    /// If a shape is not the plan's, or a tensor is not contiguous along its layout's last axis; nothing is written then.
-    fn run(
-        &self,
-        input: TensorView<'_>,
-        residual: Option<TensorView<'_>>,
-        output: TensorViewMut<'_>,
-        workspace: &mut Workspace,
-        parallelism: Parallelism,
-    ) -> Result<(), Error>;
-
-    /// Computes a part of the output on the calling thread.
-    ///
-    /// # Errors
-    /// As [`run`](Self::run), and if the range does not lie within the output.
-    fn run_range(
-        &self,
-        input: TensorView<'_>,
-        residual: Option<TensorView<'_>>,
-        output: TensorViewMut<'_>,
-        range: OutputRange,
-        workspace: &mut Workspace,
-    ) -> Result<(), Error>;
+    /// If a shape, a range or a choice does not fit the plan, or a tensor is not contiguous along its layout's last axis; nothing is
+    /// written then.
+    fn run(&self, run: Run<'_>) -> Result<(), Error>;
 
     /// A balanced split of the output for that many threads: a list of parts for each pass.
     ///
@@ -350,6 +290,19 @@ pub trait Convolution: sealed::Sealed + fmt::Debug + Send + Sync {
     /// # Errors
     /// If the plan does not take such an input.
     fn prepare(&self, input: Shape, parallelism: Parallelism) -> Result<Choice, Error>;
+
+    /// As `prepare`, by measurement: the fastest choice on this machine, whose bits are the same.
+    ///
+    /// # Errors
+    /// If the plan does not take such an input, or there is no memory for the tensors.
+    #[cfg(feature = "std")]
+    fn tune(&self, input: Shape, parallelism: Parallelism, budget: std::time::Duration) -> Result<Choice, Error>;
+
+    /// The choice that [`Choice::to_text`] wrote.
+    ///
+    /// # Errors
+    /// If the text is of another version of the crate, another instruction set, machine or plan, or is no such text.
+    fn choice_from_text(&self, text: &str) -> Result<Choice, Error>;
 
     /// The instruction set.
     fn isa(&self) -> Isa;

@@ -27,14 +27,14 @@ pub enum WeightOrder {
 /// comes of finite numbers is a finite `f32`. NaN and infinities in w, b, γ, β and μ propagate.
 ///
 /// ```
-/// use depthwise::{BatchNorm, Parallelism, PointwiseConv2d, Shape, TensorView, TensorViewMut, Workspace};
+/// use depthwise::{BatchNorm, PointwiseConv2d, Run, Shape, TensorView, TensorViewMut, Workspace};
 ///
 /// let norm = BatchNorm { gamma: &[2.0], beta: &[1.0], mean: &[3.0], variance: &[4.0], epsilon: 0.0 };
 /// let plan = PointwiseConv2d::builder(1, 1).weights(&[5.0]).batch_norm(norm).build()?;
 /// let (shape, layout) = (Shape::new(1, 1, 1, 1), plan.layout());
 /// let mut y = [0.0];
 /// let (input, output) = (TensorView::new(&[1.0], shape, layout)?, TensorViewMut::new(&mut y, shape, layout)?);
-/// plan.run(input, output, &mut Workspace::new(), Parallelism::Serial)?;
+/// plan.run(Run::new(input, output, &mut Workspace::new()))?;
 /// assert_eq!(y, [(5.0 * 1.0 - 3.0) / 2.0 * 2.0 + 1.0]);
 /// # Ok::<(), depthwise::Error>(())
 /// ```

@@ -1,16 +1,21 @@
 //! What runs of a plan on inputs of one shape do, as a value that a caller keeps.
 
+use alloc::format;
+use alloc::string::String;
+#[cfg(feature = "std")]
+use alloc::vec::Vec;
 use core::fmt;
+use core::ops::RangeInclusive;
 
-use super::descriptor::{Descriptor, Stages};
-use super::passes::Decision;
-use super::workers::Workers;
+use super::descriptor::{Descriptor, Fusion, Stages};
+use super::passes::{Decision, Rows};
+use super::workers::{MOST_TASKS, Workers};
 use depthwise_kernels::{Error, Isa, Layout, Shape};
 
 /// What runs of a plan on inputs of one shape do: on which kernels, in one pass or two, in which blocks, and how threads share the
 /// work. It changes no bit of a result.
 ///
-/// A plan's `prepare` predicts it. A run that is given none makes its own, so an engine keeps one for each layer to save that time,
+/// A plan's `prepare` predicts it, and `tune` measures which is the fastest. A run that is given none makes its own, so an engine keeps one for each layer to save that time,
 /// and to know beforehand what will run. A choice is good for every plan that was built alike, whatever its weights.
 ///
 /// ```
@@ -29,6 +34,9 @@ use depthwise_kernels::{Error, Isa, Layout, Shape};
 pub struct Choice {
     descriptor: Descriptor,
     input: Shape,
+    output: Shape,
+    /// Those that it was made for, or `None` if the work is too small to be shared, whoever would.
+    workers: Option<Workers>,
     decision: Decision,
     workspace_len: usize,
 }
@@ -62,27 +70,217 @@ impl fmt::Display for Description {
     }
 }
 
+/// What a choice's text says, in this order.
+const FACTS: [&str; 10] = [
+    "depthwise",
+    "isa",
+    "machine",
+    "plan",
+    "input",
+    "threads",
+    "depthwise kernel",
+    "pointwise kernel",
+    "passes",
+    "tasks",
+];
+const INPUT: usize = 4;
+const THREADS: usize = 5;
+const DEPTHWISE: usize = 6;
+const POINTWISE: usize = 7;
+const PASSES: usize = 8;
+const MOST: usize = 9;
+/// Of threads, where the work is too small to be shared.
+const ANY: &str = "any";
+/// Of a kernel, where there is none.
+const NONE: &str = "none";
+
+/// A text that says something else than it must.
+fn not(what: &'static str, found: &str, expected: String) -> Error {
+    Error::ChoiceText { what, found: found.into(), expected }
+}
+
+/// The names of the depthwise and of the pointwise kernel.
+fn names(rows: Rows) -> [Option<&'static str>; 2] {
+    match rows {
+        Stages::Depthwise(d) => [Some(d.name), None],
+        Stages::Pointwise(p) | Stages::Gathered(p) => [None, Some(p.name)],
+        Stages::Separable(d, p) => [Some(d.name), Some(p.name)],
+    }
+}
+
 impl Choice {
     /// The predicted one.
-    pub(crate) fn new(descriptor: &Descriptor, input: Shape, workers: Workers) -> Result<Self, Error> {
+    pub(crate) fn new(descriptor: &Descriptor, input: Shape, workers: Option<Workers>) -> Result<Self, Error> {
         let (_, output) = descriptor.outputs(input)?;
-        let decision = descriptor.choose(output, output, workers);
+        let decision = descriptor.choose(output, output, workers.unwrap_or(Workers::ONE));
         let workspace_len = descriptor.scratch_len(&decision, output)?;
-        Ok(Self { descriptor: descriptor.clone(), input, decision, workspace_len })
+        Ok(Self { descriptor: descriptor.clone(), input, output, workers, decision, workspace_len })
+    }
+
+    /// For the same runs, on these rows, in so many passes, shared as so many tasks at the most.
+    fn with(&self, rows: Rows, passes: usize, most: usize) -> Result<Self, Error> {
+        let (descriptor, output) = (self.descriptor.clone(), self.output);
+        let decision = if passes == 2 {
+            descriptor.two_passes(rows, output, output, |_| most)
+        } else {
+            descriptor.one_pass(rows, output, output, |_| most)
+        };
+        let workspace_len = descriptor.scratch_len(&decision, output)?;
+        Ok(Self { descriptor, decision, workspace_len, ..*self })
+    }
+
+    /// All there is to choose from for the same runs: this one, then each row that fits, in one pass or two where both are allowed, on one
+    /// thread, on all, or on as many as this one.
+    #[cfg(feature = "std")]
+    pub(crate) fn alternatives(&self) -> Vec<Choice> {
+        let mut all = alloc::vec![self.clone()];
+        let threads = self.workers.map_or(1, |workers| workers.threads);
+        let same = |a: &Choice, b: &Choice| a.describe() == b.describe() && a.decision.most == b.decision.most;
+        for rows in self.descriptor.all_rows() {
+            for passes in self.passes() {
+                for most in [self.decision.most, 1, threads] {
+                    // What lies between two passes may be more than can be addressed.
+                    let Ok(other) = self.with(rows, passes, most) else { continue };
+                    if !all.iter().any(|choice| same(choice, &other)) {
+                        all.push(other);
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// The numbers of passes that the plan may take.
+    fn passes(&self) -> RangeInclusive<usize> {
+        match (self.descriptor.kernels, self.descriptor.fusion) {
+            (Stages::Separable(..), Fusion::Auto) => 1..=2,
+            (Stages::Separable(..), Fusion::TwoPass) => 2..=2,
+            _ => 1..=1,
+        }
+    }
+
+    /// Fails unless it was made for such a run. `threads`: how many there are, asked for only where it matters.
+    pub(crate) fn check(
+        &self,
+        descriptor: &Descriptor,
+        input: Shape,
+        threads: impl Fn() -> usize,
+    ) -> Result<(), Error> {
+        let otherwise = |made_for: String, given_to: String| Err(Error::Choice { made_for, given_to });
+        if !self.descriptor.chooses_as(descriptor) {
+            return otherwise(format!("the plan {}", self.descriptor), format!("the plan {descriptor}"));
+        }
+        if self.input != input {
+            return otherwise(format!("an input of {}", self.input), format!("an input of {input}"));
+        }
+        match self.workers.map(|workers| (workers.threads, threads())) {
+            Some((made_for, found)) if made_for != found => {
+                let named = |threads| if threads == 1 { "1 thread".into() } else { format!("{threads} threads") };
+                otherwise(named(made_for), named(found))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What a whole run does.
+    pub(crate) fn decision(&self) -> &Decision {
+        &self.decision
+    }
+
+    /// What a run on a part of the output does: on the same kernels, in as many passes.
+    pub(crate) fn of_part(&self, part: Shape) -> Decision {
+        let workers = self.workers.unwrap_or(Workers::ONE);
+        let tasks = |price: f64| workers.worthwhile(price).min(self.decision.most);
+        match self.decision.first {
+            Some(_) => self.descriptor.two_passes(self.decision.rows, self.output, part, tasks),
+            None => self.descriptor.one_pass(self.decision.rows, self.output, part, tasks),
+        }
+    }
+
+    /// As text, a line for each fact, for the plan's `choice_from_text` to read back: in another process, but of the same version of
+    /// the crate, for the same plan, instruction set and machine.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        for (what, value) in FACTS.iter().zip(self.facts()) {
+            text += &format!("{what}: {value}\n");
+        }
+        text
+    }
+
+    /// The values of the facts of a text.
+    fn facts(&self) -> [String; FACTS.len()] {
+        let Descriptor { isa, machine, .. } = &self.descriptor;
+        let Shape { n, c, h, w } = self.input;
+        let Description { depthwise, pointwise, passes, .. } = self.describe();
+        [
+            env!("CARGO_PKG_VERSION").into(),
+            format!("{isa}"),
+            format!("{machine}"),
+            format!("{}", self.descriptor),
+            format!("{n} {c} {h} {w}"),
+            self.workers.map_or(ANY.into(), |workers| format!("{}", workers.threads)),
+            depthwise.unwrap_or(NONE).into(),
+            pointwise.unwrap_or(NONE).into(),
+            format!("{passes}"),
+            format!("{}", self.decision.most),
+        ]
+    }
+
+    /// From its text.
+    pub(crate) fn from_text(descriptor: &Descriptor, text: &str) -> Result<Self, Error> {
+        let mut lines = text.lines();
+        let mut found = [""; FACTS.len()];
+        for (found, what) in found.iter_mut().zip(FACTS) {
+            let line = lines.next().unwrap_or_default();
+            let value = line.strip_prefix(what).and_then(|rest| rest.strip_prefix(": "));
+            *found = value.ok_or_else(|| not(what, line, format!("a line `{what}: …`")))?;
+        }
+        if let Some(line) = lines.find(|line| !line.is_empty()) {
+            return Err(not("end", line, "nothing more".into()));
+        }
+        // What must be this program's, this CPU's and this plan's.
+        let number = |i: usize| found[i].parse::<usize>().map_err(|_| not(FACTS[i], found[i], "a number".into()));
+        let mut extents = found[INPUT].split(' ').map(str::parse);
+        let mut extent = || extents.next().and_then(Result::ok);
+        let input = match [extent(), extent(), extent(), extent(), extent()] {
+            [Some(n), Some(c), Some(h), Some(w), None] => Shape::new(n, c, h, w),
+            _ => return Err(not(FACTS[INPUT], found[INPUT], "batch, channels, height and width".into())),
+        };
+        let workers = if found[THREADS] == ANY { None } else { Some(Workers::called_within(number(THREADS)?)) };
+        let here = Choice::new(descriptor, input, workers)?;
+        for (i, value) in here.facts().into_iter().enumerate().take(INPUT) {
+            if found[i] != value {
+                return Err(not(FACTS[i], found[i], format!("`{value}`")));
+            }
+        }
+        let named = |rows: &Rows| {
+            let [depthwise, pointwise] = names(*rows).map(|name| name.unwrap_or(NONE));
+            found[DEPTHWISE] == depthwise && found[POINTWISE] == pointwise
+        };
+        let Some(rows) = descriptor.all_rows().find(named) else {
+            let kernels = format!("{} and {}", found[DEPTHWISE], found[POINTWISE]);
+            return Err(not("kernels", &kernels, "kernels of the plan's packing".into()));
+        };
+        let (passes, most) = (number(PASSES)?, number(MOST)?);
+        if !here.passes().contains(&passes) {
+            let allowed = here.passes();
+            return Err(not(FACTS[PASSES], found[PASSES], format!("{} to {}", allowed.start(), allowed.end())));
+        }
+        let threads = workers.map_or(1, |workers| workers.threads).clamp(1, MOST_TASKS);
+        if !(1..=threads).contains(&most) {
+            return Err(not(FACTS[MOST], found[MOST], format!("1 to {threads}, the threads")));
+        }
+        here.with(rows, passes, most)
     }
 
     /// The instruction set, the kernels by name, the passes and the tasks.
     pub fn describe(&self) -> Description {
-        let (depthwise, pointwise) = match self.decision.rows {
-            Stages::Depthwise(d) => (Some(d), None),
-            Stages::Pointwise(p) | Stages::Gathered(p) => (None, Some(p)),
-            Stages::Separable(d, p) => (Some(d), Some(p)),
-        };
+        let [depthwise, pointwise] = names(self.decision.rows);
         Description {
             isa: self.descriptor.isa,
             layout: self.descriptor.layout,
-            depthwise: depthwise.map(|kernel| kernel.name),
-            pointwise: pointwise.map(|kernel| kernel.name),
+            depthwise,
+            pointwise,
             passes: if self.decision.first.is_some() { 2 } else { 1 },
             tasks: self.decision.tasks(),
         }

@@ -70,7 +70,7 @@ impl Schedule {
 
     /// As a plan's `prepare`, for that many threads.
     pub fn prepare(&self, input: Shape, threads: usize) -> Result<Choice, Error> {
-        Choice::new(&self.descriptor, input, Workers::called_within(threads))
+        Choice::new(&self.descriptor, input, Some(Workers::called_within(threads)))
     }
 
     /// The parts of each step of each pass. `rayon` finishes a step before the next.
@@ -98,9 +98,11 @@ pub(crate) struct Descriptor {
     pub(crate) fusion: Fusion,
     /// Biases of the first and of the last stage, given or folded.
     pub(crate) biases: [usize; 2],
+    /// The depthwise kernel was asked for by name, and no other may take its place.
+    pub(crate) forced: bool,
     /// Those that the weights are packed for.
     pub(crate) kernels: Stages<&'static KernelInfo, &'static KernelInfo>,
-    /// The depthwise ones that a run chooses from. None where somebody asked for one, so that no other runs.
+    /// The depthwise ones that share that packing: a run takes one of them, unless one was asked for.
     pub(crate) alike: Alike,
 }
 
@@ -113,6 +115,24 @@ impl Descriptor {
             Stages::Separable(..) => "SeparableConv2d",
             Stages::Gathered(_) => "Conv2d",
         }
+    }
+
+    /// Whether plans of both make the same choices, which each of them can run.
+    pub(crate) fn chooses_as(&self, other: &Descriptor) -> bool {
+        let extents = |of: &Descriptor| [of.in_channels, of.mid_channels, of.out_channels];
+        let way = |of: &Descriptor| (of.isa, of.layout, of.fusion, of.forced);
+        let kernels = |of: &Descriptor| match of.kernels {
+            Stages::Depthwise(d) => (0, [Some(d.name), None]),
+            Stages::Pointwise(p) => (1, [None, Some(p.name)]),
+            Stages::Separable(d, p) => (2, [Some(d.name), Some(p.name)]),
+            Stages::Gathered(p) => (3, [None, Some(p.name)]),
+        };
+        // Machines of a name may differ in the sizes of their caches.
+        core::ptr::eq(self.machine, other.machine)
+            && way(self) == way(other)
+            && extents(self) == extents(other)
+            && self.window == other.window
+            && kernels(self) == kernels(other)
     }
 
     /// Of a separable convolution's first stage alone.

@@ -50,13 +50,14 @@ impl Descriptor {
     /// The kernels of a run with that output.
     pub(crate) fn rows(&self, output: Shape) -> Rows {
         match self.kernels {
-            Stages::Depthwise(d) => Stages::Depthwise(self.depthwise_row(d, output)),
-            Stages::Separable(d, p) => Stages::Separable(self.depthwise_row(d, output), p),
-            others => others,
+            Stages::Depthwise(d) | Stages::Separable(d, _) if !self.forced => {
+                self.kernels.with_depthwise(self.depthwise_row(d, output))
+            }
+            kernels => kernels,
         }
     }
 
-    /// The fastest depthwise kernel of that one's packing and instruction set; itself, where somebody asked for it, or no other fits.
+    /// The fastest depthwise kernel of that one's packing and instruction set.
     fn depthwise_row(&self, packed: &'static KernelInfo, output: Shape) -> &'static KernelInfo {
         let wanted = match self.layout {
             Layout::Nhwc => self.preferred(packed.isa),
@@ -78,7 +79,7 @@ impl Descriptor {
 
     /// The kernel instead of this one where a channel's inputs and outputs share cache sets, if there is a faster one.
     pub(crate) fn sharing(&self, row: &'static KernelInfo) -> Option<&'static KernelInfo> {
-        if row.form != Form::Rolling || !self.machine.writes_behind {
+        if self.forced || row.form != Form::Rolling || !self.machine.writes_behind {
             return None;
         }
         self.alike.into_iter().flatten().find(|other| other.form == Form::RollingBehind)

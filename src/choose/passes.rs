@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use depthwise_kernels::{DepthwiseTuning, Error, KernelInfo, Layout, OutputRange, Shape, Strides, sub_grids};
+use depthwise_kernels::{DepthwiseTuning, Error, KernelInfo, Layout, OutputRange, Shape, Strides, fits, sub_grids};
 
 use super::descriptor::{Descriptor, Fusion, Stages};
 use super::split::Shares;
@@ -54,6 +54,28 @@ impl Descriptor {
         if self.fusion == Fusion::TwoPass || !blocks_fit || pays() { two_passes } else { one_pass }
     }
 
+    /// All rows that runs of the plan may take: those of its packing and of its instruction set, if no other was asked for by name.
+    pub(crate) fn all_rows(&self) -> impl Iterator<Item = Rows> {
+        let kernels = self.kernels;
+        let depthwise = match kernels {
+            Stages::Depthwise(d) | Stages::Separable(d, _) => Some(d),
+            Stages::Pointwise(_) | Stages::Gathered(_) => None,
+        };
+        let multiplier = self.mid_channels / self.in_channels.max(1);
+        let fitting = depthwise_kernels::table().filter(move |info| {
+            depthwise.is_some_and(|d| {
+                let same_bits = self.isa.includes(info.isa) && info.isa.is_fused() == d.isa.is_fused();
+                let asked = !self.forced || info.name == d.name;
+                info.packs_as(d) && same_bits && asked && fits(info, self.window.taps, multiplier)
+            })
+        });
+        let one = depthwise.is_none().then_some(kernels);
+        one.into_iter().chain(fitting.map(move |info| match kernels {
+            Stages::Separable(_, p) => Stages::Separable(info, p),
+            _ => Stages::Depthwise(info),
+        }))
+    }
+
     /// What lies between two passes may be more than can be addressed.
     pub(crate) fn is_addressable_between(&self, output: Shape) -> bool {
         Shape { c: self.mid_channels, ..output }.len().is_some_and(|len| len <= MOST_SCRATCH)
@@ -66,8 +88,8 @@ impl Descriptor {
             Stages::Pointwise(p) | Stages::Gathered(p) => self.pointwise_price(p, self.machine.pointwise_read()),
             Stages::Separable(d, p) => self.pointwise_price(p, self.depthwise_price(d, whole).value),
         };
-        let shares = Shares::new(output, price, tasks(price.of(output)));
-        self.decision(rows, whole, None, shares)
+        let most = tasks(price.of(output));
+        self.decision(rows, whole, most, None, Shares::new(output, price, most))
     }
 
     /// Of a separable convolution, first all of the one stage, then all of the other.
@@ -75,17 +97,17 @@ impl Descriptor {
         let Stages::Separable(d, p) = rows else { unreachable!("of two passes each has a stage") };
         let (first, second) = (self.depthwise_price(d, whole), self.second_price(p));
         let between = Shape { c: self.mid_channels, ..output };
-        let tasks = tasks(first.of(between) + second.of(output));
-        let (first, second) = (Shares::new(between, first, tasks), Shares::new(output, second, tasks));
-        self.decision(rows, whole, Some(first), second)
+        let most = tasks(first.of(between) + second.of(output));
+        let (first, second) = (Shares::new(between, first, most), Shares::new(output, second, most));
+        self.decision(rows, whole, most, Some(first), second)
     }
 
-    fn decision(&self, rows: Rows, whole: Shape, first: Option<Shares>, shares: Shares) -> Decision {
+    fn decision(&self, rows: Rows, whole: Shape, most: usize, first: Option<Shares>, shares: Shares) -> Decision {
         let (tuning, sharing) = match rows {
             Stages::Depthwise(d) | Stages::Separable(d, _) => (self.depthwise_tuning(d), self.sharing(d)),
             Stages::Pointwise(_) | Stages::Gathered(_) => (DepthwiseTuning::default(), None),
         };
-        Decision { rows, tuning, sharing, block: self.block(rows, whole), first, shares }
+        Decision { rows, tuning, sharing, block: self.block(rows, whole), most, first, shares }
     }
 
     /// The scratch of a run on that output: that of each task, or what lies between two passes.
@@ -156,6 +178,8 @@ pub(crate) struct Decision {
     /// The depthwise kernel where inputs and outputs share cache sets, if another is the faster there.
     pub(crate) sharing: Option<&'static KernelInfo>,
     pub(crate) block: Block,
+    /// The tasks that were asked for; a pass may be better off with fewer.
+    pub(crate) most: usize,
     /// Of two passes, the first.
     pub(crate) first: Option<Shares>,
     /// Of the only pass, or of the second.

@@ -257,11 +257,7 @@ impl Piece for Slots<'_> {
 
     fn split(self, axis: Axis, index: usize, tasks: usize) -> Result<(Self, Self), Error> {
         let (mut first, mut second) = (self.range.clone(), self.range);
-        let [a, b] = [&mut first, &mut second].map(|range| match axis {
-            Axis::N => &mut range.n,
-            Axis::C => &mut range.c,
-            Axis::H | Axis::W => &mut range.h,
-        });
+        let (a, b) = (&mut first[axis], &mut second[axis]);
         (a.end, b.start) = (a.start + index, a.start + index);
         let (slots, rest) = self.slots.split_at_mut(tasks);
         Ok((Slots { range: first, slots }, Slots { range: second, slots: rest }))

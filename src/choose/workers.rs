@@ -17,9 +17,12 @@ pub(crate) const LEAST: f64 = (1 << 15) as f64;
 /// at stride 2 15 and 22 to 25 µs.)
 pub(crate) const LEAST_OUTSIDE: f64 = 6.0 * LEAST;
 /// The most parts: beyond, choosing them takes too long.
-const MOST_TASKS: usize = 1024;
+pub(crate) const MOST_TASKS: usize = 1024;
 
 impl Workers {
+    /// The thread that calls.
+    pub(crate) const ONE: Workers = Workers { threads: 1, outside: false };
+
     /// That many threads, one of which calls.
     pub(crate) fn called_within(threads: usize) -> Self {
         Self { threads, outside: false }

@@ -4,14 +4,14 @@ use alloc::sync::Arc;
 
 use crate::choose::choice::Choice;
 use crate::choose::descriptor::{Descriptor, Stages};
-use crate::choose::passes::{Block, Decision};
+use crate::choose::passes::{Block, Decision, Rows};
 use crate::choose::workers::Workers;
+use crate::run::arguments::Run;
 use crate::run::gather::gather;
 use crate::run::part::{self, Part};
 use crate::run::threads::Parallelism;
-use crate::run::workspace::Workspace;
 use depthwise_kernels::{
-    Axis, DepthwiseStage, Error, Layout, OutputRange, PointwiseStage, Shape, Strides, TensorView, TensorViewMut,
+    Axis, DepthwiseStage, Error, Layout, PointwiseStage, Shape, Strides, TensorView, TensorViewMut,
 };
 
 /// A plan of any operation: what is behind the public types.
@@ -41,37 +41,32 @@ impl Engine {
     /// How `output`, all or a part of `whole`, is computed by that many threads, which are asked for only where the work is worth it.
     fn choose(&self, whole: Shape, output: Shape, parallelism: Parallelism) -> Decision {
         let workers = parallelism.workers(|| self.descriptor.price(whole, output));
-        self.descriptor.choose(whole, output, workers.unwrap_or(Workers::called_within(1)))
+        self.descriptor.choose(whole, output, workers.unwrap_or(Workers::ONE))
     }
 
     pub(crate) fn prepare(&self, input: Shape, parallelism: Parallelism) -> Result<Choice, Error> {
         let (_, output) = self.descriptor.outputs(input)?;
-        let workers = parallelism.workers(|| self.descriptor.price(output, output));
-        Choice::new(&self.descriptor, input, workers.unwrap_or(Workers::called_within(1)))
+        Choice::new(&self.descriptor, input, parallelism.workers(|| self.descriptor.price(output, output)))
     }
 
-    pub(crate) fn run(
-        &self,
-        input: TensorView<'_>,
-        residual: Option<TensorView<'_>>,
-        output: TensorViewMut<'_>,
-        range: Option<&OutputRange>,
-        workspace: &mut Workspace,
-        parallelism: Parallelism,
-    ) -> Result<(), Error> {
+    pub(crate) fn run(&self, run: Run<'_>) -> Result<(), Error> {
+        let Run { input, residual, output, range, workspace, parallelism, choice } = run;
         let descriptor = &self.descriptor;
         let (outputs, whole) = descriptor.outputs(input.shape())?;
         let (mut part, mut origin, mut images) = (whole, Shape::default(), 0..whole.n);
         if let Some(range) = range {
-            for (axis, r) in [(Axis::N, &range.n), (Axis::C, &range.c), (Axis::H, &range.h)] {
-                if r.start > r.end || r.end > whole[axis] {
-                    return Err(Error::Range { axis, start: r.start, end: r.end, extent: whole[axis] });
+            for axis in Axis::ALL {
+                let (start, end, extent) = (range[axis].start, range[axis].end, whole[axis]);
+                if start > end || end > extent {
+                    return Err(Error::Range { axis, start, end, extent });
                 }
-                part[axis] = r.len();
-                origin[axis] = r.start;
+                (part[axis], origin[axis]) = (end - start, start);
             }
-            images = range.n.clone();
+            images = range.n;
             origin.n = 0;
+        }
+        if let Some(choice) = choice {
+            choice.check(descriptor, input.shape(), || parallelism.threads())?;
         }
         for (what, shape) in [("output", Some(output.shape())), ("residual", residual.map(|residual| residual.shape()))]
         {
@@ -92,8 +87,20 @@ impl Engine {
         if part.is_empty() {
             return Ok(());
         }
-        let mut decision = self.choose(whole, part, parallelism);
-        let scratch = workspace.take(descriptor.scratch_len(&decision, part)?)?;
+        let made;
+        let decision = match choice {
+            Some(choice) if part == whole => choice.decision(),
+            Some(choice) => {
+                made = choice.of_part(part);
+                &made
+            }
+            None => {
+                made = self.choose(whole, part, parallelism);
+                &made
+            }
+        };
+        let mut rows = decision.rows;
+        let scratch = workspace.take(descriptor.scratch_len(decision, part)?)?;
         let input = input.narrow(Axis::N, images)?;
         if let Some(row) = decision.sharing {
             let outputs = match (&self.stages, &decision.first) {
@@ -104,10 +111,10 @@ impl Engine {
             };
             let inputs = (input.address(), input.strides().w);
             if outputs.is_some_and(|outputs| descriptor.shares_sets(inputs, outputs, origin.c)) {
-                decision.rows = decision.rows.with_depthwise(row);
+                rows = rows.with_depthwise(row);
             }
         }
-        match (&self.stages, decision.rows, &decision.first) {
+        match (&self.stages, rows, &decision.first) {
             (Stages::Separable(depthwise, pointwise), Stages::Separable(row, _), Some(first)) => {
                 let way = (row, decision.tuning);
                 let between = Shape { c: descriptor.mid_channels, ..part };
@@ -124,30 +131,30 @@ impl Engine {
                     Ok(())
                 })?;
                 let input = TensorView::new(scratch, between, layout)?;
-                // What lies between holds the part's rows alone.
-                let origin = Shape { h: 0, ..origin };
+                // What lies between holds the part's pixels alone.
+                let origin = Shape { h: 0, w: 0, ..origin };
                 let whole = Part { input, residual, output, origin, scratch: &mut [], per_task: 0 };
-                part::run(&decision.shares, whole, parallelism, &|part: Part<'_>| pointwise_rows(pointwise, part))
+                part::run(&decision.shares, whole, parallelism, &|part: Part<'_>| pointwise_pixels(pointwise, part))
             }
             _ => {
                 let per_task = scratch.len() / decision.shares.tasks();
                 let whole = Part { input, residual, output, origin, scratch, per_task };
                 part::run(&decision.shares, whole, parallelism, &|part: Part<'_>| {
-                    self.leaf(part, &decision, outputs.pad)
+                    self.leaf(part, decision, rows, outputs.pad)
                 })
             }
         }
     }
 
     /// One thread's part, in one pass.
-    fn leaf(&self, part: Part<'_>, decision: &Decision, pad: [usize; 2]) -> Result<(), Error> {
+    fn leaf(&self, part: Part<'_>, decision: &Decision, rows: Rows, pad: [usize; 2]) -> Result<(), Error> {
         let (descriptor, tuning, block) = (&self.descriptor, decision.tuning, decision.block);
-        match (&self.stages, decision.rows) {
+        match (&self.stages, rows) {
             (Stages::Depthwise(stage), Stages::Depthwise(row)) => {
                 stage.run((row, tuning), part.input, part.residual, part.output, part.origin, pad);
                 Ok(())
             }
-            (Stages::Pointwise(stage), _) => pointwise_rows(stage, part),
+            (Stages::Pointwise(stage), _) => pointwise_pixels(stage, part),
             (Stages::Separable(depthwise, pointwise), Stages::Separable(row, _)) => {
                 self.blocks(pointwise, part, block, pad[0], |input, panel, shape, strides, origin| {
                     let panel = TensorViewMut::strided(panel, shape, strides)?;
@@ -221,9 +228,11 @@ impl Engine {
     }
 }
 
-/// The rows of `part` from the same rows of its input.
-fn pointwise_rows(stage: &PointwiseStage, part: Part<'_>) -> Result<(), Error> {
-    let rows = part.origin.h..part.origin.h + part.output.shape().h;
-    stage.run(part.input.narrow(Axis::H, rows)?, part.residual, part.output, part.origin.c, None);
+/// The pixels of `part` from the same pixels of its input.
+fn pointwise_pixels(stage: &PointwiseStage, part: Part<'_>) -> Result<(), Error> {
+    let (shape, origin) = (part.output.shape(), part.origin);
+    let rows = part.input.narrow(Axis::H, origin.h..origin.h + shape.h)?;
+    let pixels = rows.narrow(Axis::W, origin.w..origin.w + shape.w)?;
+    stage.run(pixels, part.residual, part.output, origin.c, None);
     Ok(())
 }

@@ -1,7 +1,10 @@
 //! Running what was chosen: passes, blocks, threads, scratch.
 
+pub(crate) mod arguments;
 pub(crate) mod engine;
 mod gather;
 mod part;
 pub(crate) mod threads;
+#[cfg(feature = "std")]
+pub(crate) mod tune;
 pub(crate) mod workspace;

@@ -39,7 +39,7 @@ impl Parallelism {
     #[cfg_attr(not(feature = "rayon"), expect(unused_variables, reason = "then there are no threads"))]
     pub(crate) fn workers(self, price: impl Fn() -> f64) -> Option<Workers> {
         match self {
-            Parallelism::Serial => Some(Workers::called_within(1)),
+            Parallelism::Serial => Some(Workers::ONE),
             #[cfg(feature = "rayon")]
             Parallelism::Rayon => {
                 let outside = rayon::current_thread_index().is_none();
@@ -53,7 +53,6 @@ impl Parallelism {
     }
 
     /// The threads that there are.
-    #[cfg(feature = "rayon")]
     pub(crate) fn threads(self) -> usize {
         match self {
             Parallelism::Serial => 1,

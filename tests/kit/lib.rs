@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use depthwise::{
-    Axis, Error, Fusion, Isa, KernelInfo, Layout, Machine, OutputRange, Parallelism, Shape, TensorView, TensorViewMut,
-    Workspace,
+    Axis, Error, Fusion, Isa, KernelInfo, Layout, Machine, OutputRange, Parallelism, Run, Shape, TensorView,
+    TensorViewMut, Workspace,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -193,15 +193,18 @@ impl<'a> Calls<'a> {
             };
 
             output.clear();
-            let run = plan.run(input, residual, output.view_mut(), &mut serial, Parallelism::Serial);
+            let run = plan.run(Run::new(input, output.view_mut(), &mut serial).maybe_residual(residual));
             verdict(run, output, "serial")?;
 
+            let prepared = plan.prepare(input.shape(), Parallelism::Serial).map_err(|e| format!("prepare: {e}"))?;
+            let choice = self.rng.random::<bool>().then_some(&prepared);
+
             output.clear();
-            let mut parts = Parts { plan, input, rng: &mut self.rng, workspace: &mut Workspace::new() };
+            let mut parts = Parts { plan, input, choice, rng: &mut self.rng, workspace: &mut Workspace::new() };
             // Most of what Miri does is to start runs.
             let depth = if cfg!(miri) { 1 } else { 3 };
             let run = parts.run(residual, output.view_mut(), OutputRange::all(shape), depth);
-            verdict(run, output, "in parts")?;
+            verdict(run, output, if choice.is_some() { "in parts with a choice" } else { "in parts" })?;
 
             #[cfg(feature = "rayon")]
             {
@@ -209,7 +212,15 @@ impl<'a> Calls<'a> {
                 for pool in if all_pools && !emulation::is_on() { &POOLS[..] } else { &POOLS[turn..=turn] } {
                     output.clear();
                     let view = output.view_mut();
-                    let run = pool.install(|| plan.run(input, residual, view, &mut threads, Parallelism::Rayon));
+                    let prepares = self.rng.random::<bool>();
+                    let run = pool.install(|| {
+                        let run = Run::new(input, view, &mut threads).maybe_residual(residual);
+                        let run = run.parallelism(Parallelism::Rayon);
+                        if prepares {
+                            return plan.run(run.choice(&plan.prepare(input.shape(), Parallelism::Rayon)?));
+                        }
+                        plan.run(run)
+                    });
                     verdict(run, output, &format!("{} threads", pool.current_num_threads()))?;
                 }
             }
@@ -228,6 +239,7 @@ pub static POOLS: LazyLock<Vec<rayon::ThreadPool>> = LazyLock::new(|| {
 struct Parts<'a> {
     plan: &'a Plan,
     input: TensorView<'a>,
+    choice: Option<&'a depthwise::Choice>,
     rng: &'a mut StdRng,
     workspace: &'a mut Workspace,
 }
@@ -241,15 +253,11 @@ impl Parts<'_> {
         range: OutputRange,
         depth: usize,
     ) -> Result<(), Error> {
-        let axis = [Axis::N, Axis::C, Axis::H][self.rng.random_range(0..3)];
-        let cut = |range: &OutputRange| match axis {
-            Axis::N => range.n.clone(),
-            Axis::C => range.c.clone(),
-            _ => range.h.clone(),
-        };
-        let len = cut(&range).len();
+        let axis = Axis::ALL[self.rng.random_range(0..4)];
+        let (start, len) = (range[axis].start, range[axis].len());
         if depth == 0 {
-            return self.plan.run_range(self.input, residual, output, range, self.workspace);
+            let run = Run::new(self.input, output, self.workspace).maybe_residual(residual).range(range);
+            return self.plan.run(run.maybe_choice(self.choice));
         }
         if len < 2 {
             return self.run(residual, output, range, depth - 1);
@@ -258,13 +266,8 @@ impl Parts<'_> {
         let (first, second) = output.split_at(axis, at)?;
         for (output, part) in [(first, 0..at), (second, at..len)] {
             let residual = residual.map(|r| r.narrow(axis, part.clone())).transpose()?;
-            let start = cut(&range).start;
-            let part = start + part.start..start + part.end;
-            let range = match axis {
-                Axis::N => OutputRange { n: part, ..range.clone() },
-                Axis::C => OutputRange { c: part, ..range.clone() },
-                _ => OutputRange { h: part, ..range.clone() },
-            };
+            let mut range = range.clone();
+            range[axis] = start + part.start..start + part.end;
             self.run(residual, output, range, depth - 1)?;
         }
         Ok(())
@@ -286,7 +289,7 @@ pub fn dirty_workspace() -> Workspace {
     let (plan, input, shape) = &*LARGER_RUN;
     let mut output = Buffer::blank(*shape, Layout::Nhwc, Arrangement::Contiguous);
     let mut workspace = Workspace::new();
-    plan.run(input.view(), None, output.view_mut(), &mut workspace, Parallelism::Serial).expect("a plain run");
+    plan.run(Run::new(input.view(), output.view_mut(), &mut workspace)).expect("a plain run");
     assert!(workspace.len() >= 16 * LARGE * LARGE, "so much lies between the stages");
     workspace
 }

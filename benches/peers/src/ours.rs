@@ -1,8 +1,8 @@
 //! This crate: plans built once, workspace and output used again. Networks run in the engine of `examples/network`.
 
 use depthwise::{
-    Activation, DepthwiseConv2d, Fusion, Layout, Padding, Parallelism, PointwiseConv2d, SeparableConv2d, TensorView,
-    TensorViewMut, Workspace,
+    Activation, DepthwiseConv2d, Fusion, Layout, Padding, Parallelism, PointwiseConv2d, Run, SeparableConv2d,
+    TensorView, TensorViewMut, Workspace,
 };
 
 use crate::arch::{ConvKind, Op};
@@ -41,7 +41,9 @@ fn prepare(model: &Model, variant: &str, parallelism: Parallelism) -> Result<Run
             let mut output = Aligned::new(&vec![0.0; to.len().ok_or("its size overflows")?]);
             Ok(Box::new(move |copy| {
                 let (read, written) = (TensorView::new(input.get(), from, layout)?, output.get_mut());
-                plan.run(read, TensorViewMut::new(written, to, layout)?, &mut workspace, parallelism)?;
+                plan.run(
+                    Run::new(read, TensorViewMut::new(written, to, layout)?, &mut workspace).parallelism(parallelism),
+                )?;
                 copy.into_iter().for_each(|copy| *copy = output.get().to_vec());
                 Ok(())
             }))

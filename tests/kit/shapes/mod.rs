@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use depthwise::{
     Activation, Conv2d, Cost, DepthwiseConv2d, Fusion, Isa, Layout, Machine, Padding, Parallelism, PointwiseConv2d,
-    Schedule, SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
+    Run, Schedule, SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -222,10 +222,12 @@ fn try_prepare(block: &Block, part: Part, layout: Layout, isa: Isa) -> Result<Pr
                 let (input, output) =
                     data.get_or_insert_with(|| [from_len, to_len].map(|len| Aligned::random(len, rng)).into());
                 plan.run(
-                    TensorView::new(input.get(), shape, layout)?,
-                    TensorViewMut::new(output.get_mut(), to, layout)?,
-                    &mut workspace,
-                    parallelism,
+                    Run::new(
+                        TensorView::new(input.get(), shape, layout)?,
+                        TensorViewMut::new(output.get_mut(), to, layout)?,
+                        &mut workspace,
+                    )
+                    .parallelism(parallelism),
                 )
             };
             Ok(Prepared { cost, between: $between, run: Box::new(run) })

@@ -191,7 +191,9 @@ impl Rates {
 
 /// Whether the parts have each element of an output exactly once.
 pub fn tile(parts: &[OutputRange], output: Shape) -> bool {
-    let within = |part: &OutputRange| part.n.end <= output.n && part.c.end <= output.c && part.h.end <= output.h;
+    let within = |part: &OutputRange| {
+        part.n.end <= output.n && part.c.end <= output.c && part.h.end <= output.h && part.w == (0..output.w)
+    };
     let len = |part: &OutputRange| part.n.len() * part.c.len() * part.h.len();
     let meet = |a: &OutputRange, b: &OutputRange| {
         [(&a.n, &b.n), (&a.c, &b.c), (&a.h, &b.h)].iter().all(|(a, b)| a.start < b.end && b.start < a.end)
