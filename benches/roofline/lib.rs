@@ -3,5 +3,6 @@
 pub mod cores;
 pub mod crew;
 pub mod record;
+pub mod regret;
 pub mod report;
 pub mod roof;

@@ -1,6 +1,7 @@
 //! Blocks as plain data, and how to run one.
 
 pub mod model;
+pub mod random;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
