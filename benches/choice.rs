@@ -3,7 +3,7 @@
 //!     cargo bench --bench choice -- [--isa avx2] [--layout nhwc] [--threads 1] [--placement vec] [--filter REGEX] …
 //!
 //! Depthwise layers run on every kernel that fits them; separable blocks fused and in two passes. The layers are those of
-//! `benches/shapes/`, each once, and random ones. Everything takes half an hour on two cores: `--isa` and `--threads` shorten it.
+//! `benches/shapes/`, each once, and random ones. An instruction set with one number of threads takes some four minutes.
 
 use std::collections::BTreeSet;
 use std::error::Error;
