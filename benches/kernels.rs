@@ -8,7 +8,7 @@ use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use depthwise::{Fusion, Isa, Layout, Parallelism};
 
-use depthwise_testkit::shapes::{self, Part};
+use depthwise_testkit::shapes::{self, Part, Placement};
 
 /// Wall time, and elements a second as GFLOP/s.
 struct Flops;
@@ -70,7 +70,7 @@ fn blocks(criterion: &mut Criterion<Flops>) {
                 group.sample_size(20).warm_up_time(Duration::from_millis(100));
                 group.measurement_time(Duration::from_millis(400));
                 for block in &blocks {
-                    let prepared = shapes::prepare(block, part, layout, isa);
+                    let prepared = shapes::prepare(block, part, layout, isa, Placement::Lines);
                     let mut prepared = prepared.expect("a block that ships with the crate");
                     group.throughput(Throughput::Elements(2 * prepared.cost.multiply_adds));
                     let mut run = || (prepared.run)(Parallelism::Serial);

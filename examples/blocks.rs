@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use depthwise::{Fusion, Isa, Layout, Parallelism};
 
-use depthwise_testkit::shapes::{self, Block, Part};
+use depthwise_testkit::shapes::{self, Block, Part, Placement};
 
 #[derive(Parser)]
 #[command(about = "Times depthwise separable blocks")]
@@ -32,6 +32,9 @@ struct Args {
     /// portable, avx2, avx512 or neon; the best of this CPU by default
     #[arg(long)]
     isa: Option<Isa>,
+    /// Where input and output lie: as a large `Vec` does, on cache lines as engines' allocators place them, or once each
+    #[arg(long, default_value = "vec", value_parser = ["lines", "vec", "both"])]
+    placement: String,
     /// Measuring time for each block, in milliseconds
     #[arg(long, default_value_t = 400)]
     budget: u64,
@@ -65,8 +68,10 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         return Err("--threads is 0: it must be at least 1".into());
     }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build()?;
-    let prepare = |block: &&Block| shapes::prepare(block, part, args.layout, isa);
-    let mut prepared = blocks.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
+    let placements = Placement::named(&args.placement);
+    let lines: Vec<_> = blocks.iter().flat_map(|&block| placements.iter().map(move |&place| (block, place))).collect();
+    let prepare = |&(block, place): &_| shapes::prepare(block, part, args.layout, isa, place);
+    let mut prepared = lines.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
     // Rounds over all blocks, so that a disturbance of the machine is shared; each block's fastest call counts.
     let slice = Duration::from_millis(20);
     let mut best = vec![f64::INFINITY; prepared.len()];
@@ -85,9 +90,10 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             })?;
         }
     }
-    for (block, seconds) in blocks.iter().zip(&best) {
+    for ((block, placement), seconds) in lines.iter().zip(&best) {
         let line = serde_json::json!({
             "name": block.name, "threads": args.threads, "layout": args.layout.name(), "part": args.part,
+            "placement": placement.name(),
             "us": (seconds * 1e8).round() / 100.0,
         });
         println!("{line}");

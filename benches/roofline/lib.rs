@@ -1,6 +1,8 @@
-//! What the roofline report rests on, for its test and for `benches/peers`.
+//! What the benches share, and what the roofline report rests on, for the tests and for `benches/peers`.
 
 pub mod cores;
+pub mod crew;
 pub mod record;
+pub mod regret;
 pub mod report;
 pub mod roof;

@@ -18,14 +18,15 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use depthwise::{Fusion, Isa, Layout};
+use depthwise_benches::crew::{BUSY, Crew, busy};
 use depthwise_benches::roof::Work;
-use depthwise_testkit::shapes::{self, Block, Part, Prepared, model};
+use depthwise_testkit::shapes::{self, Block, Part, Placement, Prepared, model};
 use indicatif::{ProgressBar, ProgressStyle};
 use regex::Regex;
 
 use depthwise_benches::report::{LEFT_OUT, NOTE, OPERATIONS, Report, Row};
 use machine::Machine;
-use measure::{Crew, Surveyor};
+use measure::Surveyor;
 
 #[derive(Parser)]
 #[command(about = "Measures the roofs of this machine, and what of them each layer reaches")]
@@ -63,9 +64,6 @@ const GROUP: u64 = 256 << 20;
 
 /// Standard convolutions of more multiply-adds than that are no part of --quick.
 const QUICK_STANDARD: u64 = 1 << 30;
-
-/// The share of a thread's time from which on others disturb what is measured.
-const BUSY: f64 = 0.05;
 
 /// One layer to measure.
 struct Task<'a> {
@@ -183,30 +181,10 @@ fn tasks<'a>(args: &Args, tables: &'a [(Vec<Block>, bool)]) -> Vec<Task<'a>> {
     tasks
 }
 
-/// The crews asked for, each number of threads once.
-fn crews(threads: &[String]) -> Result<Vec<Crew>, Box<dyn Error>> {
-    let mut numbers = Vec::new();
-    for text in threads {
-        let all = || std::thread::available_parallelism().map(usize::from).ok();
-        let number = if text == "all" { all() } else { text.parse().ok() };
-        match number {
-            Some(number @ 1..) if !numbers.contains(&number) => numbers.push(number),
-            Some(1..) => {}
-            _ => return Err(format!("--threads has `{text}`: give numbers from 1 and `all`, such as 1,all").into()),
-        }
-    }
-    numbers.sort_unstable();
-    Ok(numbers.into_iter().map(Crew::new).collect::<Result<_, _>>()?)
-}
-
 fn measure(args: &Args, isa: Isa, tasks: &[Task]) -> Result<Report, Box<dyn Error>> {
     let machine = Machine::this();
-    let crews = crews(&args.threads)?;
-    // As many threads as there are CPUs at most: more wait for each other.
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let looking = crews.iter().rev().find(|crew| crew.threads <= cpus);
-    let waits = || looking.map_or(0.0, Crew::waits);
-    let before = waits();
+    let crews = Crew::of_each(&args.threads)?;
+    let before = Crew::longest_wait(&crews);
     if before >= BUSY {
         eprintln!("warning: {} Times will be too long: end other programs, or wait for them.", busy(before));
     }
@@ -250,7 +228,7 @@ fn measure(args: &Args, isa: Isa, tasks: &[Task]) -> Result<Report, Box<dyn Erro
         while held < GROUP
             && let Some(task) = tasks.next()
         {
-            let prepared = shapes::prepare(task.block, task.part, task.layout, isa)?;
+            let prepared = shapes::prepare(task.block, task.part, task.layout, isa, Placement::Lines)?;
             if args.quick && task.part == Part::Standard && prepared.cost.multiply_adds > QUICK_STANDARD {
                 left_out.push(task.name());
                 progress.bar.inc(rounds as u64);
@@ -265,7 +243,7 @@ fn measure(args: &Args, isa: Isa, tasks: &[Task]) -> Result<Report, Box<dyn Erro
             for (task, prepared, best) in &mut group {
                 progress.step(task);
                 for (crew, best) in crews.iter().zip(best) {
-                    *best = best.min(crew.turn(prepared, turn)?);
+                    *best = best.min(crew.turn(turn, |parallelism| (prepared.run)(parallelism))?);
                 }
             }
         }
@@ -300,16 +278,12 @@ fn measure(args: &Args, isa: Isa, tasks: &[Task]) -> Result<Report, Box<dyn Erro
     if !left_out.is_empty() {
         say(LEFT_OUT, left_out.join(", "));
     }
-    let waited = before.max(waits());
+    let waited = before.max(Crew::longest_wait(&crews));
     say("busy", format!("{:.0} %", 100.0 * waited));
     if waited >= BUSY {
         say(NOTE, busy(waited));
     }
     Ok(report)
-}
-
-fn busy(share: f64) -> String {
-    format!("The machine was busy: a thread waited {:.0} % of its time for others to leave it a CPU.", 100.0 * share)
 }
 
 fn write(report: &Report, folder: &Path) -> Result<(), Box<dyn Error>> {

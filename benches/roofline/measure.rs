@@ -1,88 +1,14 @@
-//! Measuring: roofs and layers, each by the shortest of many short slices.
+//! Measuring the roofs, each by the shortest of many short slices.
 
-use std::hint::{black_box, spin_loop};
+use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use depthwise::{Error, Isa, Parallelism};
-use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+use depthwise::{Error, Isa};
 
 use crate::machine::Machine;
-use depthwise_benches::cores::hand_over;
+use depthwise_benches::crew::Crew;
 use depthwise_benches::roof::{Level, Roofs};
-use depthwise_testkit::shapes::Prepared;
-
-/// Threads that work together.
-pub struct Crew {
-    pub threads: usize,
-    pool: ThreadPool,
-}
-
-impl Crew {
-    pub fn new(threads: usize) -> Result<Self, ThreadPoolBuildError> {
-        Ok(Self { threads, pool: ThreadPoolBuilder::new().num_threads(threads).build()? })
-    }
-
-    /// Runs `work` on every thread at once. Returns the seconds from the first start to the last end.
-    fn together(&self, work: impl Fn(usize) -> Result<(), Error> + Sync) -> Result<f64, Error> {
-        let (ready, epoch) = (AtomicUsize::new(0), Instant::now());
-        let spans = self.pool.broadcast(|thread| {
-            // All are awake before any starts.
-            ready.fetch_add(1, Ordering::AcqRel);
-            while ready.load(Ordering::Acquire) < self.threads {
-                spin_loop();
-            }
-            let start = epoch.elapsed();
-            work(thread.index())?;
-            Ok((start, epoch.elapsed()))
-        });
-        let spans = spans.into_iter().collect::<Result<Vec<_>, Error>>()?;
-        let start = spans.iter().map(|span| span.0).min().unwrap_or_default();
-        let end = spans.iter().map(|span| span.1).max().unwrap_or_default();
-        Ok((end - start).as_secs_f64())
-    }
-
-    /// The share of its time that a thread waits for others to leave it a CPU, 0 to 1: of the thread that waits longest.
-    pub fn waits(&self) -> f64 {
-        const LOOK: Duration = Duration::from_millis(300);
-        // An interrupt takes some microseconds, another process a turn of milliseconds.
-        const JUMP: Duration = Duration::from_micros(200);
-        let shares = self.pool.broadcast(|_| {
-            let (start, mut waited) = (Instant::now(), Duration::ZERO);
-            let mut last = start;
-            while last - start < LOOK {
-                let now = Instant::now();
-                if now - last > JUMP {
-                    waited += now - last;
-                }
-                last = now;
-            }
-            waited.as_secs_f64() / (last - start).as_secs_f64()
-        });
-        shares.into_iter().fold(0.0, f64::max)
-    }
-
-    /// The seconds of the fastest call of a layer within one turn.
-    pub fn turn(&self, layer: &mut Prepared, turn: Duration) -> Result<f64, Error> {
-        let parallelism = if self.threads == 1 { Parallelism::Serial } else { Parallelism::Rayon };
-        self.pool.install(|| {
-            let mut calls = |n: u32| {
-                let start = Instant::now();
-                (0..n).try_for_each(|_| (layer.run)(parallelism))?;
-                Ok(start.elapsed().as_secs_f64() / f64::from(n))
-            };
-            // Twice: its memory is in the caches then as in a row of calls.
-            let first = calls(1)?.min(calls(1)?);
-            // Slices of 50 µs, so that reading the clock takes no part of it.
-            let n = (50e-6 / first).clamp(1.0, 1e6) as u32;
-            let (start, mut best) = (Instant::now(), f64::INFINITY);
-            while best.is_infinite() || start.elapsed() < turn {
-                best = best.min(calls(n)?);
-            }
-            Ok(best)
-        })
-    }
-}
 
 /// Measures the roofs of a crew, the better the more rounds.
 pub struct Surveyor<'a> {
@@ -145,7 +71,7 @@ impl<'a> Surveyor<'a> {
             };
             *best = best.max(rate);
         }
-        if let Some(now) = self.crew.pool.install(hand_over) {
+        if let Some(now) = self.crew.hand_over() {
             let [least, most] = self.roofs.hand_over.unwrap_or([now; 2]);
             self.roofs.hand_over = Some([least.min(now), most.max(now)]);
         }

@@ -66,7 +66,7 @@ fn the_tables_hold_whole_networks_and_every_layer_is_one() {
         names.dedup();
         assert_eq!(names.len(), blocks.len(), "{name}: two have one name");
         for block in &blocks {
-            shapes::prepare(block, shapes::Part::Depthwise, Layout::Nhwc, Isa::Portable).expect(name);
+            shapes::build(block, shapes::Part::Depthwise, Layout::Nhwc, Isa::Portable, None).expect(name);
         }
     }
 }

@@ -4,8 +4,8 @@ use burn_backend::ops::{ConvOptions, FloatTensorOps, ModuleOps};
 use burn_backend::{Scalar, TensorData};
 use burn_flex::Flex;
 use depthwise::Layout;
+use network::arch::Op;
 
-use crate::arch::Op;
 use crate::model::{self, Model};
 use crate::{Result, Run};
 

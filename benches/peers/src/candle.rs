@@ -2,8 +2,8 @@
 
 use candle_core::{Device, Tensor};
 use depthwise::Layout;
+use network::arch::Op;
 
-use crate::arch::Op;
 use crate::model::{self, Model};
 use crate::{Result, Run};
 

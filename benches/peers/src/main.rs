@@ -1,23 +1,9 @@
 //! A Rust library as a worker of run.py: `peers NAME THREADS`, then requests on stdin, answers on stdout, JSON lines
 //! as in worker.py.
 
-#[path = "../../../examples/network/arch.rs"]
-#[allow(dead_code, reason = "the example's own")]
-mod arch;
 mod burn;
 mod candle;
-#[path = "../../roofline/cores.rs"]
-mod cores;
-#[path = "../../../examples/network/engine.rs"]
-#[allow(dead_code, reason = "the example's own")]
-mod engine;
-#[path = "../../../examples/network/files.rs"]
-#[allow(dead_code, reason = "the example's own")]
-mod files;
 mod model;
-#[path = "../../../examples/network/ops.rs"]
-#[allow(dead_code, reason = "the example's own")]
-mod ops;
 mod ours;
 mod rten;
 mod tract;
@@ -28,6 +14,7 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use depthwise_benches::cores::hand_over;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -91,7 +78,7 @@ fn serve(variants: &[&str], prepare: impl Fn(Model, &str) -> Result<Run>) -> Res
                 Ok(json!({ "layout": layout }))
             }
             Request::Time { variant, ms, warm } => time_slice(runs.get_mut(&variant).ok_or("not prepared")?, ms, warm),
-            Request::HandOver => Ok(json!({ "ns": cores::hand_over() })),
+            Request::HandOver => Ok(json!({ "ns": hand_over() })),
             Request::Clear => {
                 runs.clear();
                 Ok(json!({}))

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use depthwise::{Layout, Shape};
+use network::arch::{Activation, Arch, Conv, Layer, Op, Pad};
+use network::files::{self, Tensors};
 use safetensors::SafeTensors;
 
-use crate::arch::{Activation, Arch, Conv, Layer, Op, Pad};
-use crate::files::{self, Tensors};
 use crate::{Result, Run};
 
 pub struct Model {

@@ -4,9 +4,9 @@ use depthwise::{
     Activation, DepthwiseConv2d, Fusion, Layout, Padding, Parallelism, PointwiseConv2d, Run, SeparableConv2d,
     TensorView, TensorViewMut, Workspace,
 };
+use network::arch::{ConvKind, Op};
+use network::engine::{Network, Options};
 
-use crate::arch::{ConvKind, Op};
-use crate::engine::{Network, Options};
 use crate::model::{self, Model};
 use crate::{Result, Run};
 

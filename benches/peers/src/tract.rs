@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use depthwise::Layout;
+use network::arch::Op;
 use tract_core::internal::*;
 use tract_core::ops::cnn::{self, KernelFormat, PaddingSpec, PoolSpec};
 use tract_core::ops::math;
@@ -10,7 +11,6 @@ use tract_core::ops::nn::DataFormat;
 use tract_linalg::multithread::{Executor, multithread_tract_scope};
 use tract_onnx::prelude::{Framework, InferenceModelExt};
 
-use crate::arch::Op;
 use crate::model::{self, Model};
 use crate::{Result, Run};
 

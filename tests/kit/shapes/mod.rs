@@ -1,13 +1,14 @@
 //! Blocks as plain data, and how to run one.
 
 pub mod model;
+pub mod random;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use depthwise::{
-    Activation, Conv2d, Cost, DepthwiseConv2d, Fusion, Isa, Layout, Machine, Padding, Parallelism, PointwiseConv2d,
-    Run, Schedule, SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
+    Activation, Conv2d, Cost, DepthwiseConv2d, Description, Fusion, Isa, Layout, Machine, Padding, Parallelism,
+    PointwiseConv2d, Run, Schedule, SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -65,17 +66,54 @@ enum Pad {
     Sides([usize; 4]),
 }
 
-/// A slice of a `Vec` that starts on a cache line, as engines' allocators give them.
-struct Aligned {
+/// Where input and output lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// Each from a cache line on, at another place of a page: what engines' allocators do.
+    Lines,
+    /// As glibc places every large `Vec`, 16 bytes behind the start of a page: no vector lies within a cache line, and inputs share
+    /// cache sets with the outputs made of them.
+    Vec,
+}
+
+impl Placement {
+    pub fn name(self) -> &'static str {
+        match self {
+            Placement::Lines => "lines",
+            Placement::Vec => "vec",
+        }
+    }
+
+    /// Those of that name; `both` is all.
+    pub fn named(name: &str) -> Vec<Placement> {
+        let all = [Placement::Lines, Placement::Vec];
+        all.into_iter().filter(|placement| name == "both" || name == placement.name()).collect()
+    }
+
+    /// The bytes from the start of a page to the start of each tensor.
+    fn offsets(self) -> [usize; 2] {
+        match self {
+            // Half a page apart: what is read and what is written of the same rows are then in different cache sets.
+            Placement::Lines => [64, 64 + PAGE / 2],
+            Placement::Vec => [16; 2],
+        }
+    }
+}
+
+/// A common size of pages, and the distance from which addresses share a set of the first-level cache on most CPUs.
+const PAGE: usize = 4096;
+
+/// Values at a given place of a page, wherever the allocator puts them.
+struct Placed {
     data: Vec<f32>,
     start: usize,
     len: usize,
 }
 
-impl Aligned {
-    fn random(len: usize, rng: &mut impl Rng) -> Self {
-        let data: Vec<f32> = (0..len + 16).map(|_| rng.random_range(-1.0..1.0)).collect();
-        let start = data.as_ptr().align_offset(64).min(16);
+impl Placed {
+    fn random(len: usize, offset: usize, rng: &mut impl Rng) -> Self {
+        let data: Vec<f32> = (0..len + (PAGE + offset) / 4).map(|_| rng.random_range(-1.0..1.0)).collect();
+        let start = data.as_ptr().align_offset(PAGE).min(PAGE / 4) + offset / 4;
         Self { data, start, len }
     }
 
@@ -85,6 +123,23 @@ impl Aligned {
 
     fn get_mut(&mut self) -> &mut [f32] {
         &mut self.data[self.start..][..self.len]
+    }
+}
+
+/// What a part of a block reads and writes.
+pub struct Tensors {
+    input: Placed,
+    output: Placed,
+}
+
+impl Tensors {
+    /// A random input.
+    pub fn new(built: &Built, placement: Placement) -> Self {
+        let rng = &mut StdRng::seed_from_u64(2);
+        let [input, output] = placement.offsets();
+        // Plans have checked the sizes.
+        let mut placed = |shape: Shape, offset| Placed::random(shape.len().unwrap_or(0), offset, rng);
+        Self { input: placed(built.input, input), output: placed(built.output, output) }
     }
 }
 
@@ -101,7 +156,28 @@ pub struct Layer {
     pub schedule: Schedule,
 }
 
-/// A part of a block with random weights, ready to run on a random input, which the first run makes.
+/// Runs a plan once.
+type RunOn = dyn FnMut(&mut Tensors, Parallelism) -> Result<(), depthwise::Error> + Send;
+
+/// A part of a block with random weights.
+pub struct Built {
+    pub cost: Cost,
+    /// The bytes that lie between two stages.
+    pub between: u64,
+    pub description: Description,
+    pub input: Shape,
+    pub output: Shape,
+    run: Box<RunOn>,
+}
+
+impl Built {
+    /// Runs it once, on its own tensors or on those of another way to build the same part.
+    pub fn run(&mut self, tensors: &mut Tensors, parallelism: Parallelism) -> Result<(), depthwise::Error> {
+        (self.run)(tensors, parallelism)
+    }
+}
+
+/// A part of a block, ready to run on a random input, which the first run makes.
 pub struct Prepared {
     pub cost: Cost,
     /// The bytes that lie between two stages.
@@ -140,11 +216,22 @@ fn activation(name: &str) -> Result<Activation, String> {
 }
 
 impl Block {
-    fn padding(&self) -> Padding {
-        let [top, left, bottom, right] = match self.pad {
+    /// What a depthwise kernel is chosen by: two layers that agree in it are one to measure.
+    pub fn depthwise_layer(&self) -> impl Ord + use<> {
+        let Block { n, c, h, w, k, stride, dilation, .. } = *self;
+        ([n, c, h, w, k, stride, dilation], self.sides())
+    }
+
+    /// The padding at top, left, bottom, right.
+    fn sides(&self) -> [usize; 4] {
+        match self.pad {
             Pad::Equal(pad) => [pad; 4],
             Pad::Sides(sides) => sides,
-        };
+        }
+    }
+
+    fn padding(&self) -> Padding {
+        let [top, left, bottom, right] = self.sides();
         Padding::explicit(top, left, bottom, right)
     }
 
@@ -195,74 +282,88 @@ pub fn layer(
     Ok(Layer { cost, layout, input, output, kernel_size, stride, machine, schedule })
 }
 
-/// Builds a part of a block.
-pub fn prepare(block: &Block, part: Part, layout: Layout, isa: Isa) -> Result<Prepared, Box<dyn Error>> {
-    try_prepare(block, part, layout, isa).map_err(|e| format!("block {}: {e}", block.name).into())
+/// Builds a part of a block, and places its tensors.
+pub fn prepare(
+    block: &Block,
+    part: Part,
+    layout: Layout,
+    isa: Isa,
+    placement: Placement,
+) -> Result<Prepared, Box<dyn Error>> {
+    let built = build(block, part, layout, isa, None);
+    let mut built = built.map_err(|e| format!("block {}: {e}", block.name))?;
+    let (cost, between, mut tensors) = (built.cost, built.between, None);
+    let run = move |parallelism| {
+        let tensors = tensors.get_or_insert_with(|| Tensors::new(&built, placement));
+        (built.run)(tensors, parallelism)
+    };
+    Ok(Prepared { cost, between, run: Box::new(run) })
 }
 
-fn try_prepare(block: &Block, part: Part, layout: Layout, isa: Isa) -> Result<Prepared, Box<dyn Error>> {
+/// Builds a part of a block, on a kernel of that name if there is one. The builder's errors come as they are.
+pub fn build(
+    block: &Block,
+    part: Part,
+    layout: Layout,
+    isa: Isa,
+    kernel: Option<&str>,
+) -> Result<Built, Box<dyn Error>> {
     let Block { n, c, h, w, k, .. } = *block;
     let m = block.out_channels(part)?;
     let first = activation(&block.act)?;
     let last = block.project_act.as_deref().map_or(Ok(first), activation)?;
     let mut rng = StdRng::seed_from_u64(1);
-    let mut random = |len: usize| Aligned::random(len, &mut rng);
+    let mut random = |len: usize| -> Vec<f32> { (0..len).map(|_| rng.random_range(-1.0..1.0)).collect() };
     let (first_bias, last_bias) = (vec![0.1; c], vec![0.2; m]);
     let input = Shape::new(n, c, h, w);
 
-    macro_rules! prepared {
-        ($plan:expr, $input:expr, $between:expr) => {{
-            let (plan, shape) = ($plan, $input);
+    macro_rules! built {
+        ($builder:expr, $input:expr, $between:expr) => {{
+            let (plan, shape) = ($builder.isa(isa).maybe_kernel(kernel).build()?, $input);
             let (cost, to) = (plan.cost(shape)?, plan.output_shape(shape)?);
-            let len = |shape: Shape| shape.len().ok_or("a tensor's size overflows");
-            let (from_len, to_len) = (len(shape)?, len(to)?);
-            let (mut data, mut workspace) = (None, Workspace::new());
-            let run = move |parallelism| {
-                let rng = &mut StdRng::seed_from_u64(2);
-                let (input, output) =
-                    data.get_or_insert_with(|| [from_len, to_len].map(|len| Aligned::random(len, rng)).into());
+            let description = plan.prepare(shape, Parallelism::Serial)?.describe();
+            let mut workspace = Workspace::new();
+            let run = move |tensors: &mut Tensors, parallelism| {
                 plan.run(
                     Run::new(
-                        TensorView::new(input.get(), shape, layout)?,
-                        TensorViewMut::new(output.get_mut(), to, layout)?,
+                        TensorView::new(tensors.input.get(), shape, layout)?,
+                        TensorViewMut::new(tensors.output.get_mut(), to, layout)?,
                         &mut workspace,
                     )
                     .parallelism(parallelism),
                 )
             };
-            Ok(Prepared { cost, between: $between, run: Box::new(run) })
+            Ok(Built { cost, between: $between, description, input: shape, output: to, run: Box::new(run) })
         }};
     }
     let depthwise_weights = random(c * k * k);
-    let depthwise = with_window!(DepthwiseConv2d::builder(c), block, layout).isa(isa).weights(depthwise_weights.get());
-    let depthwise = depthwise.bias(&first_bias).activation(first).build()?;
-    let between = depthwise.output_shape(input)?;
+    let depthwise = with_window!(DepthwiseConv2d::builder(c), block, layout).weights(&depthwise_weights);
+    let depthwise = depthwise.bias(&first_bias).activation(first);
+    let between = depthwise.clone().isa(isa).build()?.output_shape(input)?;
     match part {
-        Part::Depthwise => prepared!(depthwise, input, 0),
+        Part::Depthwise => built!(depthwise, input, 0),
         Part::Pointwise => {
             let weights = random(m * c);
-            let plan = PointwiseConv2d::builder(c, m).layout(layout).isa(isa).weights(weights.get());
-            prepared!(plan.bias(&last_bias).activation(last).build()?, between, 0)
+            let plan = PointwiseConv2d::builder(c, m).layout(layout).weights(&weights);
+            built!(plan.bias(&last_bias).activation(last), between, 0)
         }
         Part::Separable(fusion) => {
             let weights = random(m * c);
             let plan = with_window!(SeparableConv2d::builder(c, m), block, layout)
-                .isa(isa)
                 .fusion(fusion)
-                .depthwise_weights(depthwise_weights.get())
+                .depthwise_weights(&depthwise_weights)
                 .depthwise_bias(&first_bias)
                 .depthwise_activation(first)
-                .pointwise_weights(weights.get())
+                .pointwise_weights(&weights)
                 .bias(&last_bias)
-                .activation(last)
-                .build()?;
+                .activation(last);
             let bytes = 4 * between.len().ok_or("a tensor's size overflows")? as u64;
-            prepared!(plan, input, bytes)
+            built!(plan, input, bytes)
         }
         Part::Standard => {
             let weights = random(m * c * k * k);
-            let plan = with_window!(Conv2d::builder(c, m), block, layout).isa(isa).weights(weights.get());
-            prepared!(plan.bias(&last_bias).activation(last).build()?, input, 0)
+            let plan = with_window!(Conv2d::builder(c, m), block, layout).weights(&weights);
+            built!(plan.bias(&last_bias).activation(last), input, 0)
         }
     }
 }
