@@ -4,6 +4,7 @@
 //! * `types`: the words that the rest is written in; `memory`: checked tensors and aligned buffers;
 //! * `simd`: the vector operations; `arch`: one instruction set each, its tiles, and its rows of the table;
 //! * `depthwise`, `pointwise`: the algorithms, written once, a folder for each operation and layout; `epilogue`: activations;
+//! * `convert`: other types of elements as `f32`, and back;
 //! * `stage`: packed weights with the kernel that they were packed for, the one place where a kernel is called;
 //! * `probe`: the rates that no kernel exceeds.
 //!
@@ -19,6 +20,7 @@
 extern crate alloc;
 
 mod arch;
+mod convert;
 mod depthwise;
 mod epilogue;
 mod info;
@@ -41,11 +43,14 @@ use self::epilogue::Curve;
 use self::pointwise::PointwiseArgs;
 use self::pointwise::nhwc::RunColumn;
 
+pub use self::convert::Converter;
 pub use self::depthwise::{DepthwiseTuning, MOST_STRIP_ROWS};
 pub use self::info::{Form, KernelInfo, Operation};
 pub use self::memory::{AlignedBuf, TensorView, TensorViewMut};
 pub use self::stage::{DepthwiseStage, PointwiseStage, fits};
 pub use self::types::*;
+#[cfg(feature = "half")]
+pub use half::{bf16, f16};
 
 /// A row of the table: what is known of a kernel, and its code.
 pub(crate) struct Kernel {
@@ -70,6 +75,9 @@ struct Family {
     columns: &'static [RunColumn],
     /// Applies a curve to a run of elements.
     activate: unsafe fn(Curve, *mut f32, usize),
+    /// Its conversions of elements; of AVX2, those that this CPU has.
+    #[cfg(feature = "half")]
+    conversions: fn() -> convert::Conversions,
     /// Does that many rounds of independent multiply-adds; returns how many in a round, and a result.
     #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "without std there is no clock"))]
     peak: unsafe fn(usize) -> (usize, f32),
@@ -250,6 +258,8 @@ macro_rules! family {
                 half_lanes: <<$token as Simd>::Half as Simd>::LANES,
                 columns: <$token as $crate::pointwise::nhwc::Columns>::COLUMNS,
                 activate,
+                #[cfg(feature = "half")]
+                conversions: $token::conversions,
                 peak: multiply_adds,
                 read,
                 kernels: &[
