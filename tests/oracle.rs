@@ -197,7 +197,8 @@ fn what_lies_between_stages_is_rounded() {
 
 fn narrow_results_are_within_bounds<E: Element>() {
     let (mut differ, mut bounded) = (0, 0);
-    for case in by_hand() {
+    // Some of them: how a case is computed does not depend on the type.
+    for case in by_hand().into_iter().step_by(7) {
         for operation in [Operation::Depthwise, Operation::Pointwise, Operation::Separable, Operation::Conv2d] {
             let arguments = Arguments::new(operation, &case).with_tensors_of::<E>().with_weights_of::<E>();
             let exact = expected_of::<E, Exact>(operation, &case, &arguments);
