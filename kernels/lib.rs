@@ -5,6 +5,7 @@
 //! * `simd`: the vector operations; `arch`: one instruction set each;
 //! * `depthwise`, `pointwise`: the algorithms, written once, a folder for each operation and layout; `epilogue`: what becomes of a
 //!   finished sum;
+//! * `convert`: other types of elements as `f32`, and back;
 //! * `rows`: which algorithms are compiled for an instruction set, a file each; `table`: all rows;
 //! * `stage`: packed weights with the kernel that they were packed for, the one place where a kernel is called;
 //! * `probe`: the rates that no kernel exceeds.
@@ -21,6 +22,7 @@
 extern crate alloc;
 
 mod arch;
+mod convert;
 mod depthwise;
 mod epilogue;
 mod info;
@@ -33,12 +35,15 @@ mod stage;
 mod table;
 mod types;
 
+pub use self::convert::Converter;
 pub use self::depthwise::{DepthwiseTuning, MOST_STRIP_ROWS};
 pub use self::info::{Form, KernelInfo, Operation};
 pub use self::memory::{AlignedBuf, TensorView, TensorViewMut};
 pub use self::stage::{DepthwiseStage, PointwiseStage, fits};
 pub use self::table::{Available, available, inner_loops, table};
 pub use self::types::*;
+#[cfg(feature = "half")]
+pub use half::{bf16, f16};
 
 use self::table::Family;
 

@@ -71,6 +71,9 @@ pub(crate) struct Family {
     /// 1. The CPU has the instruction set.
     /// 2. So many elements can be read and written.
     pub(crate) activate: unsafe fn(Curve, *mut f32, usize),
+    /// Its conversions of elements; of AVX2, those that this CPU has.
+    #[cfg(feature = "half")]
+    pub(crate) conversions: fn() -> crate::convert::Conversions,
     /// Does that many rounds of independent multiply-adds; returns how many in a round, and a result.
     ///
     /// # Safety

@@ -112,6 +112,10 @@ pub use depthwise_kernels::{
     Activation, Axis, Error, Form, Isa, KernelInfo, Layout, Operation, OutputRange, Shape, Strides, TensorView,
     TensorViewMut,
 };
+#[doc(inline)]
+pub use depthwise_kernels::{Element, ElementType};
+#[cfg(feature = "half")]
+pub use depthwise_kernels::{bf16, f16};
 pub use geometry::Padding;
 pub use machine::Machine;
 pub use run::arguments::Run;

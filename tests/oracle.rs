@@ -1,12 +1,12 @@
 //! The oracle on cases worked by hand, and proof that the comparisons of the other suites can fail.
 
-use depthwise::{Activation, BatchNorm, Layout, Padding, Shape};
+use depthwise::{Activation, BatchNorm, Element, Layout, Padding, Shape, bf16, f16};
 use depthwise_testkit::cases::{Epilogue, Values, by_hand};
 use depthwise_testkit::memory::{Arrangement, Buffer};
 use depthwise_testkit::oracle::{
-    Exact, Fused, Number, Separate, Tensor, Window, conv2d, depthwise, finish, fold, pointwise,
+    Exact, Fused, Number, Separate, Tensor, Window, conv2d, depthwise, finish, fold, pointwise, stored,
 };
-use depthwise_testkit::plan::{Arguments, Operation, expected};
+use depthwise_testkit::plan::{Arguments, Operation, expected, expected_of};
 
 fn tensor(c: usize, h: usize, w: usize, data: &[f32]) -> Tensor<Fused> {
     let shape = Shape::new(1, c, h, w);
@@ -183,6 +183,43 @@ fn sums_of_negative_zeros_are_negative_zeros() {
         }
     }
     assert!(outputs > 0, "no case of −0 alone without an activation");
+}
+
+/// 257 lies halfway between two numbers of bf16, and goes down to 256. So does 256 + 1.
+#[test]
+fn what_lies_between_stages_is_rounded() {
+    let x = tensor(1, 1, 1, &[257.0]);
+    let middle = depthwise(&x, &[1.0], None, &valid([1, 1]), 1);
+    let output = |middle: Tensor<Fused>| stored::<bf16, _>(pointwise(&middle, &[1.0], Some(&[1.0]), 1));
+    assert_eq!(values(&output(stored::<bf16, _>(middle.clone()))), [256.0]);
+    assert_eq!(values(&output(middle)), [258.0]);
+}
+
+fn narrow_results_are_within_bounds<E: Element>() {
+    let (mut differ, mut bounded) = (0, 0);
+    // Some of them: how a case is computed does not depend on the type.
+    for case in by_hand().into_iter().step_by(7) {
+        for operation in [Operation::Depthwise, Operation::Pointwise, Operation::Separable, Operation::Conv2d] {
+            let arguments = Arguments::new(operation, &case).with_tensors_of::<E>().with_weights_of::<E>();
+            let exact = expected_of::<E, Exact>(operation, &case, &arguments);
+            let fused = expected_of::<E, Fused>(operation, &case, &arguments).map(|y| y.0);
+            let separate = expected_of::<E, Separate>(operation, &case, &arguments).map(|y| y.0);
+            for got in [&fused, &separate] {
+                let within = depthwise_testkit::within_bound(got, &exact);
+                within.unwrap_or_else(|e| panic!("{operation:?} of {}, {}: {e}", E::TYPE, case.name));
+            }
+            bounded += exact.data.iter().filter(|y| y.is_bounded()).count();
+            let unrounded = values(&expected(operation, &case, &arguments));
+            differ += unrounded.iter().zip(&fused.data).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
+        }
+    }
+    assert!(bounded > 1000 && differ > 1000, "{}: {bounded} results have a bound, {differ} were rounded", E::TYPE);
+}
+
+#[test]
+fn results_of_16_bits_are_within_their_bounds() {
+    narrow_results_are_within_bounds::<f16>();
+    narrow_results_are_within_bounds::<bf16>();
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! AVX2 with FMA: sixteen registers of eight lanes.
 
 use core::arch::x86_64::*;
+#[cfg(feature = "half")]
+use core::mem::MaybeUninit;
 
 use crate::arch::avx512::Avx512;
+#[cfg(feature = "half")]
+use crate::convert::{Conversions, Functions, Vectors, functions};
 use crate::simd::Simd;
 use crate::types::Isa;
 
@@ -143,5 +147,59 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn store_masked(self, p: *mut f32, mask: __m256i, v: __m256) {
         unsafe { _mm256_maskstore_ps(p, mask, v) }
+    }
+}
+
+#[cfg(feature = "half")]
+impl Avx2 {
+    /// Those of `f16` by F16C, which AVX2 does not imply, or of integers.
+    pub(crate) fn conversions() -> Conversions {
+        const F16: [&Functions; 2] = [
+            functions!(target_feature(enable = "avx2,fma,f16c"), vectors, F16c),
+            functions!(target_feature(enable = "avx2,fma"), integer, half::f16),
+        ];
+        let missing = if Isa::has_f16c() { 0 } else { 1 };
+        Conversions {
+            f16: &F16[missing..],
+            bf16: &[functions!(target_feature(enable = "avx2,fma"), integer, half::bf16)],
+        }
+    }
+}
+
+/// Proof of F16C.
+#[cfg(feature = "half")]
+#[derive(Clone, Copy)]
+struct F16c(());
+
+#[cfg(feature = "half")]
+impl F16c {
+    /// Only code that is compiled with the feature can call this without `unsafe`.
+    #[target_feature(enable = "f16c")]
+    fn assume() -> Self {
+        F16c(())
+    }
+}
+
+// SAFETY of every block below: the token proves the instruction set; the arrays have as many elements as the vectors.
+#[cfg(feature = "half")]
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one comment above says it for all")]
+impl Vectors<8> for F16c {
+    #[inline(always)]
+    fn widen(self, from: &[u16; 8], to: &mut [MaybeUninit<f32>; 8]) {
+        unsafe { _mm256_storeu_ps(to.as_mut_ptr().cast(), _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast()))) }
+    }
+    #[inline(always)]
+    fn narrow(self, from: &[f32; 8], to: &mut [MaybeUninit<u16>; 8]) {
+        unsafe {
+            let rounded = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm256_loadu_ps(from.as_ptr()));
+            _mm_storeu_si128(to.as_mut_ptr().cast(), rounded);
+        }
+    }
+    #[inline(always)]
+    fn round(self, data: &mut [f32; 8]) {
+        unsafe {
+            let rounded = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm256_loadu_ps(data.as_ptr()));
+            _mm256_storeu_ps(data.as_mut_ptr(), _mm256_cvtph_ps(rounded));
+        }
     }
 }

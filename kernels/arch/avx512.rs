@@ -1,8 +1,12 @@
 //! AVX-512F: thirty-two registers of sixteen lanes, masked loads and stores.
 
 use core::arch::x86_64::*;
+#[cfg(feature = "half")]
+use core::mem::MaybeUninit;
 
 use crate::arch::avx2::Avx2;
+#[cfg(feature = "half")]
+use crate::convert::{Conversions, Vectors, functions};
 use crate::simd::{Permute, Simd};
 use crate::types::Isa;
 
@@ -209,4 +213,39 @@ unsafe fn vpbroadcastd(p: *const f32) -> __m512 {
         );
     }
     splat
+}
+
+#[cfg(feature = "half")]
+impl Avx512 {
+    /// Those of `f16` by instructions of AVX-512F.
+    pub(crate) fn conversions() -> Conversions {
+        Conversions {
+            f16: &[functions!(target_feature(enable = "avx512f"), vectors, Avx512)],
+            bf16: &[functions!(target_feature(enable = "avx512f"), integer, half::bf16)],
+        }
+    }
+}
+
+// SAFETY of every block below: the token proves the instruction set; the arrays have as many elements as the vectors.
+#[cfg(feature = "half")]
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one comment above says it for all")]
+impl Vectors<16> for Avx512 {
+    #[inline(always)]
+    fn widen(self, from: &[u16; 16], to: &mut [MaybeUninit<f32>; 16]) {
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr().cast(), _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast()))) }
+    }
+    #[inline(always)]
+    fn narrow(self, from: &[f32; 16], to: &mut [MaybeUninit<u16>; 16]) {
+        unsafe {
+            let rounded = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm512_loadu_ps(from.as_ptr()));
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), rounded);
+        }
+    }
+    #[inline(always)]
+    fn round(self, data: &mut [f32; 16]) {
+        unsafe {
+            let rounded = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm512_loadu_ps(data.as_ptr()));
+            _mm512_storeu_ps(data.as_mut_ptr(), _mm512_cvtph_ps(rounded));
+        }
+    }
 }

@@ -3,7 +3,11 @@
 //! There are no masks: tails are loaded and stored lane by lane.
 
 use core::arch::aarch64::*;
+#[cfg(feature = "half")]
+use core::mem::MaybeUninit;
 
+#[cfg(feature = "half")]
+use crate::convert::{Conversions, Vectors, functions};
 use crate::simd::Simd;
 use crate::types::Isa;
 
@@ -152,4 +156,77 @@ impl Simd for Neon {
             [vdupq_laneq_f32::<0>(v), vdupq_laneq_f32::<1>(v), vdupq_laneq_f32::<2>(v), vdupq_laneq_f32::<3>(v)]
         }
     }
+}
+
+#[cfg(feature = "half")]
+impl Neon {
+    /// Those of `f16` by instructions whose intrinsics the oldest supported compiler lacks.
+    pub(crate) fn conversions() -> Conversions {
+        Conversions {
+            f16: &[functions!(target_feature(enable = "neon"), vectors, Neon)],
+            bf16: &[functions!(target_feature(enable = "neon"), integer, half::bf16)],
+        }
+    }
+}
+
+// SAFETY of every block below: the token proves the instruction set; the arrays have as many elements as the vectors.
+#[cfg(feature = "half")]
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one comment above says it for all")]
+impl Vectors<4> for Neon {
+    #[inline(always)]
+    fn widen(self, from: &[u16; 4], to: &mut [MaybeUninit<f32>; 4]) {
+        unsafe { vst1q_f32(to.as_mut_ptr().cast(), fcvtl(vld1_u16(from.as_ptr()))) }
+    }
+    #[inline(always)]
+    fn narrow(self, from: &[f32; 4], to: &mut [MaybeUninit<u16>; 4]) {
+        unsafe { vst1_u16(to.as_mut_ptr().cast(), fcvtn(vld1q_f32(from.as_ptr()))) }
+    }
+    #[inline(always)]
+    fn round(self, data: &mut [f32; 4]) {
+        unsafe { vst1q_f32(data.as_mut_ptr(), fcvtl(fcvtn(vld1q_f32(data.as_ptr())))) }
+    }
+}
+
+// The instructions set flags of exceptions, so nothing is said of flags.
+
+/// Four of `f16` as `f32`.
+///
+/// # Safety
+/// The CPU has NEON.
+#[cfg(feature = "half")]
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn fcvtl(narrow: uint16x4_t) -> float32x4_t {
+    let wide: float32x4_t;
+    // SAFETY: registers alone.
+    unsafe {
+        core::arch::asm!(
+            "fcvtl {wide:v}.4s, {narrow:v}.4h",
+            wide = lateout(vreg) wide,
+            narrow = in(vreg) narrow,
+            options(pure, nomem, nostack)
+        );
+    }
+    wide
+}
+
+/// Four of `f32` rounded to `f16`.
+///
+/// # Safety
+/// The CPU has NEON.
+#[cfg(feature = "half")]
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn fcvtn(wide: float32x4_t) -> uint16x4_t {
+    let narrow: uint16x4_t;
+    // SAFETY: registers alone.
+    unsafe {
+        core::arch::asm!(
+            "fcvtn {narrow:v}.4h, {wide:v}.4s",
+            narrow = lateout(vreg) narrow,
+            wide = in(vreg) wide,
+            options(pure, nomem, nostack)
+        );
+    }
+    narrow
 }

@@ -5,6 +5,8 @@
 
 use wide::f32x8;
 
+#[cfg(feature = "half")]
+use crate::convert::{Conversions, functions};
 use crate::simd::Simd;
 use crate::types::Isa;
 
@@ -132,5 +134,13 @@ impl Simd for Portable {
                 unsafe { *p.wrapping_add(i) = lanes[i] }
             }
         }
+    }
+}
+
+#[cfg(feature = "half")]
+impl Portable {
+    /// Of integers.
+    pub(crate) fn conversions() -> Conversions {
+        Conversions { f16: &[functions!(inline, integer, half::f16)], bf16: &[functions!(inline, integer, half::bf16)] }
     }
 }

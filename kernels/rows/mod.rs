@@ -95,6 +95,8 @@ macro_rules! family {
             columns: &[],
             half_lanes: <<$token as Simd>::Half as Simd>::LANES,
             activate,
+            #[cfg(feature = "half")]
+            conversions: $token::conversions,
             peak: multiply_adds,
             read,
         }

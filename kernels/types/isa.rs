@@ -76,6 +76,12 @@ impl Isa {
         }
     }
 
+    /// Whether this CPU has F16C, the instructions that convert `f16`.
+    #[cfg(all(feature = "half", isa = "avx2"))]
+    pub(crate) fn has_f16c() -> bool {
+        has!("f16c")
+    }
+
     /// Whether a CPU that has this one has the other, of whose kernels its plans may take some.
     pub fn includes(self, other: Isa) -> bool {
         self == other || (self, other) == (Isa::Avx512, Isa::Avx2)

@@ -1,6 +1,7 @@
-//! The words that everything else is written in: shapes, layouts, activations, errors, instruction sets. No `unsafe` here.
+//! The words that everything else is written in: shapes, layouts, elements, activations, errors, instruction sets. No `unsafe` here.
 
 mod activation;
+mod element;
 mod error;
 mod isa;
 mod range;
@@ -8,6 +9,7 @@ mod shape;
 mod taps;
 
 pub use self::activation::Activation;
+pub use self::element::{Element, ElementType};
 pub use self::error::Error;
 pub use self::isa::Isa;
 pub use self::range::OutputRange;

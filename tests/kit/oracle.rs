@@ -4,7 +4,7 @@
 //! [`Fused`] and [`Separate`] are the two arithmetics the crate promises bit for bit, [`Exact`] is
 //! `f64` with a bound on the error of either. `tests/oracle.rs` checks this file by hand.
 
-use depthwise::{Activation, BatchNorm, Padding, Shape};
+use depthwise::{Activation, BatchNorm, Element, ElementType, Padding, Shape};
 
 use super::activation::{activate, activate_f64, tolerance};
 
@@ -49,6 +49,8 @@ pub trait Number: Copy {
     /// `self + residual`.
     fn add(self, residual: f32) -> Self;
     fn activate(self, activation: Activation) -> Self;
+    /// The nearest number that an element holds.
+    fn round<E: Element>(self) -> Self;
 }
 
 /// One rounding per term: AVX2, AVX-512, NEON.
@@ -68,6 +70,9 @@ impl Number for Fused {
     fn activate(self, activation: Activation) -> Fused {
         Fused(activate(activation, self.0))
     }
+    fn round<E: Element>(self) -> Fused {
+        Fused(E::from_f32(self.0).to_f32())
+    }
 }
 
 /// Two roundings per term: the portable kernels, on every target.
@@ -86,6 +91,9 @@ impl Number for Separate {
     }
     fn activate(self, activation: Activation) -> Separate {
         Separate(activate(activation, self.0))
+    }
+    fn round<E: Element>(self) -> Separate {
+        Separate(E::from_f32(self.0).to_f32())
     }
 }
 
@@ -146,6 +154,20 @@ impl Number for Exact {
         // What overflowed before an activation can come out finite: keep it unbounded.
         let magnitude = if self.is_bounded() { value.abs() } else { f64::INFINITY };
         Exact { value, terms: 0, magnitude, inherited: error }
+    }
+    /// The value stays: that it is rounded is one more error.
+    fn round<E: Element>(self) -> Exact {
+        // The unit round-off, half a least denormal, and the greatest number.
+        let (unit, half, greatest) = match E::TYPE {
+            ElementType::F32 => return self,
+            ElementType::F16 => (2f64.powi(-11), 2f64.powi(-25), 65504.0),
+            ElementType::Bf16 => (2f64.powi(-8), 2f64.powi(-134), (2.0 - 2f64.powi(-7)) * 2f64.powi(127)),
+            other => unimplemented!("the oracle of {other}"),
+        };
+        let reach = self.value.abs() + self.error();
+        let inherited = self.error() + reach * unit + half;
+        let magnitude = if self.is_bounded() && reach <= greatest { self.value.abs() } else { f64::INFINITY };
+        Exact { value: self.value, terms: 0, magnitude, inherited }
     }
 }
 
@@ -272,6 +294,11 @@ pub fn finish<N: Number>(mut output: Tensor<N>, residual: Option<&Tensor>, activ
         }
     }
     output.map(|y| y.activate(activation))
+}
+
+/// What a tensor of that type holds of `output`.
+pub fn stored<E: Element, N: Number>(output: Tensor<N>) -> Tensor<N> {
+    output.map(N::round::<E>)
 }
 
 /// Weights and bias with the batch norm folded in: one factor per output channel, in `f64`, rounded once.

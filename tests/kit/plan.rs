@@ -3,8 +3,8 @@
 use std::ops::Deref;
 
 use depthwise::{
-    Activation, BatchNorm, Conv2d, Convolution, DepthwiseConv2d, Error, Fusion, Isa, Layout, Machine, Parallelism,
-    PointwiseConv2d, SeparableConv2d, Shape, WeightOrder,
+    Activation, BatchNorm, Conv2d, Convolution, DepthwiseConv2d, Element, Error, Fusion, Isa, Layout, Machine,
+    Parallelism, PointwiseConv2d, SeparableConv2d, Shape, WeightOrder,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -82,6 +82,23 @@ impl Arguments {
         arguments
     }
 
+    /// The same with an input and a residual that tensors of that type hold.
+    pub fn with_tensors_of<E: Element>(mut self) -> Arguments {
+        for tensor in [Some(&mut self.input), self.residual.as_mut()].into_iter().flatten() {
+            round::<E>(&mut tensor.data);
+        }
+        self
+    }
+
+    /// The same with weights and biases of that type.
+    pub fn with_weights_of<E: Element>(mut self) -> Arguments {
+        for stage in [&mut self.depthwise, &mut self.pointwise] {
+            round::<E>(&mut stage.weights);
+            stage.bias.iter_mut().for_each(|bias| round::<E>(bias));
+        }
+        self
+    }
+
     /// +0 times negative weights. The second stage of two takes −0, so its weights are positive.
     fn make_sums_negative_zeros(&mut self, operation: Operation) {
         self.input.data.fill(0.0);
@@ -92,6 +109,10 @@ impl Arguments {
         }
         self.residual.iter_mut().for_each(|r| r.data.fill(-0.0));
     }
+}
+
+fn round<E: Element>(data: &mut [f32]) {
+    data.iter_mut().for_each(|x| *x = E::from_f32(*x).to_f32());
 }
 
 fn value(rng: &mut StdRng, values: Values) -> f32 {
@@ -144,6 +165,12 @@ impl Stage {
 
 /// What `operation` must return.
 pub fn expected<N: Number>(operation: Operation, case: &Case, arguments: &Arguments) -> Tensor<N> {
+    expected_of::<f32, N>(operation, case, arguments)
+}
+
+/// What `operation` must return where tensors have elements of a type, what lies between two stages included. The arguments'
+/// tensors are to hold such elements: see [`Arguments::with_tensors_of`].
+pub fn expected_of<E: Element, N: Number>(operation: Operation, case: &Case, arguments: &Arguments) -> Tensor<N> {
     let input = arguments.input.map(N::new);
     let residual = arguments.residual.as_ref();
     let window = case.window();
@@ -153,14 +180,14 @@ pub fn expected<N: Number>(operation: Operation, case: &Case, arguments: &Argume
     };
     let (weights, bias) = arguments.pointwise.folded();
     let bias = bias.as_deref();
-    match operation {
+    let output = match operation {
         Operation::Depthwise => oracle::finish(depthwise(), residual, case.depthwise.activation),
         Operation::Pointwise => {
             let output = oracle::pointwise(&input, &weights, bias, case.outputs);
             oracle::finish(output, residual, case.pointwise.activation)
         }
         Operation::Separable => {
-            let middle = oracle::finish(depthwise(), None, case.depthwise.activation);
+            let middle = oracle::stored::<E, N>(oracle::finish(depthwise(), None, case.depthwise.activation));
             let output = oracle::pointwise(&middle, &weights, bias, case.outputs);
             oracle::finish(output, residual, case.pointwise.activation)
         }
@@ -168,15 +195,22 @@ pub fn expected<N: Number>(operation: Operation, case: &Case, arguments: &Argume
             let output = oracle::conv2d(&input, &weights, bias, &window, case.outputs);
             oracle::finish(output, residual, case.pointwise.activation)
         }
-    }
+    };
+    oracle::stored::<E, N>(output)
 }
 
 /// What `operation` must return on `isa`.
 pub fn expected_on(isa: Isa, operation: Operation, case: &Case, arguments: &Arguments) -> Tensor {
+    expected_of_on::<f32>(isa, operation, case, arguments)
+}
+
+/// The same of a type of elements.
+pub fn expected_of_on<E: Element>(isa: Isa, operation: Operation, case: &Case, arguments: &Arguments) -> Tensor<E> {
+    let narrow = |y: f32| E::from_f32(y);
     if isa.is_fused() {
-        expected::<Fused>(operation, case, arguments).map(|y| y.0)
+        expected_of::<E, Fused>(operation, case, arguments).map(|y| narrow(y.0))
     } else {
-        expected::<Separate>(operation, case, arguments).map(|y| y.0)
+        expected_of::<E, Separate>(operation, case, arguments).map(|y| narrow(y.0))
     }
 }
 
