@@ -170,8 +170,8 @@ impl Permute for Avx512 {
     }
 }
 
-// Two instructions for which LLVM takes others that keep the units that multiply busy on Zen 4: beside 12 multiply-adds, 12 of
-// `vpermt2ps` take 12 cycles more, of `valignd` 4; of `vbroadcastss` 4, of `vpbroadcastd` less than one.
+// Two instructions for which LLVM takes others, `vpermt2ps` and `vbroadcastss`, that keep the units that multiply busy on Zen 4
+// (experiment 047).
 
 /// Lanes `N..` of `a`, then the first `N` of `b`.
 ///

@@ -48,7 +48,7 @@ impl AlignedBuf {
 }
 
 /// Has the caller's stack frame start on a cache line, and so every vector that LLVM spills there: of its own accord it aligns
-/// frames to 16 bytes, and then, three times in four, spilled vectors straddle lines. (Zen 4, 3×3: 88 µs instead of 69 µs.)
+/// frames to 16 bytes, and then, three times in four, spilled vectors straddle lines (experiment 033).
 #[inline(always)]
 pub(crate) fn align_frame() {
     let line = core::mem::MaybeUninit::<Line>::uninit();

@@ -139,6 +139,9 @@ macro_rules! each_row {
 pub(crate) use each_row;
 
 /// The accumulators of a tile's rows → residual → clamp → output.
+///
+/// # Safety
+/// 1. Lanes `from..to` of the results of these rows can be written, and of the residual, if there is one, read.
 #[inline(always)]
 pub(crate) unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
     s: S,
@@ -154,40 +157,58 @@ pub(crate) unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
 }
 
 /// Each row's last two multiply-adds, clamp, and store to whole vectors, before those of the next row. All rows' stores
-/// after all rows' multiply-adds would keep those of the next tile waiting: on Zen 4 a store takes the time of one and a half of
-/// them.
+/// after all rows' multiply-adds would keep those of the next tile waiting (experiments 053 and 074).
 ///
-/// Row `i` has its factors at `factors.0 + i * factors.1` and `factors.2` further; the vectors, which all rows share, are at
-/// `vectors.0` and `vectors.1` further. Registers are just enough if nothing is loaded before it is needed.
+/// Registers are just enough if nothing is loaded before it is needed.
+///
+/// # Safety
+/// 1. The results are plain: their lanes, all of them, can be written.
+/// 2. The last two factors of each row, and the last two rows of vectors, can be read.
 #[inline(always)]
 pub(crate) unsafe fn finish_in_turn<S: Simd, const MR: usize, const NV: usize>(
     s: S,
     a: &PointwiseArgs,
     acc: &[[S::V; NV]; MR],
-    factors: (*const f32, usize, usize),
-    vectors: (*const f32, usize),
+    last: &LastTwo,
     r: &Results,
 ) {
     // SAFETY: the caller's.
     unsafe {
         if r.clamps {
-            rows_in_turn::<S, MR, NV, true>(s, a, acc, factors, vectors, r);
+            rows_in_turn::<S, MR, NV, CLAMPED>(s, a, acc, last, r);
         } else {
-            rows_in_turn::<S, MR, NV, false>(s, a, acc, factors, vectors, r);
+            rows_in_turn::<S, MR, NV, AS_SUMMED>(s, a, acc, last, r);
         }
     }
 }
 
+/// The operands of a tile's last two multiply-adds.
+pub(crate) struct LastTwo {
+    /// The factor of the first row: that of the next row is `row` further, and the last one `next` further.
+    pub(crate) factor: *const f32,
+    pub(crate) row: usize,
+    pub(crate) next: usize,
+    /// The vectors, which all rows share: the last ones are `next_vectors` further.
+    pub(crate) vectors: *const f32,
+    pub(crate) next_vectors: usize,
+}
+
+/// The clamp changes sums.
+const CLAMPED: bool = true;
+/// It does not.
+const AS_SUMMED: bool = false;
+
+/// # Safety
+/// As [`finish_in_turn`].
 #[inline(always)]
 unsafe fn rows_in_turn<S: Simd, const MR: usize, const NV: usize, const CLAMPS: bool>(
     s: S,
     a: &PointwiseArgs,
     acc: &[[S::V; NV]; MR],
-    factors: (*const f32, usize, usize),
-    vectors: (*const f32, usize),
+    last: &LastTwo,
     r: &Results,
 ) {
-    let (mut x, mut row, next) = factors;
+    let (mut x, mut row, next) = (last.factor, last.row, last.next);
     let mut y = r.output;
     let mut w = [[s.splat(0.0); NV]; 2];
     let mut bounds = [s.splat(0.0); 2];
@@ -204,7 +225,7 @@ unsafe fn rows_in_turn<S: Simd, const MR: usize, const NV: usize, const CLAMPS: 
             unsafe {
                 for l in 0..2 {
                     if i == 0 {
-                        w[l][v] = s.load(vectors.0.wrapping_add(l * vectors.1 + v * S::LANES));
+                        w[l][v] = s.load(last.vectors.wrapping_add(l * last.next_vectors + v * S::LANES));
                     }
                     sum = s.mul_add(s.splat(*x.wrapping_add(l * next)), w[l][v], sum);
                 }
@@ -221,6 +242,10 @@ unsafe fn rows_in_turn<S: Simd, const MR: usize, const NV: usize, const CLAMPS: 
     });
 }
 
+/// Row `i` of a tile, of `NV` vectors → residual → clamp → output.
+///
+/// # Safety
+/// 1. As [`finish`], of that row.
 #[inline(always)]
 pub(crate) unsafe fn finish_row<S: Simd, const NV: usize>(
     s: S,

@@ -4,8 +4,8 @@
 
 use crate::epilogue::clamps;
 use crate::info::{Form, KernelInfo};
-use crate::pointwise::{PointwiseArgs, Results, Runs, finish, finish_in_turn, finish_row, info};
-use crate::simd::Simd;
+use crate::pointwise::{LastTwo, PointwiseArgs, Results, Runs, finish, finish_in_turn, finish_row, info};
+use crate::simd::{Lanes, Masked, Simd, Whole};
 use crate::table::Algorithm;
 use crate::types::Layout;
 
@@ -70,15 +70,15 @@ unsafe fn part<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
                     // SAFETY: pixels `x..x + pixels` and the rows' channels lie in the part.
                     unsafe {
                         if more == 1 {
-                            channels::<S, MR, 3, 1, true>(s, a, p, weights, rows, &r);
+                            channels::<S, MR, 3, 1, Whole>(s, a, p, weights, rows, &r);
                         } else if more == 4 {
-                            channels::<S, MR, 2, 4, true>(s, a, p, weights, rows, &r);
+                            channels::<S, MR, 2, 4, Whole>(s, a, p, weights, rows, &r);
                         } else if pixels == 2 * S::LANES {
-                            channels::<S, MR, 2, 0, true>(s, a, p, weights, rows, &r);
+                            channels::<S, MR, 2, 0, Whole>(s, a, p, weights, rows, &r);
                         } else if pixels > S::LANES {
-                            channels::<S, MR, 2, 0, false>(s, a, p, weights, rows, &r);
+                            channels::<S, MR, 2, 0, Masked>(s, a, p, weights, rows, &r);
                         } else {
-                            channels::<S, MR, 1, 0, false>(s, a, p, weights, rows, &r);
+                            channels::<S, MR, 1, 0, Masked>(s, a, p, weights, rows, &r);
                         }
                     }
                     c += MR;
@@ -89,10 +89,16 @@ unsafe fn part<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
     }
 }
 
-/// `MR` output channels by `NV` vectors of pixels, the last of which is whole only if `FULL`, and `MORE` pixels, for each of
+/// `MR` output channels by `NV` vectors of pixels, of the last of which those lanes, and `MORE` pixels, for each of
 /// which half a vector holds the channels.
+///
+/// # Safety
+/// 1. As [`Algorithm::run`].
+/// 2. The part has these pixels, in one run: of the vectors all up to the last, of the last `r.to` says how many, or all if `L` is
+///    [`Whole`].
+/// 3. It has the channels `rows` of the panel.
 #[inline(always)]
-unsafe fn channels<S: Simd, const MR: usize, const NV: usize, const MORE: usize, const FULL: bool>(
+unsafe fn channels<S: Simd, const MR: usize, const NV: usize, const MORE: usize, L: Lanes>(
     s: S,
     a: &PointwiseArgs,
     input: *const f32,
@@ -115,12 +121,12 @@ unsafe fn channels<S: Simd, const MR: usize, const NV: usize, const MORE: usize,
         }
         let mut k = weights.wrapping_add(MR);
         let mut x = input;
-        let in_turn = S::SPLATS_MEMORY && FULL && MORE == 0 && r.plain && a.depth >= 2;
+        let in_turn = S::SPLATS_MEMORY && L::ALL && MORE == 0 && r.plain && a.depth >= 2;
         for _ in 0..if in_turn { a.depth - 2 } else { a.depth } {
             let mut p = [s.splat(0.0); NV];
             for v in 0..NV {
                 let at = x.wrapping_add(v * S::LANES);
-                p[v] = if FULL || v + 1 < NV { s.load(at) } else { s.load_masked(at, last) };
+                p[v] = if v + 1 < NV { s.load(at) } else { L::load(s, at, last) };
             }
             let fours = if S::FACTOR_LANES { MR / 4 * 4 } else { 0 };
             for i in (0..fours).step_by(4) {
@@ -145,7 +151,8 @@ unsafe fn channels<S: Simd, const MR: usize, const NV: usize, const MORE: usize,
             x = x.wrapping_add(a.input_strides.c);
         }
         if in_turn {
-            finish_in_turn::<S, MR, NV>(s, a, &acc, (k, 1, MR), (x, a.input_strides.c), r);
+            let last = LastTwo { factor: k, row: 1, next: MR, vectors: x, next_vectors: a.input_strides.c };
+            finish_in_turn::<S, MR, NV>(s, a, &acc, &last, r);
             return;
         }
         for j in 0..MORE {

@@ -5,7 +5,9 @@
 
 use crate::epilogue::clamps;
 use crate::info::{Form, KernelInfo};
-use crate::pointwise::{PointwiseArgs, Results, Runs, balanced, each_row, finish, finish_in_turn, finish_row, info};
+use crate::pointwise::{
+    LastTwo, PointwiseArgs, Results, Runs, balanced, each_row, finish, finish_in_turn, finish_row, info,
+};
 use crate::simd::Simd;
 use crate::table::Algorithm;
 use crate::types::Layout;
@@ -174,8 +176,11 @@ pub(crate) trait Columns: Simd {
     const COLUMNS: &'static [RunColumn];
 }
 
-/// Computes a column's tiles, which are as high as its place in [`Columns::COLUMNS`] says: to be called only where the CPU has
-/// the instruction set.
+/// Computes a column's tiles, which are as high as its place in [`Columns::COLUMNS`] says.
+///
+/// # Safety
+/// 1. The CPU has the instruction set.
+/// 2. As [`column`].
 pub(crate) type RunColumn = unsafe fn(&Column, &PointwiseArgs);
 
 /// Tiles of equally many pixels, one after another under one panel of weights.
@@ -198,38 +203,47 @@ pub(crate) struct Column {
 /// The code for columns of tiles of `MR` pixels.
 ///
 /// # Safety
-/// The column and `a` come from [`part`].
+/// 1. `a` is as for [`Algorithm::run`].
+/// 2. The column's tiles are pixels of the part, and its panel is one of the packed weights.
 #[inline(always)]
 pub(crate) unsafe fn column<S: Simd, const MR: usize>(s: S, column: &Column, a: &PointwiseArgs) {
     // SAFETY: the caller's.
     unsafe {
         if S::Half::LANES < S::LANES && column.width < S::LANES {
-            column.run::<S::Half, MR, 1, false>(s.half(), a);
+            column.run::<S::Half, MR, 1, APART>(s.half(), a);
         } else if column.width == S::LANES {
-            column.run::<S, MR, 1, false>(s, a);
+            column.run::<S, MR, 1, APART>(s, a);
         } else if column.width == 2 * S::LANES {
-            column.run::<S, MR, 2, false>(s, a);
+            column.run::<S, MR, 2, APART>(s, a);
         } else if S::Half::LANES < S::LANES && column.width < 2 * S::LANES {
-            column.run::<S, MR, 1, true>(s, a);
+            column.run::<S, MR, 1, JOINED>(s, a);
         } else if S::Half::LANES < S::LANES && MR <= MOST_JOINED {
-            column.run::<S, MR, 2, true>(s, a);
+            column.run::<S, MR, 2, JOINED>(s, a);
         } else {
             unreachable!("a panel of {} channels and tiles of {MR} pixels", column.width);
         }
     }
 }
 
+/// Panels take in the last half vector of output channels.
+const JOINED: bool = true;
+/// They do not.
+const APART: bool = false;
+
 impl Column {
-    /// Computes the tiles, of `MR` pixels by `NV` vectors of output channels each, and half of one if `JOINED`.
+    /// Computes the tiles, of `MR` pixels by `NV` vectors of output channels each, and half of one if `HALF`.
+    ///
+    /// # Safety
+    /// As [`column`], whose width is that.
     #[inline(always)]
-    unsafe fn run<S: Simd, const MR: usize, const NV: usize, const JOINED: bool>(&self, s: S, a: &PointwiseArgs) {
+    unsafe fn run<S: Simd, const MR: usize, const NV: usize, const HALF: bool>(&self, s: S, a: &PointwiseArgs) {
         let (mut input, mut r) = (self.input, self.results);
         for t in 0..self.tiles {
             let ahead = if t < self.brings { self.ahead.wrapping_add(t.wrapping_mul(self.step)) } else { 0 };
             let ahead = if t == 0 { self.first.unwrap_or(ahead) } else { ahead };
             // SAFETY: the caller vouches for the tile.
             unsafe {
-                if JOINED {
+                if HALF {
                     joined::<S, MR, NV>(s, a, input, self.weights, ahead, &r);
                 } else {
                     pixels::<S, MR, NV>(s, a, input, self.weights, ahead, &r);
@@ -242,6 +256,9 @@ impl Column {
 }
 
 /// The `NV` vectors at `p`.
+///
+/// # Safety
+/// 1. They can be read.
 #[inline(always)]
 unsafe fn vectors<S: Simd, const NV: usize>(s: S, p: *const f32) -> [S::V; NV] {
     let mut vectors = [s.splat(0.0); NV];
@@ -253,6 +270,11 @@ unsafe fn vectors<S: Simd, const NV: usize>(s: S, p: *const f32) -> [S::V; NV] {
 }
 
 /// `MR` pixels by `NV` vectors of output channels. Prefetches what lies that far `ahead` of the weights, wrapping.
+///
+/// # Safety
+/// 1. `a` is as for [`Algorithm::run`].
+/// 2. The `MR` pixels from `input` on are the part's, and lanes `from..to` of their results its outputs.
+/// 3. `weights` is a panel of `NV` vectors.
 #[inline(always)]
 unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
     s: S,
@@ -304,7 +326,8 @@ unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
             x = x.wrapping_add(1);
         }
         if in_turn {
-            finish_in_turn::<S, MR, NV>(s, a, &acc, (x, stride, 1), (k, NV * S::LANES), r);
+            let last = LastTwo { factor: x, row: stride, next: 1, vectors: k, next_vectors: NV * S::LANES };
+            finish_in_turn::<S, MR, NV>(s, a, &acc, &last, r);
         } else {
             finish::<S, MR, NV>(s, a, &acc, 0..MR, r);
         }
@@ -316,6 +339,9 @@ unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
 const MOST_JOINED: usize = 10;
 
 /// As [`pixels`], and half a vector more of output channels, each pair of pixels in one vector.
+///
+/// # Safety
+/// As [`pixels`], of a panel of `NV` vectors and a half, which is there twice.
 #[inline(always)]
 unsafe fn joined<S: Simd, const MR: usize, const NV: usize>(
     s: S,

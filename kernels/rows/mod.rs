@@ -28,6 +28,8 @@ macro_rules! rows {
             mod code {
                 use super::*;
 
+                /// # Safety
+                /// As [`Kernel::entry`].
                 #[$features]
                 pub(crate) unsafe fn entry(args: &<$algorithm as Algorithm<$token>>::Args) {
                     $crate::memory::align_frame();
@@ -57,6 +59,8 @@ macro_rules! columns {
             mod code {
                 use super::*;
 
+                /// # Safety
+                /// As [`RunColumn`].
                 #[$features]
                 pub(crate) unsafe fn run(c: &Column, args: &PointwiseArgs) {
                     $crate::memory::align_frame();
@@ -74,6 +78,7 @@ use columns;
 /// What all kernels of an instruction set share, without its rows. `$chains`: the independent multiply-adds that hide their latency.
 macro_rules! family {
     ($token:ident, $features:meta, $chains:literal) => {{
+        // As [`Family`] says of each.
         #[$features]
         unsafe fn activate(curve: $crate::epilogue::Curve, p: *mut f32, n: usize) {
             let token = $token::assume();

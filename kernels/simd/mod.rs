@@ -33,7 +33,7 @@ pub(crate) trait Simd: Copy {
     /// The element at `p` in every lane, for so many multiply-adds in a loop of them.
     ///
     /// # Safety
-    /// It can be read.
+    /// 1. It can be read.
     #[inline(always)]
     unsafe fn splat_for(self, _times: usize, p: *const f32) -> Self::V {
         // SAFETY: the caller's.
@@ -64,7 +64,7 @@ pub(crate) trait Simd: Copy {
     /// The `LANES` elements at `p`.
     ///
     /// # Safety
-    /// They can be read.
+    /// 1. They can be read.
     unsafe fn load(self, p: *const f32) -> Self::V;
     /// Selects lanes `from..to`; none unless `from < to`. `to` may not exceed [`LANES`](Self::LANES).
     fn mask(self, from: usize, to: usize) -> Self::Mask;
@@ -73,13 +73,13 @@ pub(crate) trait Simd: Copy {
     /// Lane `i` from `p + i` where the mask selects it, +0.0 in the other lanes, which are not read.
     ///
     /// # Safety
-    /// The selected elements can be read. `p` itself may lie outside of its slice.
+    /// 1. The selected elements can be read. `p` itself may lie outside of its slice.
     unsafe fn load_masked(self, p: *const f32, mask: Self::Mask) -> Self::V;
     /// Lane `i` from `p + i * step` where the mask selects it, +0.0 in the other lanes, which are not read.
     ///
     /// # Safety
-    /// The selected elements can be read, and `step` is at most [`MAX_STRIDE`](crate::MAX_STRIDE). `p` itself
-    /// may lie outside of its slice.
+    /// 1. The selected elements can be read. `p` itself may lie outside of its slice.
+    /// 2. `step` is at most [`MAX_STRIDE`](crate::MAX_STRIDE).
     unsafe fn load_strided(self, p: *const f32, step: usize, mask: Self::Mask) -> Self::V;
     /// The lower half of the lanes of `a`, and the upper half of those of `b`.
     fn halves(self, a: Self::V, b: Self::V) -> Self::V;
@@ -91,17 +91,18 @@ pub(crate) trait Simd: Copy {
     /// Lane `i` from `p + index[i]`; lanes whose index is `n` or more hold anything.
     ///
     /// # Safety
-    /// The first `n` elements at `p` can be read; `n <= LANES`.
+    /// 1. The first `n` elements at `p` can be read.
+    /// 2. `n <= LANES`.
     unsafe fn load_repeated(self, p: *const f32, n: usize, index: Self::Index) -> Self::V;
     /// Writes `v` to the `LANES` elements at `p`.
     ///
     /// # Safety
-    /// They can be written.
+    /// 1. They can be written.
     unsafe fn store(self, p: *mut f32, v: Self::V);
     /// Writes lane `i` of `v` to `p + i` where the mask selects it, and nothing else.
     ///
     /// # Safety
-    /// The selected elements can be written. `p` itself may lie outside of its slice.
+    /// 1. The selected elements can be written. `p` itself may lie outside of its slice.
     unsafe fn store_masked(self, p: *mut f32, mask: Self::Mask, v: Self::V);
 
     /// Whether a multiply-add takes its factor from any lane of a vector, so that
@@ -110,7 +111,7 @@ pub(crate) trait Simd: Copy {
     /// Each of the four elements at `p`, in every lane.
     ///
     /// # Safety
-    /// They can be read.
+    /// 1. They can be read.
     #[inline(always)]
     unsafe fn splat_four(self, p: *const f32) -> [Self::V; 4] {
         // SAFETY: the caller vouches for the four elements.

@@ -225,7 +225,7 @@ pub(super) unsafe fn strip<S: Simd, W: Window, B: Border, L: Lanes, const R: usi
                 }
                 for ox in 0..OW {
                     let output = output.wrapping_add(ox * grid.output_column);
-                    // At stride 2 this gains nothing (Zen 4; at stride 1 2 to 4 %).
+                    // At stride 2 this gains nothing (experiment 034).
                     if R == 3 && t.as_summed {
                         L::store(s, output, mask, acc[0][ox]);
                         continue;
@@ -265,7 +265,7 @@ pub(super) unsafe fn strip<S: Simd, W: Window, B: Border, L: Lanes, const R: usi
             roll!();
         });
         let inside = t.rows.start <= (R - 1) * W::SH && height * W::SH <= t.rows.end;
-        // Of whole vectors the last is so anyhow; asked here, LLVM's code is the faster (AVX2, 14×14×672 at stride 2: 26 µs instead of 30 µs).
+        // Of whole vectors the last is so anyhow; asked here, LLVM's code is the faster (experiment 035).
         if W::KH > 3 && L::ALL && inside && t.padding_at_edges::<W, OW>() {
             acc = middle::<S, W, B, R, OW>(s, a, grid, t, c, acc);
         } else {

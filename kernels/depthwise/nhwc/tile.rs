@@ -102,8 +102,7 @@ unsafe fn row<S: Simd, W: Window, const OH: usize, const OW: usize>(s: S, a: &De
     }
 }
 
-/// Whether tiles of `ow` columns drop some where a row has fewer. With four it costs more than it gains (AVX2, 3×3: to ask which the
-/// row has 5 to 8 %, to look at a column more 20 %).
+/// Whether tiles of `ow` columns drop some where a row has fewer. With four it costs more than it gains (experiment 036).
 const fn drops_columns(ow: usize) -> bool {
     ow > 4
 }

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! So a pixel's lines are read one after the other. Hardware brings the lines beside those that are read, and where pixels share
-//! cache sets, these are gone before a strip of one vector comes to them. (Zen 4 reads such pixels at 49 to 61 GB/s one vector of
-//! AVX-512 at a time, at 111 four at a time.) It costs the loads and stores of the buffer, which the first-level cache holds.
+//! cache sets, these are gone before a strip of one vector comes to them (experiments 013 and 024). It costs the loads and stores of
+//! the buffer, which the first-level cache holds.
 
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
