@@ -1,6 +1,6 @@
 //! What is known of a kernel: a row of the table, without its code.
 
-use crate::types::{Isa, Layout};
+use crate::types::{ElementType, Isa, Layout};
 
 /// What a kernel computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,7 +54,7 @@ pub struct KernelInfo {
     /// other fields:
     ///
     /// * operation: `dw` is depthwise, `pw` pointwise;
-    /// * type of the elements: `f32`;
+    /// * type of the elements: [`ElementType::name`];
     /// * layout: `nhwc` or `nchw`;
     /// * window and stride of a depthwise kernel: `3x3s1` is 3×3 at stride 1, `any` is any window at any stride;
     /// * tile, the outputs that it computes at a time: rows `x` columns of a depthwise kernel, pixels `x` channels of a
@@ -69,6 +69,8 @@ pub struct KernelInfo {
     pub isa: Isa,
     /// What it computes.
     pub operation: Operation,
+    /// The type of the elements of its input and output.
+    pub element: ElementType,
     /// How it walks over its output.
     pub form: Form,
     /// The layout of its input and output.
@@ -118,9 +120,10 @@ impl Name {
     pub(crate) const fn of(info: &KernelInfo) -> Self {
         let name = Name { letters: [0; 48], len: 0 };
         let name = match info.operation {
-            Operation::Depthwise => name.text("dw_f32_"),
-            Operation::Pointwise => name.text("pw_f32_"),
+            Operation::Depthwise => name.text("dw_"),
+            Operation::Pointwise => name.text("pw_"),
         };
+        let name = name.text(info.element.name()).text("_");
         let name = match info.layout {
             Layout::Nhwc => name.text("nhwc_"),
             Layout::Nchw => name.text("nchw_"),

@@ -10,7 +10,7 @@ use crate::memory::{AlignedBuf, TensorView, TensorViewMut};
 use crate::pointwise::PointwiseArgs;
 use crate::pointwise::nhwc::{packed_width, panel_width};
 use crate::table::{Available, Entry, available, table};
-use crate::types::{Activation, Axis, Error, Layout, MAX_POSITION, MAX_STRIDE, Shape, Taps, undilated_stride};
+use crate::types::{Activation, Axis, Element, Error, Layout, MAX_POSITION, MAX_STRIDE, Shape, Taps, undilated_stride};
 
 /// A depthwise convolution, ready to run.
 pub struct DepthwiseStage {
@@ -159,19 +159,56 @@ impl DepthwiseStage {
     /// ```
     pub fn run(
         &self,
-        (info, tuning): (&'static KernelInfo, DepthwiseTuning),
+        way: (&'static KernelInfo, DepthwiseTuning),
         input: TensorView<'_>,
         residual: Option<TensorView<'_>>,
         mut output: TensorViewMut<'_>,
         origin: Shape,
         pad: [usize; 2],
     ) {
-        let shape = output.shape();
-        if shape.is_empty() {
-            return;
-        }
+        let kernel = self.compute(way, input, residual, &mut output, origin, pad);
+        sweep(kernel, &self.epilogue, &mut output);
+    }
+
+    /// As [`run`](Self::run), on elements of a kernel's own type, which are rounded once.
+    ///
+    /// # Panics
+    /// As [`run`](Self::run), and if the activation [takes a sweep](Self::sweeps), which would be a second rounding.
+    pub fn run_on<E: Element>(
+        &self,
+        way: (&'static KernelInfo, DepthwiseTuning),
+        input: TensorView<'_, E>,
+        residual: Option<TensorView<'_, E>>,
+        mut output: TensorViewMut<'_, E>,
+        origin: Shape,
+        pad: [usize; 2],
+    ) {
+        assert!(!self.sweeps(), "an activation that takes a sweep rounds twice");
+        self.compute(way, input, residual, &mut output, origin, pad);
+    }
+
+    /// Whether the activation is more than a clamp, and so a sweep over the output.
+    pub fn sweeps(&self) -> bool {
+        self.epilogue.curve.is_some()
+    }
+
+    /// What a kernel computes; the kernel.
+    fn compute<E: Element>(
+        &self,
+        (info, tuning): (&'static KernelInfo, DepthwiseTuning),
+        input: TensorView<'_, E>,
+        residual: Option<TensorView<'_, E>>,
+        output: &mut TensorViewMut<'_, E>,
+        origin: Shape,
+        pad: [usize; 2],
+    ) -> &Available {
         let kernel = self.kernels.iter().find(|kernel| core::ptr::eq(kernel.info(), info));
         let Some(kernel) = kernel else { panic!("{} does not run this stage", info.name) };
+        assert_eq!(info.element, E::TYPE);
+        let shape = output.shape();
+        if shape.is_empty() {
+            return kernel;
+        }
         assert!((1..=MOST_STRIP_ROWS).contains(&tuning.strip_rows));
         assert_eq!((input.shape().n, input.shape().c), (shape.n, self.channels));
         let outputs = self.channels * self.multiplier;
@@ -194,13 +231,13 @@ impl DepthwiseStage {
         assert!(reach(0, origin.h, shape.h).is_some_and(|r| r < limit));
         assert!(reach(1, origin.w, shape.w).is_some_and(|r| r < limit));
         let args = DepthwiseArgs {
-            input: input.as_ptr(),
+            input: input.as_ptr().cast(),
             input_shape: input.shape(),
             input_strides: input.strides(),
-            output: output.as_mut_ptr(),
+            output: output.as_mut_ptr().cast(),
             output_shape: shape,
             output_strides: output.strides(),
-            residual: residual.map(|residual| residual.as_ptr()),
+            residual: residual.map(|residual| residual.as_ptr().cast()),
             residual_strides: residual.map_or(output.strides(), |residual| residual.strides()),
             origin,
             kernel_size: self.taps.kernel_size,
@@ -217,7 +254,7 @@ impl DepthwiseStage {
         // SAFETY: `Available` proves the instruction set; the views hold their elements; channels, strides
         // and positions were asserted above, the taps and the packing when the stage was built.
         unsafe { entry(&args) }
-        sweep(kernel, &self.epilogue, &mut output);
+        kernel
     }
 }
 

@@ -7,6 +7,8 @@ use core::mem::MaybeUninit;
 use crate::arch::avx2::Avx2;
 #[cfg(feature = "half")]
 use crate::convert::{Conversions, Vectors, functions};
+#[cfg(feature = "half")]
+use crate::simd::Storage;
 use crate::simd::{Permute, Simd};
 use crate::types::Isa;
 
@@ -247,5 +249,105 @@ impl Vectors<16> for Avx512 {
             let rounded = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm512_loadu_ps(data.as_ptr()));
             _mm512_storeu_ps(data.as_mut_ptr(), _mm512_cvtph_ps(rounded));
         }
+    }
+}
+
+// SAFETY of every block below: as above.
+#[cfg(feature = "half")]
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one comment above says it for all")]
+impl Storage<half::f16> for Avx512 {
+    #[inline(always)]
+    unsafe fn widen(self, p: *const half::f16) -> __m512 {
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn widen_masked(self, p: *const half::f16, mask: __mmask16) -> __m512 {
+        unsafe { _mm512_cvtph_ps(selected(p.cast(), mask)) }
+    }
+    #[inline(always)]
+    unsafe fn narrow(self, p: *mut half::f16, v: __m512) {
+        unsafe { _mm256_storeu_si256(p.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v)) }
+    }
+    #[inline(always)]
+    unsafe fn narrow_masked(self, p: *mut half::f16, mask: __mmask16, v: __m512) {
+        unsafe {
+            let rounded = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v);
+            _mm512_mask_cvtepi32_storeu_epi16(p.cast(), mask, _mm512_cvtepu16_epi32(rounded));
+        }
+    }
+}
+
+// SAFETY of every block below: as above.
+#[cfg(feature = "half")]
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one comment above says it for all")]
+impl Storage<half::bf16> for Avx512 {
+    #[inline(always)]
+    unsafe fn widen(self, p: *const half::bf16) -> __m512 {
+        unsafe { upper_halves(_mm256_loadu_si256(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn widen_masked(self, p: *const half::bf16, mask: __mmask16) -> __m512 {
+        unsafe { upper_halves(selected(p.cast(), mask)) }
+    }
+    #[inline(always)]
+    unsafe fn narrow(self, p: *mut half::bf16, v: __m512) {
+        unsafe { _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(rounded_upper_halves(v))) }
+    }
+    #[inline(always)]
+    unsafe fn narrow_masked(self, p: *mut half::bf16, mask: __mmask16, v: __m512) {
+        unsafe { _mm512_mask_cvtepi32_storeu_epi16(p.cast(), mask, rounded_upper_halves(v)) }
+    }
+}
+
+/// The selected elements at `p`, and zeros: in pairs, since AVX-512F has no masked loads of 16 bits, and one by one where half of a pair
+/// is selected.
+///
+/// # Safety
+/// 1. The CPU has AVX-512F.
+/// 2. The selected elements can be read.
+#[cfg(feature = "half")]
+#[inline(always)]
+unsafe fn selected(p: *const u16, mask: __mmask16) -> __m256i {
+    // SAFETY: the caller's.
+    unsafe {
+        if (mask ^ mask >> 1) & 0x5555 == 0 {
+            let pairs = _mm512_cvtepi32_epi16(_mm512_maskz_set1_epi32(mask, -1));
+            return _mm256_maskload_epi32(p.cast(), pairs);
+        }
+        let mut few = [0; 16];
+        for i in 0..16 {
+            if mask >> i & 1 == 1 {
+                few[i] = *p.wrapping_add(i);
+            }
+        }
+        _mm256_loadu_si256(few.as_ptr().cast())
+    }
+}
+
+/// Elements of 16 bits as the upper halves of 32, with zeros below.
+///
+/// # Safety
+/// 1. The CPU has AVX-512F.
+#[cfg(feature = "half")]
+#[inline(always)]
+unsafe fn upper_halves(halves: __m256i) -> __m512 {
+    // SAFETY: the caller's.
+    unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves))) }
+}
+
+/// Numbers rounded to their upper halves, of two equally near the even one, in the lower halves. A NaN becomes quiet.
+///
+/// # Safety
+/// 1. The CPU has AVX-512F.
+#[cfg(feature = "half")]
+#[inline(always)]
+unsafe fn rounded_upper_halves(v: __m512) -> __m512i {
+    // SAFETY: the caller's.
+    unsafe {
+        let bits = _mm512_castps_si512(v);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+        _mm512_srli_epi32::<16>(_mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x0040_0000)))
     }
 }

@@ -12,7 +12,7 @@ use core::ops::Range;
 
 use crate::info::{Form, KernelInfo, Operation};
 use crate::simd::Simd;
-use crate::types::{Layout, Shape, Strides, sub_grids};
+use crate::types::{Element, Layout, Shape, Strides, sub_grids};
 
 /// The numbers of a depthwise kernel's way that depend on the CPU. None changes a bit of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,19 +33,19 @@ impl Default for DepthwiseTuning {
 }
 
 /// What a depthwise kernel computes: a part of the output, all pointers and extents checked by
-/// [`DepthwiseStage::run`](crate::stage::DepthwiseStage::run).
+/// [`DepthwiseStage::run`](crate::stage::DepthwiseStage::run). Input, output and residual are of the kernel's type of elements.
 pub(crate) struct DepthwiseArgs {
     /// The first image of the part, all channels, rows and columns.
-    pub(crate) input: *const f32,
+    pub(crate) input: *const (),
     pub(crate) input_shape: Shape,
     pub(crate) input_strides: Strides,
     /// The part's first element.
-    pub(crate) output: *mut f32,
+    pub(crate) output: *mut (),
     /// The part's extents.
     pub(crate) output_shape: Shape,
     pub(crate) output_strides: Strides,
     /// Shaped as the part.
-    pub(crate) residual: Option<*const f32>,
+    pub(crate) residual: Option<*const ()>,
     pub(crate) residual_strides: Strides,
     /// The index of the part's first element in the whole output; `n` is 0.
     pub(crate) origin: Shape,
@@ -58,7 +58,7 @@ pub(crate) struct DepthwiseArgs {
     pub(crate) multiplier: usize,
     /// Of all channels, as [`DepthwiseStage::new`](crate::stage::DepthwiseStage::new) packed them.
     pub(crate) weights: *const f32,
-    /// As many +0.0 as there are channels, rounded up to whole vectors.
+    /// As many +0.0 as there are channels, rounded up to whole vectors. Of any narrower type they are +0.0, too.
     pub(crate) zeros: *const f32,
     pub(crate) tuning: DepthwiseTuning,
     /// The least output, and the greatest.
@@ -66,7 +66,12 @@ pub(crate) struct DepthwiseArgs {
 }
 
 /// A row of the table. `window`: taps down and across, stride down and across.
-const fn info<S: Simd>(layout: Layout, form: Form, window: Option<[usize; 4]>, tile: [usize; 2]) -> KernelInfo {
+const fn info<S: Simd, E: Element>(
+    layout: Layout,
+    form: Form,
+    window: Option<[usize; 4]>,
+    tile: [usize; 2],
+) -> KernelInfo {
     let (kernel_size, stride) = match window {
         Some([kh, kw, sh, sw]) => (Some([kh, kw]), Some([sh, sw])),
         None => (None, None),
@@ -75,6 +80,7 @@ const fn info<S: Simd>(layout: Layout, form: Form, window: Option<[usize; 4]>, t
         name: "",
         isa: S::ISA,
         operation: Operation::Depthwise,
+        element: E::TYPE,
         form,
         layout,
         kernel_size,

@@ -23,7 +23,7 @@
 
 pub(crate) mod sweep;
 
-use crate::simd::{Lanes, Simd};
+use crate::simd::{Lanes, Simd, Storage};
 use crate::types::Activation;
 
 /// An activation, split into the clamp that a kernel applies in registers and the curve that takes a
@@ -110,13 +110,13 @@ pub(crate) fn clamp<S: Simd>(s: S, x: S::V, min: S::V, max: S::V) -> S::V {
 /// 1. The lanes of the output can be written.
 /// 2. The lanes of the residual, if there is one, can be read.
 #[inline(always)]
-pub(crate) unsafe fn finish<S: Simd, L: Lanes>(
+pub(crate) unsafe fn finish<S: Storage<E>, L: Lanes, E>(
     s: S,
     bounds: [f32; 2],
     sum: S::V,
     mask: S::Mask,
-    output: *mut f32,
-    residual: (Option<*const f32>, usize),
+    output: *mut E,
+    residual: (Option<*const E>, usize),
 ) {
     let mut v = sum;
     // SAFETY: the caller's.

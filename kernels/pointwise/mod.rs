@@ -17,7 +17,7 @@ pub(crate) mod nhwc;
 use crate::epilogue::{self, clamp};
 use crate::info::{Form, KernelInfo, Operation};
 use crate::simd::{Masked, Simd, Whole, opaque};
-use crate::types::{Layout, Shape, Strides};
+use crate::types::{ElementType, Layout, Shape, Strides};
 
 /// What a pointwise kernel computes: a part of the output, all pointers and extents checked by
 /// [`PointwiseStage::run`](crate::stage::PointwiseStage::run).
@@ -56,6 +56,7 @@ const fn info<S: Simd>(layout: Layout, form: Form, tile: [usize; 2]) -> KernelIn
         name: "",
         isa: S::ISA,
         operation: Operation::Pointwise,
+        element: ElementType::F32,
         form,
         layout,
         kernel_size: None,
@@ -264,10 +265,10 @@ pub(crate) unsafe fn finish_row<S: Simd, const NV: usize>(
             let p = r.output.wrapping_add(i.wrapping_mul(r.output_row)).wrapping_add(at);
             let residual = (r.residual, i.wrapping_mul(r.residual_row).wrapping_add(at));
             if whole {
-                epilogue::finish::<S, Whole>(s, a.bounds, acc[v], s.mask(0, 0), p, residual);
+                epilogue::finish::<S, Whole, _>(s, a.bounds, acc[v], s.mask(0, 0), p, residual);
             } else {
                 let mask = s.mask(r.from.saturating_sub(at), r.to.saturating_sub(at).min(S::LANES));
-                epilogue::finish::<S, Masked>(s, a.bounds, acc[v], mask, p, residual);
+                epilogue::finish::<S, Masked, _>(s, a.bounds, acc[v], mask, p, residual);
             }
         }, 0 1 2);
         const { assert!(NV <= 3) };

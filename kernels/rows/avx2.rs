@@ -18,21 +18,21 @@ pub(crate) static FAMILY: Family = Family {
         Avx2,
         target_feature(enable = "avx2,fma"),
         [
-            nhwc::Tile<K3S1, 2, 2>,
+            nhwc::Tile<f32, K3S1, 2, 2>,
             // Loops over rows do not spill here, but take longer.
-            Spills<35, nhwc::Tile<K3S1, 2, 4>>,
-            Spills<30, nhwc::Tile<K3S2, 2, 2>>,
-            Spills<50, nhwc::Tile<K3S2, 2, 4>>,
-            nhwc::Tile<K5S1, 2, 4>,
-            nhwc::Tile<K5S2, 2, 4>,
-            nhwc::Tile<K7S1, 2, 4>,
-            nhwc::Tile<K7S2, 2, 4>,
+            Spills<35, nhwc::Tile<f32, K3S1, 2, 4>>,
+            Spills<30, nhwc::Tile<f32, K3S2, 2, 2>>,
+            Spills<50, nhwc::Tile<f32, K3S2, 2, 4>>,
+            nhwc::Tile<f32, K5S1, 2, 4>,
+            nhwc::Tile<f32, K5S2, 2, 4>,
+            nhwc::Tile<f32, K7S1, 2, 4>,
+            nhwc::Tile<f32, K7S2, 2, 4>,
             // Strips' first and last rows: the loops between hardly do.
-            Spills<90, nhwc::Rolling<K5S1, 5, 2>>,
-            Spills<45, nhwc::Rolling<K5S2, 3, 3>>,
+            Spills<90, nhwc::Rolling<f32, K5S1, 5, 2>>,
+            Spills<45, nhwc::Rolling<f32, K5S2, 3, 3>>,
             // The buffer that sums wait in, and an input or two.
-            Spills<25, nhwc::InTurns<K3S1, 3, 3>>,
-            Spills<25, nhwc::InTurns<K3S2, 2, 4>>,
+            Spills<25, nhwc::InTurns<f32, K3S1, 3, 3>>,
+            Spills<25, nhwc::InTurns<f32, K3S2, 2, 4>>,
             nhwc::Any<8>,
             // Registers are too few for a row of inputs or all weights, which LLVM hoists.
             Spills<115, nchw::Tile<K3S1, nchw::Loaded, 4, 2>>,

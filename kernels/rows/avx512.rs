@@ -17,24 +17,26 @@
 
 use super::prelude::*;
 use crate::arch::avx512::Avx512;
+#[cfg(feature = "half")]
+use half::{bf16, f16};
 
 pub(crate) static FAMILY: Family = Family {
     depthwise: rows!(
         Avx512,
         target_feature(enable = "avx512f"),
         [
-            nhwc::Tile<K3S1, 2, 7>,
-            nhwc::Tile<K3S2, 2, 2>,
-            nhwc::Tile<K5S1, 2, 7>,
-            nhwc::Tile<K5S2, 2, 7>,
-            nhwc::Tile<K7S1, 2, 7>,
-            nhwc::Tile<K7S2, 2, 7>,
-            nhwc::Rolling<K3S1, 3, 7>,
+            nhwc::Tile<f32, K3S1, 2, 7>,
+            nhwc::Tile<f32, K3S2, 2, 2>,
+            nhwc::Tile<f32, K5S1, 2, 7>,
+            nhwc::Tile<f32, K5S2, 2, 7>,
+            nhwc::Tile<f32, K7S1, 2, 7>,
+            nhwc::Tile<f32, K7S2, 2, 7>,
+            nhwc::Rolling<f32, K3S1, 3, 7>,
             // Thirty-two registers are too few for what LLVM loads ahead.
-            Spills<35, nhwc::Rolling<K3S2, 2, 7>>,
+            Spills<35, nhwc::Rolling<f32, K3S2, 2, 7>>,
             nhwc::RollingBehind<K3S1, 3, 7>,
-            nhwc::InTurns<K3S1, 3, 3>,
-            nhwc::InTurns<K3S2, 2, 7>,
+            nhwc::InTurns<f32, K3S1, 3, 3>,
+            nhwc::InTurns<f32, K3S2, 2, 7>,
             nhwc::Any<8>,
             nchw::Tile<K3S1, nchw::Picked, 4, 2>,
             nchw::Tile<K3S1, nchw::Picked, 7, 1>,
@@ -56,6 +58,18 @@ pub(crate) static FAMILY: Family = Family {
             nchw::Rolling<K7S2, nchw::Picked>,
             nchw::Pairs<K7S2>,
             nchw::Any<4>,
+            #[cfg(feature = "half")]
+            nhwc::Rolling<bf16, K3S1, 3, 7>,
+            #[cfg(feature = "half")]
+            nhwc::InTurns<bf16, K3S1, 3, 3>,
+            #[cfg(feature = "half")]
+            nhwc::InTurns<bf16, K3S2, 2, 7>,
+            #[cfg(feature = "half")]
+            nhwc::Rolling<f16, K3S1, 3, 7>,
+            #[cfg(feature = "half")]
+            nhwc::InTurns<f16, K3S1, 3, 3>,
+            #[cfg(feature = "half")]
+            nhwc::InTurns<f16, K3S2, 2, 7>,
         ]
     ),
     pointwise: rows!(

@@ -22,8 +22,8 @@ mod prelude {
 
 /// Rows: an entry point for each algorithm, compiled with the instruction set's features.
 macro_rules! rows {
-    ($token:ident, $features:meta, [$($algorithm:ty),* $(,)?]) => {
-        &[$({
+    ($token:ident, $features:meta, [$($(#[$condition:meta])? $algorithm:ty),* $(,)?]) => {
+        &[$($(#[$condition])? {
             // A module of its own, lest the compiler take all kernels of a family for one unit, and so one thread to generate them.
             mod code {
                 use super::*;

@@ -10,8 +10,8 @@ pub(crate) static FAMILY: Family = Family {
         Portable,
         inline,
         [
-            Spills<35, nhwc::Tile<K3S1, 1, 4>>,
-            Spills<35, nhwc::Tile<K3S2, 1, 4>>,
+            Spills<35, nhwc::Tile<f32, K3S1, 1, 4>>,
+            Spills<35, nhwc::Tile<f32, K3S2, 1, 4>>,
             // Its accumulators stay in memory.
             Spills<100, nhwc::Any<4>>,
             Spills<90, nchw::Tile<K3S1, nchw::Loaded, 2, 2>>,

@@ -132,6 +132,53 @@ pub(crate) trait Permute: Simd {
     fn unzip_ends(self, a: Self::V) -> (Self::V, Self::V);
 }
 
+/// How an instruction set reads and writes elements of a type: what is computed is `f32`.
+pub(crate) trait Storage<E>: Simd {
+    /// The [`LANES`](Simd::LANES) elements at `p`, in `f32`.
+    ///
+    /// # Safety
+    /// 1. They can be read.
+    unsafe fn widen(self, p: *const E) -> Self::V;
+    /// Lane `i` from `p + i` where the mask selects it, +0.0 in the other lanes, which are not read.
+    ///
+    /// # Safety
+    /// 1. The selected elements can be read. `p` itself may lie outside of its slice.
+    unsafe fn widen_masked(self, p: *const E, mask: Self::Mask) -> Self::V;
+    /// Writes the lanes of `v`, rounded to the type, to the elements at `p`.
+    ///
+    /// # Safety
+    /// 1. They can be written.
+    unsafe fn narrow(self, p: *mut E, v: Self::V);
+    /// Writes lane `i` of `v`, rounded, to `p + i` where the mask selects it, and nothing else.
+    ///
+    /// # Safety
+    /// 1. The selected elements can be written. `p` itself may lie outside of its slice.
+    unsafe fn narrow_masked(self, p: *mut E, mask: Self::Mask, v: Self::V);
+}
+
+impl<S: Simd> Storage<f32> for S {
+    #[inline(always)]
+    unsafe fn widen(self, p: *const f32) -> S::V {
+        // SAFETY: the caller's.
+        unsafe { self.load(p) }
+    }
+    #[inline(always)]
+    unsafe fn widen_masked(self, p: *const f32, mask: S::Mask) -> S::V {
+        // SAFETY: the caller's.
+        unsafe { self.load_masked(p, mask) }
+    }
+    #[inline(always)]
+    unsafe fn narrow(self, p: *mut f32, v: S::V) {
+        // SAFETY: the caller's.
+        unsafe { self.store(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn narrow_masked(self, p: *mut f32, mask: S::Mask, v: S::V) {
+        // SAFETY: the caller's.
+        unsafe { self.store_masked(p, mask, v) }
+    }
+}
+
 /// The lanes of a vector that are loaded and stored: all of them, or those that a mask selects.
 pub(crate) trait Lanes {
     /// Whether it is all of them.
@@ -142,9 +189,9 @@ pub(crate) trait Lanes {
     /// # Safety
     /// 1. They can be read.
     #[inline(always)]
-    unsafe fn load<S: Simd>(s: S, p: *const f32, mask: S::Mask) -> S::V {
+    unsafe fn load<S: Storage<E>, E>(s: S, p: *const E, mask: S::Mask) -> S::V {
         // SAFETY: the caller's.
-        unsafe { if Self::ALL { s.load(p) } else { s.load_masked(p, mask) } }
+        unsafe { if Self::ALL { s.widen(p) } else { s.widen_masked(p, mask) } }
     }
 
     /// Writes the lanes of `v` at `p`.
@@ -152,9 +199,9 @@ pub(crate) trait Lanes {
     /// # Safety
     /// 1. They can be written.
     #[inline(always)]
-    unsafe fn store<S: Simd>(s: S, p: *mut f32, mask: S::Mask, v: S::V) {
+    unsafe fn store<S: Storage<E>, E>(s: S, p: *mut E, mask: S::Mask, v: S::V) {
         // SAFETY: the caller's.
-        unsafe { if Self::ALL { s.store(p, v) } else { s.store_masked(p, mask, v) } }
+        unsafe { if Self::ALL { s.narrow(p, v) } else { s.narrow_masked(p, mask, v) } }
     }
 }
 
@@ -174,7 +221,7 @@ impl Lanes for Masked {
 /// The same address and step, of which the compiler knows nothing any more: it works the addresses of a row out from them
 /// where they are used, rather than once for all rows, which would fill the stack.
 #[inline(always)]
-pub(crate) fn opaque(p: *const f32, step: usize) -> (*const f32, usize) {
+pub(crate) fn opaque<T>(p: *const T, step: usize) -> (*const T, usize) {
     #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
     {
         let (mut p, mut step) = (p, step);

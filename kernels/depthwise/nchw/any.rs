@@ -12,7 +12,7 @@ pub(crate) struct Any<const OH: usize>;
 
 impl<S: Simd, const OH: usize> Algorithm<S> for Any<OH> {
     type Args = DepthwiseArgs;
-    const INFO: KernelInfo = info::<S>(Layout::Nchw, Form::Any, None, [OH, S::LANES]);
+    const INFO: KernelInfo = info::<S, f32>(Layout::Nchw, Form::Any, None, [OH, S::LANES]);
 
     #[inline(always)]
     unsafe fn run(s: S, a: &DepthwiseArgs) {

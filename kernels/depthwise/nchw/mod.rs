@@ -44,14 +44,14 @@ impl Plane {
         let (is, os, rs) = (a.input_strides, a.output_strides, a.residual_strides);
         let channel = a.origin.c + c;
         let input_channel = if a.multiplier == 1 { channel } else { channel / a.multiplier };
-        let image = a.input.wrapping_add(n * is.n + input_channel * is.c);
+        let image = a.input.cast::<f32>().wrapping_add(n * is.n + input_channel * is.c);
         Self {
             input: image.wrapping_offset(rows.start.wrapping_mul(is.h as isize)),
             // Steps over rows that do not exist may wrap; the rows that do are reached exactly.
             input_row: rows.in_step.wrapping_mul(is.h),
-            output: a.output.wrapping_add(n * os.n + c * os.c + rows.first * os.h),
+            output: a.output.cast::<f32>().wrapping_add(n * os.n + c * os.c + rows.first * os.h),
             output_row: rows.out_step.wrapping_mul(os.h),
-            residual: a.residual.map(|r| r.wrapping_add(n * rs.n + c * rs.c + rows.first * rs.h)),
+            residual: a.residual.map(|r| r.cast::<f32>().wrapping_add(n * rs.n + c * rs.c + rows.first * rs.h)),
             residual_row: rows.out_step.wrapping_mul(rs.h),
             weights: a.weights.wrapping_add(channel * (1 + a.kernel_size[0] * a.kernel_size[1])),
             rows,
@@ -87,7 +87,7 @@ impl Plane {
         let output = self.output.wrapping_add((y * self.output_row).wrapping_add(x));
         let residual = (self.residual, (y * self.residual_row).wrapping_add(x));
         // SAFETY: 1. The caller's. 2. The residual has the same shape.
-        unsafe { finish::<S, L>(s, a.bounds, sum, mask, output, residual) }
+        unsafe { finish::<S, L, _>(s, a.bounds, sum, mask, output, residual) }
     }
 }
 

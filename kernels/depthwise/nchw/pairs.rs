@@ -18,7 +18,7 @@ pub(crate) struct Pairs<W>(PhantomData<W>);
 
 impl<S: Permute, W: Window> Algorithm<S> for Pairs<W> {
     type Args = DepthwiseArgs;
-    const INFO: KernelInfo = info::<S>(Layout::Nchw, Form::Pairs, Some(W::ALL), [8, S::LANES / 2]);
+    const INFO: KernelInfo = info::<S, f32>(Layout::Nchw, Form::Pairs, Some(W::ALL), [8, S::LANES / 2]);
 
     #[inline(always)]
     unsafe fn run(s: S, a: &DepthwiseArgs) {

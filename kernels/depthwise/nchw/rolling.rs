@@ -17,7 +17,7 @@ pub(crate) struct Rolling<W, T>(PhantomData<(W, T)>);
 
 impl<S: Simd, W: Window, T: Taps<S>> Algorithm<S> for Rolling<W, T> {
     type Args = DepthwiseArgs;
-    const INFO: KernelInfo = info::<S>(Layout::Nchw, Form::Rolling, Some(W::ALL), [1, 2 * S::LANES]);
+    const INFO: KernelInfo = info::<S, f32>(Layout::Nchw, Form::Rolling, Some(W::ALL), [1, 2 * S::LANES]);
 
     #[inline(always)]
     unsafe fn run(s: S, a: &DepthwiseArgs) {

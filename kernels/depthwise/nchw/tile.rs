@@ -27,7 +27,7 @@ pub(crate) struct Tile<W, T, const OH: usize, const NV: usize>(PhantomData<(W, T
 
 impl<S: Simd, W: Window, T: Taps<S>, const OH: usize, const NV: usize> Algorithm<S> for Tile<W, T, OH, NV> {
     type Args = DepthwiseArgs;
-    const INFO: KernelInfo = info::<S>(Layout::Nchw, Form::Tile, Some(W::ALL), [OH, NV * S::LANES]);
+    const INFO: KernelInfo = info::<S, f32>(Layout::Nchw, Form::Tile, Some(W::ALL), [OH, NV * S::LANES]);
 
     #[inline(always)]
     unsafe fn run(s: S, a: &DepthwiseArgs) {

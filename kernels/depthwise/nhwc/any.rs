@@ -13,7 +13,7 @@ pub(crate) struct Any<const OW: usize>;
 
 impl<S: Simd, const OW: usize> Algorithm<S> for Any<OW> {
     type Args = DepthwiseArgs;
-    const INFO: KernelInfo = info::<S>(Layout::Nhwc, Form::Any, None, [1, OW]);
+    const INFO: KernelInfo = info::<S, f32>(Layout::Nhwc, Form::Any, None, [1, OW]);
 
     #[inline(always)]
     unsafe fn run(s: S, a: &DepthwiseArgs) {
@@ -33,7 +33,7 @@ unsafe fn any<S: Simd, const OW: usize>(s: S, a: &DepthwiseArgs) {
     for n in 0..a.output_shape.n {
         for rows in Lattice::all(a, 0) {
             for columns in Lattice::all(a, 1) {
-                let grid = Grid::new(a, n, rows, columns);
+                let grid = Grid::<f32>::new(a, n, rows, columns);
                 for y in 0..rows.outputs {
                     for x in (0..columns.outputs).step_by(OW) {
                         let wide = OW.min(columns.outputs - x);
@@ -97,7 +97,7 @@ const NOT_REPEATED: bool = false;
 unsafe fn taps<S: Simd, const OW: usize, B: Border, L: Lanes, const REPEAT: bool>(
     s: S,
     a: &DepthwiseArgs,
-    grid: &Grid,
+    grid: &Grid<f32>,
     at: At<S::Mask>,
 ) {
     let [kh, kw] = a.kernel_size;
@@ -129,7 +129,7 @@ unsafe fn taps<S: Simd, const OW: usize, B: Border, L: Lanes, const REPEAT: bool
         for ox in 0..OW {
             if ox < at.wide {
                 let (output, residual) = grid.result(at.y, at.x + ox, at.c);
-                finish::<S, Masked>(s, a.bounds, acc[ox], at.mask, output, (residual, 0));
+                finish::<S, Masked, _>(s, a.bounds, acc[ox], at.mask, output, (residual, 0));
             }
         }
     }

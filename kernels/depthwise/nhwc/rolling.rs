@@ -27,16 +27,16 @@ use crate::depthwise::window::Window;
 use crate::depthwise::{Border, DepthwiseArgs, Edges, Inside, MOST_STRIP_ROWS, info};
 use crate::epilogue::{clamp, finish};
 use crate::info::{Form, KernelInfo};
-use crate::simd::{Lanes, Masked, Simd, Whole, opaque};
+use crate::simd::{Lanes, Masked, Simd, Storage, Whole, opaque};
 use crate::table::Algorithm;
-use crate::types::Layout;
+use crate::types::{Element, Layout};
 
 /// Strips of up to `OW` columns, of which `R` rows are held, as many as an input row feeds.
-pub(crate) struct Rolling<W, const R: usize, const OW: usize>(PhantomData<W>);
+pub(crate) struct Rolling<E, W, const R: usize, const OW: usize>(PhantomData<(E, W)>);
 
-impl<S: Simd, W: Window, const R: usize, const OW: usize> Algorithm<S> for Rolling<W, R, OW> {
+impl<S: Storage<E>, E: Element, W: Window, const R: usize, const OW: usize> Algorithm<S> for Rolling<E, W, R, OW> {
     type Args = DepthwiseArgs;
-    const INFO: KernelInfo = info::<S>(Layout::Nhwc, Form::Rolling, Some(W::ALL), [1, OW]);
+    const INFO: KernelInfo = info::<S, E>(Layout::Nhwc, Form::Rolling, Some(W::ALL), [1, OW]);
 
     #[inline(always)]
     unsafe fn run(s: S, a: &DepthwiseArgs) {
@@ -46,13 +46,14 @@ impl<S: Simd, W: Window, const R: usize, const OW: usize> Algorithm<S> for Rolli
     }
 }
 
-impl<S: Simd, W: Window, const R: usize, const MOST: usize> Walk<S> for Rolling<W, R, MOST> {
+impl<S: Storage<E>, E: Element, W: Window, const R: usize, const MOST: usize> Walk<S> for Rolling<E, W, R, MOST> {
+    type Element = E;
     type Window = W;
 
     #[inline(always)]
-    unsafe fn strip<const OW: usize>(s: S, a: &DepthwiseArgs, grid: &Grid, t: &Strip) {
+    unsafe fn strip<const OW: usize>(s: S, a: &DepthwiseArgs, grid: &Grid<E>, t: &Strip) {
         // SAFETY: the caller's.
-        unsafe { channels::<S, W, R, OW>(s, a, grid, t) }
+        unsafe { channels::<S, E, W, R, OW>(s, a, grid, t) }
     }
 }
 
@@ -62,7 +63,7 @@ pub(crate) struct RollingBehind<W, const R: usize, const OW: usize>(PhantomData<
 
 impl<S: Simd, W: Window, const R: usize, const OW: usize> Algorithm<S> for RollingBehind<W, R, OW> {
     type Args = DepthwiseArgs;
-    const INFO: KernelInfo = info::<S>(Layout::Nhwc, Form::RollingBehind, Some(W::ALL), [1, OW]);
+    const INFO: KernelInfo = info::<S, f32>(Layout::Nhwc, Form::RollingBehind, Some(W::ALL), [1, OW]);
 
     #[inline(always)]
     unsafe fn run(s: S, a: &DepthwiseArgs) {
@@ -73,17 +74,18 @@ impl<S: Simd, W: Window, const R: usize, const OW: usize> Algorithm<S> for Rolli
 }
 
 impl<S: Simd, W: Window, const R: usize, const MOST: usize> Walk<S> for RollingBehind<W, R, MOST> {
+    type Element = f32;
     type Window = W;
 
     #[inline(always)]
-    unsafe fn strip<const OW: usize>(s: S, a: &DepthwiseArgs, grid: &Grid, t: &Strip) {
+    unsafe fn strip<const OW: usize>(s: S, a: &DepthwiseArgs, grid: &Grid<f32>, t: &Strip) {
         let whole_vectors = (a.origin.c | a.output_shape.c).is_multiple_of(S::LANES);
         // SAFETY: the caller's; and for `behind`, 3. and 4. were asked.
         unsafe {
             if OW == MOST && whole_vectors && t.padding_at_edges::<W, OW>() {
                 behind::<S, W, R, OW>(s, a, grid, t);
             } else {
-                channels::<S, W, R, OW>(s, a, grid, t);
+                channels::<S, f32, W, R, OW>(s, a, grid, t);
             }
         }
     }
@@ -94,10 +96,10 @@ impl<S: Simd, W: Window, const R: usize, const MOST: usize> Walk<S> for RollingB
 /// # Safety
 /// As [`Walk::strip`].
 #[inline(always)]
-unsafe fn channels<S: Simd, W: Window, const R: usize, const OW: usize>(
+unsafe fn channels<S: Storage<E>, E: Element, W: Window, const R: usize, const OW: usize>(
     s: S,
     a: &DepthwiseArgs,
-    grid: &Grid,
+    grid: &Grid<E>,
     t: &Strip,
 ) {
     let (first, end) = (a.origin.c, a.origin.c + a.output_shape.c);
@@ -110,11 +112,11 @@ unsafe fn channels<S: Simd, W: Window, const R: usize, const OW: usize>(
             // Of many taps, what adds a residual is seldom needed, and costs the other code registers. A masked vector looks at
             // every column, wherever the padding is.
             if to - from < S::LANES || (W::KH > 3 && grid.residual.is_some()) || !t.padding_at_edges::<W, OW>() {
-                strip::<S, W, Edges, Masked, R, OW>(s, a, grid, t, (c, mask), None);
+                strip::<S, E, W, Edges, Masked, R, OW>(s, a, grid, t, (c, mask), None);
             } else if t.edge {
-                strip::<S, W, Edges, Whole, R, OW>(s, a, grid, t, (c, mask), None);
+                strip::<S, E, W, Edges, Whole, R, OW>(s, a, grid, t, (c, mask), None);
             } else {
-                strip::<S, W, Inside, Whole, R, OW>(s, a, grid, t, (c, mask), None);
+                strip::<S, E, W, Inside, Whole, R, OW>(s, a, grid, t, (c, mask), None);
             }
         }
         c += S::LANES;
@@ -128,7 +130,12 @@ unsafe fn channels<S: Simd, W: Window, const R: usize, const OW: usize>(
 /// 3. The part's channels are whole vectors.
 /// 4. `padding_at_edges`.
 #[inline(always)]
-unsafe fn behind<S: Simd, W: Window, const R: usize, const OW: usize>(s: S, a: &DepthwiseArgs, grid: &Grid, t: &Strip) {
+unsafe fn behind<S: Simd, W: Window, const R: usize, const OW: usize>(
+    s: S,
+    a: &DepthwiseArgs,
+    grid: &Grid<f32>,
+    t: &Strip,
+) {
     debug_assert!(t.height <= MOST_STRIP_ROWS, "a strip of {} rows", t.height);
     let mut buffer = MaybeUninit::<[[S::V; OW]; MOST_STRIP_ROWS]>::uninit();
     let (at, all) = (buffer.as_mut_ptr().cast(), s.mask(0, S::LANES));
@@ -138,9 +145,9 @@ unsafe fn behind<S: Simd, W: Window, const R: usize, const OW: usize>(s: S, a: &
         for c in (a.origin.c..a.origin.c + a.output_shape.c).step_by(S::LANES) {
             let buffered = grid.with_outputs_at::<S>(at, OW, [t.y, t.x, c]);
             if t.edge {
-                strip::<S, W, Edges, Whole, R, OW>(s, a, &buffered, t, (c, all), behind);
+                strip::<S, f32, W, Edges, Whole, R, OW>(s, a, &buffered, t, (c, all), behind);
             } else {
-                strip::<S, W, Inside, Whole, R, OW>(s, a, &buffered, t, (c, all), behind);
+                strip::<S, f32, W, Inside, Whole, R, OW>(s, a, &buffered, t, (c, all), behind);
             }
             behind = Some(Behind { to: grid.result(t.y, t.x, c).0, row: grid.output_row, column: grid.output_column });
         }
@@ -186,10 +193,18 @@ impl Behind {
 /// 4. If `B` is [`Inside`], no column is padding; if `L` is [`Whole`], `padding_at_edges`.
 /// 5. If there is a `behind`, the grid's outputs are the buffer, which holds the vector before.
 #[inline(always)]
-pub(super) unsafe fn strip<S: Simd, W: Window, B: Border, L: Lanes, const R: usize, const OW: usize>(
+pub(super) unsafe fn strip<
+    S: Storage<E>,
+    E: Element,
+    W: Window,
+    B: Border,
+    L: Lanes,
+    const R: usize,
+    const OW: usize,
+>(
     s: S,
     a: &DepthwiseArgs,
-    grid: &Grid,
+    grid: &Grid<E>,
     t: &Strip,
     (c, mask): (usize, S::Mask),
     behind: Option<Behind>,
@@ -209,9 +224,9 @@ pub(super) unsafe fn strip<S: Simd, W: Window, B: Border, L: Lanes, const R: usi
                     let iy = $i * W::SH + dy;
                     let mut row = (grid.point(t.y * W::SH + iy, t.x * W::SW), grid.input_column);
                     if !t.rows.contains(&iy) {
-                        row = (a.zeros, 0);
+                        row = (a.zeros.cast(), 0);
                     }
-                    acc = feed::<S, W, B, L, R, OW>(s, a, t, (c, mask), dy, row, $from..$to, acc);
+                    acc = feed::<S, E, W, B, L, R, OW>(s, a, t, (c, mask), dy, row, $from..$to, acc);
                 }
             };
         }
@@ -221,7 +236,7 @@ pub(super) unsafe fn strip<S: Simd, W: Window, B: Border, L: Lanes, const R: usi
                 let (output, residual) = grid.result(t.y + $y, t.x, c);
                 // The buffer still has this row of the vector before.
                 if let Some(behind) = behind {
-                    behind.write::<S, OW>(s, $y, output);
+                    behind.write::<S, OW>(s, $y, output.cast_const().cast());
                 }
                 for ox in 0..OW {
                     let output = output.wrapping_add(ox * grid.output_column);
@@ -230,7 +245,7 @@ pub(super) unsafe fn strip<S: Simd, W: Window, B: Border, L: Lanes, const R: usi
                         L::store(s, output, mask, acc[0][ox]);
                         continue;
                     }
-                    finish::<S, L>(s, a.bounds, acc[0][ox], mask, output, (residual, ox * grid.residual_column));
+                    finish::<S, L, _>(s, a.bounds, acc[0][ox], mask, output, (residual, ox * grid.residual_column));
                 }
             };
         }
@@ -267,7 +282,7 @@ pub(super) unsafe fn strip<S: Simd, W: Window, B: Border, L: Lanes, const R: usi
         let inside = t.rows.start <= (R - 1) * W::SH && height * W::SH <= t.rows.end;
         // Of whole vectors the last is so anyhow; asked here, LLVM's code is the faster (experiment 035).
         if W::KH > 3 && L::ALL && inside && t.padding_at_edges::<W, OW>() {
-            acc = middle::<S, W, B, R, OW>(s, a, grid, t, c, acc);
+            acc = middle::<S, E, W, B, R, OW>(s, a, grid, t, c, acc);
         } else {
             for i in R - 1..height {
                 feed!(i, 0, R);
@@ -292,15 +307,15 @@ pub(super) unsafe fn strip<S: Simd, W: Window, B: Border, L: Lanes, const R: usi
 /// As [`strip`], of whole vectors, and
 /// 6. no row that it reads is padding, and there is no residual.
 #[inline(always)]
-unsafe fn middle<S: Simd, W: Window, B: Border, const R: usize, const OW: usize>(
+unsafe fn middle<S: Storage<E>, E: Element, W: Window, B: Border, const R: usize, const OW: usize>(
     s: S,
     a: &DepthwiseArgs,
-    grid: &Grid,
+    grid: &Grid<E>,
     t: &Strip,
     c: usize,
     mut acc: Held<S, R, OW>,
 ) -> Held<S, R, OW> {
-    let (weights, zeros) = (a.weights.wrapping_add(c * (1 + W::KH * W::KW)), a.zeros.wrapping_add(c));
+    let (weights, zeros) = (a.weights.wrapping_add(c * (1 + W::KH * W::KW)), a.zeros.cast::<E>().wrapping_add(c));
     let mut row = grid.point((t.y + R - 1) * W::SH, t.x * W::SW).wrapping_add(c);
     let (mut output, _) = grid.result(t.y, t.x, c);
     for _ in R - 1..t.height {
@@ -322,7 +337,7 @@ unsafe fn middle<S: Simd, W: Window, B: Border, const R: usize, const OW: usize>
                         p = or_zeros(p, zeros, !t.columns.contains(&ix));
                     }
                     // SAFETY: the caller vouches for the rows, the lanes, and that `padding_at_edges`; `B` says if there is any.
-                    let input = unsafe { s.load(p) };
+                    let input = unsafe { s.widen(p) };
                     for r in 0..R {
                         if dy + (R - 1 - r) * W::SH < W::KH {
                             acc[r][ox] = s.mul_add(input, k[r], acc[r][ox]);
@@ -337,7 +352,7 @@ unsafe fn middle<S: Simd, W: Window, B: Border, const R: usize, const OW: usize>
         let [min, max] = [&a.bounds[0], &a.bounds[1]].map(|bound| s.splat(unsafe { *opaque(bound, output.addr()).0 }));
         for ox in 0..OW {
             // SAFETY: the grid has the output.
-            unsafe { s.store(output.wrapping_add(ox * grid.output_column), clamp(s, acc[0][ox], min, max)) }
+            unsafe { s.narrow(output.wrapping_add(ox * grid.output_column), clamp(s, acc[0][ox], min, max)) }
         }
         output = output.wrapping_add(grid.output_row);
         for r in 1..R {

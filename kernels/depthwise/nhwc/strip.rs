@@ -9,10 +9,11 @@ use crate::depthwise::window::Window;
 use crate::depthwise::{Border, DepthwiseArgs, Lattice, MOST_STRIP_ROWS};
 use crate::epilogue::clamps;
 use crate::pointwise::balanced;
-use crate::simd::{Lanes, Simd, opaque};
+use crate::simd::{Lanes, Simd, Storage, opaque};
 
 /// What is done with a strip.
 pub(super) trait Walk<S: Simd> {
+    type Element;
     type Window: Window;
 
     /// Computes a strip of `OW` columns, all channels of the part.
@@ -20,7 +21,7 @@ pub(super) trait Walk<S: Simd> {
     /// # Safety
     /// 1. As [`Algorithm::run`](crate::table::Algorithm::run).
     /// 2. The grid has the strip's outputs, `OW` columns of them, and up to [`MOST_STRIP_ROWS`] rows.
-    unsafe fn strip<const OW: usize>(s: S, a: &DepthwiseArgs, grid: &Grid, t: &Strip);
+    unsafe fn strip<const OW: usize>(s: S, a: &DepthwiseArgs, grid: &Grid<Self::Element>, t: &Strip);
 }
 
 /// All strips, of up to `OW` columns.
@@ -34,7 +35,7 @@ pub(super) unsafe fn strips<S: Simd, A: Walk<S>, const OW: usize>(s: S, a: &Dept
     for n in 0..a.output_shape.n {
         for rows in Lattice::all(a, 0) {
             for columns in Lattice::all(a, 1) {
-                let grid = Grid::new(a, n, rows, columns);
+                let grid = Grid::<A::Element>::new(a, n, rows, columns);
                 let (height, width) = (rows.outputs, columns.outputs);
                 // No strip has a single column, unless the map has.
                 let (most, fewest) = (a.tuning.strip_columns.min(OW), width.div_ceil(OW));
@@ -48,7 +49,7 @@ pub(super) unsafe fn strips<S: Simd, A: Walk<S>, const OW: usize>(s: S, a: &Dept
                             ($($count:literal)*) => {
                                 match right - x {
                                     $($count if $count <= OW => {
-                                        let strip = Strip::new::<A::Window, $count>(a, &grid, y, x, end - y);
+                                        let strip = Strip::new::<A::Element, A::Window, $count>(a, &grid, y, x, end - y);
                                         // SAFETY: 1. The caller's. 2. The cuts are within the grid.
                                         unsafe { A::strip::<$count>(s, a, &grid, &strip) }
                                     })*
@@ -80,7 +81,13 @@ pub(super) struct Strip {
 
 impl Strip {
     #[inline(always)]
-    fn new<W: Window, const OW: usize>(a: &DepthwiseArgs, grid: &Grid, y: usize, x: usize, height: usize) -> Self {
+    fn new<E, W: Window, const OW: usize>(
+        a: &DepthwiseArgs,
+        grid: &Grid<E>,
+        y: usize,
+        x: usize,
+        height: usize,
+    ) -> Self {
         let width = (OW - 1) * W::SW + W::KW;
         let columns = grid.columns.inside(x * W::SW, width);
         let edge = columns != (0..width);
@@ -109,20 +116,20 @@ pub(super) type Held<S, const R: usize, const OW: usize> = [[<S as Simd>::V; OW]
 ///    three rows, none but those that `padding_at_edges` leaves.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "inlined: these are the loop's variables")]
-pub(super) unsafe fn feed<S: Simd, W: Window, B: Border, L: Lanes, const R: usize, const OW: usize>(
+pub(super) unsafe fn feed<S: Storage<E>, E, W: Window, B: Border, L: Lanes, const R: usize, const OW: usize>(
     s: S,
     a: &DepthwiseArgs,
     t: &Strip,
     (c, mask): (usize, S::Mask),
     dy: usize,
-    (row, step): (*const f32, usize),
+    (row, step): (*const E, usize),
     fed: Range<usize>,
     mut acc: Held<S, R, OW>,
 ) -> Held<S, R, OW> {
     // Opaque, lest LLVM step an address for each column from vector to vector, for which there are no registers.
     let (row, step) = opaque(row.wrapping_add(c), step);
     let (weights, _) = opaque(a.weights.wrapping_add(c * (1 + W::KH * W::KW) + S::LANES), 0);
-    let zeros = a.zeros.wrapping_add(c);
+    let zeros = a.zeros.cast::<E>().wrapping_add(c);
     let mut inputs = [s.splat(0.0); PATCH];
     for kx in 0..W::KW {
         for ox in 0..OW {

@@ -27,43 +27,43 @@ use crate::depthwise::window::Window;
 use crate::depthwise::{Border, DepthwiseArgs, Edges, Inside, Lattice, info};
 use crate::epilogue::finish;
 use crate::info::{Form, KernelInfo};
-use crate::simd::{Lanes, Masked, Simd, Whole, opaque};
+use crate::simd::{Lanes, Masked, Storage, Whole, opaque};
 use crate::table::Algorithm;
-use crate::types::Layout;
+use crate::types::{Element, Layout};
 
 /// Tiles of `OH`×`OW` outputs.
 ///
 /// Each input of a tile's patch is loaded at the first tap that needs it, which takes the fewest registers.
-pub(crate) struct Tile<W, const OH: usize, const OW: usize>(PhantomData<W>);
+pub(crate) struct Tile<E, W, const OH: usize, const OW: usize>(PhantomData<(E, W)>);
 
-impl<S: Simd, W: Window, const OH: usize, const OW: usize> Algorithm<S> for Tile<W, OH, OW> {
+impl<S: Storage<E>, E: Element, W: Window, const OH: usize, const OW: usize> Algorithm<S> for Tile<E, W, OH, OW> {
     type Args = DepthwiseArgs;
-    const INFO: KernelInfo = info::<S>(Layout::Nhwc, Form::Tile, Some(W::ALL), [OH, OW]);
+    const INFO: KernelInfo = info::<S, E>(Layout::Nhwc, Form::Tile, Some(W::ALL), [OH, OW]);
 
     #[inline(always)]
     unsafe fn run(s: S, a: &DepthwiseArgs) {
         // SAFETY: the caller's.
-        unsafe { all::<S, W, OH, OW>(s, a) }
+        unsafe { all::<S, E, W, OH, OW>(s, a) }
     }
 }
 
 /// # Safety
 /// 1. As [`Algorithm::run`].
 #[inline(always)]
-unsafe fn all<S: Simd, W: Window, const OH: usize, const OW: usize>(s: S, a: &DepthwiseArgs) {
+unsafe fn all<S: Storage<E>, E: Element, W: Window, const OH: usize, const OW: usize>(s: S, a: &DepthwiseArgs) {
     const { assert!((OW - 1) * W::SW + W::KW <= PATCH && W::KW > 1 && OH <= 2 && W::SH <= W::KH) };
     for n in 0..a.output_shape.n {
         for rows in Lattice::all(a, 0) {
             for columns in Lattice::all(a, 1) {
-                let grid = Grid::new(a, n, rows, columns);
+                let grid = Grid::<E>::new(a, n, rows, columns);
                 let whole = rows.outputs / OH * OH;
                 // SAFETY: the grid has these rows.
                 unsafe {
                     for y in (0..whole).step_by(OH) {
-                        row::<S, W, OH, OW>(s, a, &grid, y);
+                        row::<S, E, W, OH, OW>(s, a, &grid, y);
                     }
                     for y in whole..rows.outputs {
-                        row::<S, W, 1, OW>(s, a, &grid, y);
+                        row::<S, E, W, 1, OW>(s, a, &grid, y);
                     }
                 }
             }
@@ -77,26 +77,31 @@ unsafe fn all<S: Simd, W: Window, const OH: usize, const OW: usize>(s: S, a: &De
 /// 1. As [`Algorithm::run`].
 /// 2. The grid has `OH` rows from `y` on.
 #[inline(always)]
-unsafe fn row<S: Simd, W: Window, const OH: usize, const OW: usize>(s: S, a: &DepthwiseArgs, grid: &Grid, y: usize) {
+unsafe fn row<S: Storage<E>, E: Element, W: Window, const OH: usize, const OW: usize>(
+    s: S,
+    a: &DepthwiseArgs,
+    grid: &Grid<E>,
+    y: usize,
+) {
     let outputs = grid.columns.outputs;
     let least = if drops_columns(OW) { OW / 2 + 1 } else { OW };
     for x in (0..outputs).step_by(OW) {
         // The last tile is moved left rather than cut: some outputs are computed twice.
         let left = x.min(outputs.saturating_sub(OW));
-        let tile = Place::new::<W, OH, OW>(grid, y, left);
+        let tile = Place::new::<E, W, OH, OW>(grid, y, left);
         // SAFETY: the grid has these rows; `Place` says where the padding is, and how many of its columns the grid has.
         unsafe {
             if outputs < least || !tile.padding_at_edges::<W, OW>() {
                 for y in y..y + OH {
                     for x in x..outputs.min(x + OW) {
-                        let tile = Place::new::<W, 1, 1>(grid, y, x);
-                        channels::<S, W, Edges, 1, 1>(s, a, grid, &tile);
+                        let tile = Place::new::<E, W, 1, 1>(grid, y, x);
+                        channels::<S, E, W, Edges, 1, 1>(s, a, grid, &tile);
                     }
                 }
             } else if tile.inside {
-                channels::<S, W, Inside, OH, OW>(s, a, grid, &tile);
+                channels::<S, E, W, Inside, OH, OW>(s, a, grid, &tile);
             } else {
-                channels::<S, W, Edges, OH, OW>(s, a, grid, &tile);
+                channels::<S, E, W, Edges, OH, OW>(s, a, grid, &tile);
             }
         }
     }
@@ -128,7 +133,7 @@ struct Place {
 
 impl Place {
     #[inline(always)]
-    fn new<W: Window, const OH: usize, const OW: usize>(grid: &Grid, y: usize, x: usize) -> Self {
+    fn new<E, W: Window, const OH: usize, const OW: usize>(grid: &Grid<E>, y: usize, x: usize) -> Self {
         let (ih, iw) = ((OH - 1) * W::SH + W::KH, (OW - 1) * W::SW + W::KW);
         let columns = grid.columns.inside(x * W::SW, iw);
         // A patch without a column of the input has no row of it either.
@@ -152,10 +157,10 @@ impl Place {
 /// 2. The grid has the tile's rows, and its columns, or those that `t` says.
 /// 3. If `B` is [`Inside`], `t` is `inside`; else `padding_at_edges`.
 #[inline(always)]
-unsafe fn channels<S: Simd, W: Window, B: Border, const OH: usize, const OW: usize>(
+unsafe fn channels<S: Storage<E>, E: Element, W: Window, B: Border, const OH: usize, const OW: usize>(
     s: S,
     a: &DepthwiseArgs,
-    grid: &Grid,
+    grid: &Grid<E>,
     t: &Place,
 ) {
     let (first, end) = (a.origin.c, a.origin.c + a.output_shape.c);
@@ -165,16 +170,16 @@ unsafe fn channels<S: Simd, W: Window, B: Border, const OH: usize, const OW: usi
     unsafe {
         if c < first {
             let mask = s.mask(first - c, S::LANES.min(end - c));
-            tile::<S, W, Edges, Masked, OH, OW>(s, a, grid, t, c, mask);
+            tile::<S, E, W, Edges, Masked, OH, OW>(s, a, grid, t, c, mask);
             c += S::LANES;
         }
         while c + S::LANES <= end {
-            tile::<S, W, B, Whole, OH, OW>(s, a, grid, t, c, all);
+            tile::<S, E, W, B, Whole, OH, OW>(s, a, grid, t, c, all);
             c += S::LANES;
         }
         if c < end {
             let mask = s.mask(0, end - c);
-            tile::<S, W, Edges, Masked, OH, OW>(s, a, grid, t, c, mask);
+            tile::<S, E, W, Edges, Masked, OH, OW>(s, a, grid, t, c, mask);
         }
     }
 }
@@ -185,16 +190,16 @@ unsafe fn channels<S: Simd, W: Window, B: Border, const OH: usize, const OW: usi
 /// 1. As [`channels`].
 /// 2. The lanes are channels of the part.
 #[inline(always)]
-unsafe fn tile<S: Simd, W: Window, B: Border, L: Lanes, const OH: usize, const OW: usize>(
+unsafe fn tile<S: Storage<E>, E: Element, W: Window, B: Border, L: Lanes, const OH: usize, const OW: usize>(
     s: S,
     a: &DepthwiseArgs,
-    grid: &Grid,
+    grid: &Grid<E>,
     t: &Place,
     c: usize,
     mask: S::Mask,
 ) {
     let weights = a.weights.wrapping_add(c * (1 + W::KH * W::KW));
-    let zeros = a.zeros.wrapping_add(c);
+    let zeros = a.zeros.cast::<E>().wrapping_add(c);
     let first = grid.point(t.y * W::SH, t.x * W::SW).wrapping_add(c);
     // SAFETY: the caller vouches for the lanes; what is read are points of the input, zeros, and the packed weights.
     unsafe {
@@ -253,7 +258,7 @@ unsafe fn tile<S: Simd, W: Window, B: Border, L: Lanes, const OH: usize, const O
                 }
                 let output = output.wrapping_add(oy * grid.output_row + ox * grid.output_column);
                 let residual = (residual, oy * grid.residual_row + ox * grid.residual_column);
-                finish::<S, L>(s, a.bounds, acc[oy][ox], mask, output, residual);
+                finish::<S, L, _>(s, a.bounds, acc[oy][ox], mask, output, residual);
             }
         }
     }

@@ -25,9 +25,9 @@ use crate::depthwise::window::Window;
 use crate::depthwise::{Border, DepthwiseArgs, Edges, Inside, info};
 use crate::epilogue::finish;
 use crate::info::{Form, KernelInfo};
-use crate::simd::{Masked, Simd, Whole, opaque};
+use crate::simd::{Masked, Storage, Whole, opaque};
 use crate::table::Algorithm;
-use crate::types::Layout;
+use crate::types::{Element, Layout};
 
 /// Channels of a group at the most.
 const GROUP: usize = 128;
@@ -35,11 +35,11 @@ const GROUP: usize = 128;
 const VECTORS: usize = 16;
 
 /// Strips of up to `OW` columns, of which `R` rows are held, as many as an input row feeds.
-pub(crate) struct InTurns<W, const R: usize, const OW: usize>(PhantomData<W>);
+pub(crate) struct InTurns<E, W, const R: usize, const OW: usize>(PhantomData<(E, W)>);
 
-impl<S: Simd, W: Window, const R: usize, const OW: usize> Algorithm<S> for InTurns<W, R, OW> {
+impl<S: Storage<E>, E: Element, W: Window, const R: usize, const OW: usize> Algorithm<S> for InTurns<E, W, R, OW> {
     type Args = DepthwiseArgs;
-    const INFO: KernelInfo = info::<S>(Layout::Nhwc, Form::InTurns, Some(W::ALL), [1, OW]);
+    const INFO: KernelInfo = info::<S, E>(Layout::Nhwc, Form::InTurns, Some(W::ALL), [1, OW]);
 
     #[inline(always)]
     unsafe fn run(s: S, a: &DepthwiseArgs) {
@@ -49,11 +49,12 @@ impl<S: Simd, W: Window, const R: usize, const OW: usize> Algorithm<S> for InTur
     }
 }
 
-impl<S: Simd, W: Window, const R: usize, const MOST: usize> Walk<S> for InTurns<W, R, MOST> {
+impl<S: Storage<E>, E: Element, W: Window, const R: usize, const MOST: usize> Walk<S> for InTurns<E, W, R, MOST> {
+    type Element = E;
     type Window = W;
 
     #[inline(always)]
-    unsafe fn strip<const OW: usize>(s: S, a: &DepthwiseArgs, grid: &Grid, t: &Strip) {
+    unsafe fn strip<const OW: usize>(s: S, a: &DepthwiseArgs, grid: &Grid<E>, t: &Strip) {
         const { assert!(GROUP <= VECTORS * S::LANES) };
         // Of each vector `R - 1` rows, up to two.
         let mut buffer = MaybeUninit::<[[[S::V; OW]; 2]; VECTORS]>::uninit();
@@ -69,13 +70,13 @@ impl<S: Simd, W: Window, const R: usize, const MOST: usize> Walk<S> for InTurns<
             unsafe {
                 if to - from < S::LANES || !takes_turns {
                     let mask = s.mask(from, to);
-                    strip::<S, W, Edges, Masked, R, OW>(s, a, grid, t, (c, mask), None);
+                    strip::<S, E, W, Edges, Masked, R, OW>(s, a, grid, t, (c, mask), None);
                 } else {
                     group.end = c + ((end - c) / S::LANES * S::LANES).min(GROUP);
                     if t.edge {
-                        turns::<S, W, Edges, R, OW>(s, a, grid, t, group.clone(), held);
+                        turns::<S, E, W, Edges, R, OW>(s, a, grid, t, group.clone(), held);
                     } else {
-                        turns::<S, W, Inside, R, OW>(s, a, grid, t, group.clone(), held);
+                        turns::<S, E, W, Inside, R, OW>(s, a, grid, t, group.clone(), held);
                     }
                 }
             }
@@ -92,10 +93,10 @@ impl<S: Simd, W: Window, const R: usize, const MOST: usize> Walk<S> for InTurns<
 /// 4. If `B` is [`Inside`], no column is padding; else `padding_at_edges`.
 /// 5. `held` has room for `R - 1` rows of `OW` vectors for each vector of the group.
 #[inline(always)]
-unsafe fn turns<S: Simd, W: Window, B: Border, const R: usize, const OW: usize>(
+unsafe fn turns<S: Storage<E>, E: Element, W: Window, B: Border, const R: usize, const OW: usize>(
     s: S,
     a: &DepthwiseArgs,
-    grid: &Grid,
+    grid: &Grid<E>,
     t: &Strip,
     group: Range<usize>,
     held: *mut f32,
@@ -106,12 +107,16 @@ unsafe fn turns<S: Simd, W: Window, B: Border, const R: usize, const OW: usize>(
             let row = |dy: usize| {
                 let iy = $i * W::SH + dy;
                 let inside = t.rows.contains(&iy);
-                if inside { (grid.point(t.y * W::SH + iy, t.x * W::SW), grid.input_column) } else { (a.zeros, 0) }
+                if inside {
+                    (grid.point(t.y * W::SH + iy, t.x * W::SW), grid.input_column)
+                } else {
+                    (a.zeros.cast(), 0)
+                }
             };
             let (first_row, last_row) = (row(0), row(W::SH - 1));
             for c in group.clone().step_by(S::LANES) {
                 let held = held.wrapping_add((c - group.start) * (R - 1) * OW);
-                turn::<S, W, B, R, OW>(s, a, grid, t, c, held, $i, first_row, last_row, $fed);
+                turn::<S, E, W, B, R, OW>(s, a, grid, t, c, held, $i, first_row, last_row, $fed);
             }
         };
     }
@@ -139,16 +144,16 @@ unsafe fn turns<S: Simd, W: Window, B: Border, const R: usize, const OW: usize>(
 /// As [`turns`]; where the first held row is fed, the output row exists.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "inlined: these are the loop's variables")]
-unsafe fn turn<S: Simd, W: Window, B: Border, const R: usize, const OW: usize>(
+unsafe fn turn<S: Storage<E>, E: Element, W: Window, B: Border, const R: usize, const OW: usize>(
     s: S,
     a: &DepthwiseArgs,
-    grid: &Grid,
+    grid: &Grid<E>,
     t: &Strip,
     c: usize,
     held: *mut f32,
     i: usize,
-    first_row: (*const f32, usize),
-    last_row: (*const f32, usize),
+    first_row: (*const E, usize),
+    last_row: (*const E, usize),
     fed: Range<usize>,
 ) {
     let all = s.mask(0, S::LANES);
@@ -166,7 +171,7 @@ unsafe fn turn<S: Simd, W: Window, B: Border, const R: usize, const OW: usize>(
         // Not a loop, which LLVM would not write out.
         macro_rules! feed {
             ($dy:literal, $row:ident) => {
-                acc = feed::<S, W, B, Whole, R, OW>(s, a, t, (c, all), $dy, $row, fed.clone(), acc)
+                acc = feed::<S, E, W, B, Whole, R, OW>(s, a, t, (c, all), $dy, $row, fed.clone(), acc)
             };
         }
         feed!(0, first_row);
@@ -176,7 +181,7 @@ unsafe fn turn<S: Simd, W: Window, B: Border, const R: usize, const OW: usize>(
             let (output, step) = opaque(output.cast_const(), grid.output_column);
             for ox in 0..OW {
                 let output = output.cast_mut().wrapping_add(ox * step);
-                finish::<S, Whole>(s, a.bounds, acc[0][ox], all, output, (residual, ox * grid.residual_column));
+                finish::<S, Whole, _>(s, a.bounds, acc[0][ox], all, output, (residual, ox * grid.residual_column));
             }
         }
         if W::SH == 2 {
