@@ -262,7 +262,7 @@ impl Storage<half::f16> for Avx512 {
     }
     #[inline(always)]
     unsafe fn widen_masked(self, p: *const half::f16, mask: __mmask16) -> __m512 {
-        unsafe { _mm512_cvtph_ps(selected(p.cast(), mask)) }
+        unsafe { _mm512_cvtph_ps(load_selected(p.cast(), mask)) }
     }
     #[inline(always)]
     unsafe fn narrow(self, p: *mut half::f16, v: __m512) {
@@ -270,10 +270,7 @@ impl Storage<half::f16> for Avx512 {
     }
     #[inline(always)]
     unsafe fn narrow_masked(self, p: *mut half::f16, mask: __mmask16, v: __m512) {
-        unsafe {
-            let rounded = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v);
-            _mm512_mask_cvtepi32_storeu_epi16(p.cast(), mask, _mm512_cvtepu16_epi32(rounded));
-        }
+        unsafe { store_selected(p.cast(), mask, _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v)) }
     }
 }
 
@@ -287,7 +284,7 @@ impl Storage<half::bf16> for Avx512 {
     }
     #[inline(always)]
     unsafe fn widen_masked(self, p: *const half::bf16, mask: __mmask16) -> __m512 {
-        unsafe { upper_halves(selected(p.cast(), mask)) }
+        unsafe { upper_halves(load_selected(p.cast(), mask)) }
     }
     #[inline(always)]
     unsafe fn narrow(self, p: *mut half::bf16, v: __m512) {
@@ -295,24 +292,33 @@ impl Storage<half::bf16> for Avx512 {
     }
     #[inline(always)]
     unsafe fn narrow_masked(self, p: *mut half::bf16, mask: __mmask16, v: __m512) {
-        unsafe { _mm512_mask_cvtepi32_storeu_epi16(p.cast(), mask, rounded_upper_halves(v)) }
+        unsafe { store_selected(p.cast(), mask, _mm512_cvtepi32_epi16(rounded_upper_halves(v))) }
     }
 }
 
-/// The selected elements at `p`, and zeros: in pairs, since AVX-512F has no masked loads of 16 bits, and one by one where half of a pair
-/// is selected.
+/// The pairs of lanes that the mask selects, if it selects no half of one: AVX-512F has no masked loads and stores of 16 bits.
+#[cfg(feature = "half")]
+#[inline(always)]
+fn pairs(mask: __mmask16) -> Option<__mmask16> {
+    // Every other bit, moved together.
+    let m = mask & 0x5555;
+    let m = (m | m >> 1) & 0x3333;
+    let m = (m | m >> 2) & 0x0f0f;
+    ((mask ^ mask >> 1) & 0x5555 == 0).then_some((m | m >> 4) & 0xff)
+}
+
+/// The selected elements at `p`, and zeros.
 ///
 /// # Safety
 /// 1. The CPU has AVX-512F.
 /// 2. The selected elements can be read.
 #[cfg(feature = "half")]
 #[inline(always)]
-unsafe fn selected(p: *const u16, mask: __mmask16) -> __m256i {
+unsafe fn load_selected(p: *const u16, mask: __mmask16) -> __m256i {
     // SAFETY: the caller's.
     unsafe {
-        if (mask ^ mask >> 1) & 0x5555 == 0 {
-            let pairs = _mm512_cvtepi32_epi16(_mm512_maskz_set1_epi32(mask, -1));
-            return _mm256_maskload_epi32(p.cast(), pairs);
+        if let Some(pairs) = pairs(mask) {
+            return _mm512_castsi512_si256(_mm512_maskz_loadu_epi32(pairs, p.cast()));
         }
         let mut few = [0; 16];
         for i in 0..16 {
@@ -321,6 +327,29 @@ unsafe fn selected(p: *const u16, mask: __mmask16) -> __m256i {
             }
         }
         _mm256_loadu_si256(few.as_ptr().cast())
+    }
+}
+
+/// Writes the selected elements to `p`.
+///
+/// # Safety
+/// 1. The CPU has AVX-512F.
+/// 2. The selected elements can be written.
+#[cfg(feature = "half")]
+#[inline(always)]
+unsafe fn store_selected(p: *mut u16, mask: __mmask16, v: __m256i) {
+    // SAFETY: the caller's.
+    unsafe {
+        if let Some(pairs) = pairs(mask) {
+            return _mm512_mask_storeu_epi32(p.cast(), pairs, _mm512_castsi256_si512(v));
+        }
+        let mut all = [0; 16];
+        _mm256_storeu_si256(all.as_mut_ptr().cast(), v);
+        for i in 0..16 {
+            if mask >> i & 1 == 1 {
+                *p.wrapping_add(i) = all[i];
+            }
+        }
     }
 }
 
