@@ -2,7 +2,7 @@
 //!
 //! `DEPTHWISE_SEED=17` runs exactly the random case of that seed, and `DEPTHWISE_CASES=100000` that many of them.
 
-use depthwise::{Layout, Machine, Run, Shape, Workspace};
+use depthwise::{ElementType, Layout, Machine, Run, Shape, Workspace};
 use depthwise_testkit::cases::{by_hand, large, left_over, pointwise, random, strips, tables, tails, tiles};
 use depthwise_testkit::emulation::chosen;
 use depthwise_testkit::memory::{Arrangement, Buffer};
@@ -65,7 +65,10 @@ fn run(suite: &str, operation: Operation, cases: Vec<Case>, least: usize) {
     };
     // Not every window occurs in the tables, which are of other projects.
     let occurs = |taps: Option<[usize; 2]>| taps.is_none_or(|taps| cases.iter().any(|case| case.kernel == taps));
-    tally.finish(suite, least.min(cases.len()), |kernel| kernel.operation == named && occurs(kernel.kernel_size));
+    tally.finish(suite, least.min(cases.len()), |kernel| {
+        let plain = kernel.element == ElementType::F32;
+        plain && kernel.operation == named && occurs(kernel.kernel_size)
+    });
 }
 
 fn randoms() -> Vec<Case> {

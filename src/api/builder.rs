@@ -457,6 +457,7 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
         let taps = descriptor.window.taps;
         let folded = self.parameters.fold(DEPTHWISE, descriptor.out_channels, 1, taps.kernel_size)?;
         let stage = depthwise_stage(&descriptor, kernel, self.multiplier, &folded, self.activation)?;
+        let descriptor = descriptor.with_own_kernels(kernel, stage.sweeps())?;
         Ok(Engine::new(descriptor, Stages::Depthwise(Arc::new(stage))))
     }
 
@@ -480,6 +481,7 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
             forced: self.common.kernels[Operation::Depthwise as usize].is_some(),
             kernels: Stages::Depthwise(kernel),
             alike: choose::alike(kernel, window.taps, self.multiplier),
+            own: Alike::default(),
         })
     }
 }
@@ -549,6 +551,7 @@ impl<'a> PointwiseConv2dBuilder<'a> {
             window: Window::POINT,
             fusion: Fusion::default(),
             alike: Alike::default(),
+            own: Alike::default(),
             biases: [0, biases(&self.parameters, self.out_channels)],
             forced: self.common.kernels[Operation::Depthwise as usize].is_some(),
             kernels: Stages::Pointwise(self.common.pointwise_kernel(machine, isa, self.out_channels)?),
@@ -621,6 +624,7 @@ impl<'a> Conv2dBuilder<'a> {
             window,
             fusion: Fusion::default(),
             alike: Alike::default(),
+            own: Alike::default(),
             biases: [0, biases(&self.parameters, self.out_channels)],
             forced: self.common.kernels[Operation::Depthwise as usize].is_some(),
             kernels: Stages::Gathered(self.common.pointwise_kernel(machine, isa, self.out_channels)?),
@@ -775,6 +779,7 @@ impl<'a> SeparableConv2dBuilder<'a> {
         let second = self.pointwise.fold(POINTWISE, self.out_channels, between, [1, 1])?;
         let first = depthwise_stage(&descriptor, depthwise, self.multiplier, &first, self.activations[0])?;
         let second = pointwise_stage(&descriptor, pointwise, &second, self.activations[1])?;
+        let descriptor = descriptor.with_own_kernels(depthwise, first.sweeps())?;
         Ok(Engine::new(descriptor, Stages::Separable(Arc::new(first), Arc::new(second))))
     }
 
@@ -800,6 +805,7 @@ impl<'a> SeparableConv2dBuilder<'a> {
             forced: self.common.kernels[Operation::Depthwise as usize].is_some(),
             kernels: Stages::Separable(kernel, self.common.pointwise_kernel(machine, isa, outputs)?),
             alike: choose::alike(kernel, window.taps, self.multiplier),
+            own: Alike::default(),
         })
     }
 }

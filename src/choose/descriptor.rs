@@ -106,6 +106,8 @@ pub(crate) struct Descriptor {
     pub(crate) kernels: Stages<&'static KernelInfo, &'static KernelInfo>,
     /// The depthwise ones that share that packing: a run takes one of them, unless one was asked for.
     pub(crate) alike: Alike,
+    /// Those for the plan's own narrow elements, where no sweep follows: they read and write tensors as they are.
+    pub(crate) own: Alike,
 }
 
 impl Descriptor {
@@ -154,6 +156,7 @@ impl Descriptor {
             window: Window::POINT,
             kernels: Stages::Pointwise(kernel),
             alike: Alike::default(),
+            own: Alike::default(),
             ..*self
         }
     }

@@ -6,12 +6,17 @@ use super::descriptor::{Descriptor, Stages};
 use super::passes::Rows;
 use crate::machine::Machine;
 use crate::{Isa, Layout};
-use depthwise_kernels::{DepthwiseTuning, Form, KernelInfo, Operation, Shape, Taps, fits, sub_grids, undilated_stride};
+use alloc::format;
+use depthwise_kernels::{
+    DepthwiseTuning, ElementType, Error, Form, KernelInfo, Operation, Shape, Taps, fits, sub_grids, undilated_stride,
+};
 
-/// The kernels of the table for an operation in a layout, by an instruction set, whether or not this CPU has it.
+/// The kernels of the table for an operation on `f32` in a layout, by an instruction set, whether or not this CPU has it.
 pub(crate) fn kernels_of(isa: Isa, layout: Layout, operation: Operation) -> impl Iterator<Item = &'static KernelInfo> {
     let infos = depthwise_kernels::table();
-    infos.filter(move |info| info.isa == isa && info.layout == layout && info.operation == operation)
+    infos.filter(move |info| {
+        (info.isa, info.layout, info.operation, info.element) == (isa, layout, operation, ElementType::F32)
+    })
 }
 
 /// A depthwise kernel for that window, of the packing that is the fastest, or `None` if the instruction set has none.
@@ -92,6 +97,50 @@ impl Descriptor {
         let spacing = 1 << apart.trailing_zeros().min(10);
         let distance = inputs.0.wrapping_sub(outputs.0).wrapping_add(channel * size_of::<f32>());
         spacing >= 512 && inputs.1 == outputs.1 && distance.is_multiple_of(spacing * size_of::<f32>())
+    }
+
+    /// This, with the kernels for its own narrow elements. `packed`: the one that the depthwise stage is packed for; it `sweeps` if a
+    /// sweep over `f32` follows.
+    pub(crate) fn with_own_kernels(self, packed: &'static KernelInfo, sweeps: bool) -> Result<Self, Error> {
+        let why = match packed.element {
+            ElementType::F32 => None,
+            element if element != self.element => {
+                Some(format!("its elements are {element}, the plan's {}", self.element))
+            }
+            _ if matches!(self.kernels, Stages::Separable(..)) => Some("the first stage of two writes f32".into()),
+            _ if sweeps => Some("an activation that is more than a clamp is applied to f32".into()),
+            _ => None,
+        };
+        if let Some(why) = why {
+            return Err(Error::KernelDoesNotFit { name: packed.name, why });
+        }
+        // Of part of a vector such kernels are slow.
+        if self.element == ElementType::F32 || sweeps || self.forced || !self.mid_channels.is_multiple_of(packed.lanes)
+        {
+            return Ok(self);
+        }
+        let (taps, multiplier) = (self.window.taps, self.mid_channels / self.in_channels.max(1));
+        let mut rows = depthwise_kernels::table().filter(|info| {
+            info.element == self.element
+                && info.isa == packed.isa
+                && info.packs_as(packed)
+                && fits(info, taps, multiplier)
+        });
+        let own = core::array::from_fn(|_| rows.next());
+        Ok(Self { own, ..self })
+    }
+
+    /// Kernels that read and write the plan's narrow elements in place of these, if there are any. The first stage of one pass writes
+    /// `f32`.
+    pub(crate) fn on_own_elements(&self, rows: Rows, two_passes: bool) -> Rows {
+        match rows {
+            Stages::Separable(..) if !two_passes => rows,
+            Stages::Depthwise(d) | Stages::Separable(d, _) => {
+                let own = self.own.into_iter().flatten().find(|own| (own.form, own.tile) == (d.form, d.tile));
+                own.map_or(rows, |own| rows.with_depthwise(own))
+            }
+            Stages::Pointwise(_) | Stages::Gathered(_) => rows,
+        }
     }
 
     /// The numbers of a depthwise kernel's way. What the kernel does not ask for is the default.

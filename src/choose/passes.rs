@@ -3,7 +3,9 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use depthwise_kernels::{DepthwiseTuning, Error, KernelInfo, Layout, OutputRange, Shape, Strides, fits, sub_grids};
+use depthwise_kernels::{
+    DepthwiseTuning, ElementType, Error, KernelInfo, Layout, OutputRange, Shape, Strides, fits, sub_grids,
+};
 
 use super::descriptor::{Descriptor, Fusion, Stages};
 use super::split::Shares;
@@ -67,7 +69,8 @@ impl Descriptor {
             depthwise.is_some_and(|d| {
                 let same_bits = self.isa.includes(info.isa) && info.isa.is_fused() == d.isa.is_fused();
                 let asked = !self.forced || info.name == d.name;
-                info.packs_as(d) && same_bits && asked && fits(info, self.window.taps, multiplier)
+                let plain = self.forced || info.element == ElementType::F32;
+                info.packs_as(d) && same_bits && asked && plain && fits(info, self.window.taps, multiplier)
             })
         });
         let one = depthwise.is_none().then_some(kernels);
@@ -104,6 +107,7 @@ impl Descriptor {
     }
 
     fn decision(&self, rows: Rows, whole: Shape, most: usize, first: Option<Shares>, shares: Shares) -> Decision {
+        let rows = self.on_own_elements(rows, first.is_some());
         let (tuning, sharing) = match rows {
             Stages::Depthwise(d) | Stages::Separable(d, _) => (self.depthwise_tuning(d), self.sharing(d)),
             Stages::Pointwise(_) | Stages::Gathered(_) => (DepthwiseTuning::default(), None),

@@ -50,12 +50,17 @@ impl Descriptor {
         let one_pass = decision.first.is_none();
         let between = Shape { c: self.mid_channels, ..whole };
         match decision.rows {
+            Stages::Depthwise(row) if row.element == self.element => Widths::default(),
             Stages::Depthwise(row) => {
                 Widths { first: self.wide_depthwise(row.tile[0], input, whole, true), last: Wide::default() }
             }
             Stages::Pointwise(_) => Widths { first: Wide::default(), last: self.wide_pointwise(true, whole) },
             Stages::Separable(row, _) => Widths {
-                first: self.wide_depthwise(row.tile[0], input, between, !one_pass),
+                first: if row.element == self.element {
+                    Wide::default()
+                } else {
+                    self.wide_depthwise(row.tile[0], input, between, !one_pass)
+                },
                 last: self.wide_pointwise(!one_pass, whole),
             },
             Stages::Gathered(_) => {

@@ -22,6 +22,7 @@ pub(crate) struct Tensors<'a, A, B> {
 
 impl<'a, A: Element, B: Element> Tensors<'a, A, B> {
     /// As they are, if all elements are `f32`.
+    #[allow(clippy::result_large_err, reason = "either is what it was given")]
     fn of_f32(self) -> Result<Tensors<'a, f32, f32>, Self> {
         if A::TYPE != B::TYPE {
             return Err(self);
@@ -90,6 +91,14 @@ impl Engine {
             }
             Err(tensors) => tensors,
         };
+        if way.0.element == A::TYPE {
+            // A kernel of these elements, which are those of the outputs.
+            let Tensors { input, residual, output, origin } = tensors;
+            let residual = residual.and_then(TensorView::of_type::<A>);
+            let Some(output) = output.of_type::<A>() else { unreachable!("inputs and outputs are of one type") };
+            stage.run_on(way, input, residual, output, origin, pad);
+            return Ok(());
+        }
         let (shape, origin, input) = (tensors.output.shape(), tensors.origin, tensors.input);
         let (inputs, scratch) = scratch.split_at_mut(wide.inputs);
         each_block(shape, wide.block, |at| {
