@@ -4,8 +4,9 @@ use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use depthwise::{
-    Activation, Axis, BatchNorm, Choice, Conv2d, DepthwiseConv2d, Error, Isa, Layout, Machine, OutputRange, Padding,
-    Parallelism, PointwiseConv2d, Run, SeparableConv2d, Shape, Strides, TensorView, TensorViewMut, Workspace, compare,
+    Activation, Axis, BatchNorm, Choice, Conv2d, DepthwiseConv2d, ElementType, Error, Isa, Layout, Machine,
+    OutputRange, Padding, Parallelism, PointwiseConv2d, Run, SeparableConv2d, Shape, Strides, TensorView,
+    TensorViewMut, Workspace, compare,
 };
 
 /// Collects what went wrong, so that one run tells of all.
@@ -967,7 +968,9 @@ fn names() {
         if kernel.isa != Isa::Portable {
             report.error("of another instruction set", &[kernel.name], || build(kernel.layout, Isa::Portable));
         }
-        if kernel.operation != depthwise::Operation::Depthwise {
+        if kernel.element != ElementType::F32 {
+            report.error("of other elements", &[kernel.name, "f32"], || build(kernel.layout, kernel.isa));
+        } else if kernel.operation != depthwise::Operation::Depthwise {
             report.error("of another operation", &[kernel.name], || build(kernel.layout, kernel.isa));
         } else if kernel.kernel_size.is_some_and(|size| size != [3, 3]) || kernel.stride.is_some_and(|s| s != [1, 1]) {
             report.error("of other taps", &[kernel.name], || build(kernel.layout, kernel.isa));

@@ -9,7 +9,9 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ptr::{null_mut, read_volatile, write_volatile};
 
-use depthwise::{Activation, Error, Isa, KernelInfo, Layout, OutputRange, Parallelism, Run, Shape, Workspace};
+use depthwise::{
+    Activation, ElementType, Error, Isa, KernelInfo, Layout, OutputRange, Parallelism, Run, Shape, Workspace,
+};
 use depthwise_testkit::cases::{self, Case, Epilogue, Values};
 use depthwise_testkit::emulation;
 use depthwise_testkit::memory::{Arrangement, Buffer};
@@ -148,7 +150,8 @@ fn every_kernel(side: Side) {
         }
     }
     println!("a page at the {side:?}: kernel, plans, of which with weights that end at the page");
-    for kernel in depthwise::kernels().filter(|kernel| kernel.isa.is_available()) {
+    let ran_here = |kernel: &KernelInfo| kernel.isa.is_available() && kernel.element == ElementType::F32;
+    for kernel in depthwise::kernels().filter(ran_here) {
         let Count { plans, flush } = counts.remove(kernel.name).unwrap_or_default();
         println!("  {:<40} {plans:>5} {flush:>5}", kernel.name);
         let least = if emulation::is_on() { [1, 1] } else { [50, 10] };

@@ -59,13 +59,9 @@ pub(crate) static FAMILY: Family = Family {
             nchw::Pairs<K7S2>,
             nchw::Any<4>,
             #[cfg(feature = "half")]
-            nhwc::Rolling<bf16, K3S1, 3, 7>,
-            #[cfg(feature = "half")]
             nhwc::InTurns<bf16, K3S1, 3, 3>,
             #[cfg(feature = "half")]
             nhwc::InTurns<bf16, K3S2, 2, 7>,
-            #[cfg(feature = "half")]
-            nhwc::Rolling<f16, K3S1, 3, 7>,
             #[cfg(feature = "half")]
             nhwc::InTurns<f16, K3S1, 3, 3>,
             #[cfg(feature = "half")]

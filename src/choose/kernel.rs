@@ -136,11 +136,15 @@ impl Descriptor {
         match rows {
             Stages::Separable(..) if !two_passes => rows,
             Stages::Depthwise(d) | Stages::Separable(d, _) => {
-                let own = self.own.into_iter().flatten().find(|own| (own.form, own.tile) == (d.form, d.tile));
-                own.map_or(rows, |own| rows.with_depthwise(own))
+                self.own[0].map_or(rows, |own| rows.with_depthwise(self.own_like(d).unwrap_or(own)))
             }
             Stages::Pointwise(_) | Stages::Gathered(_) => rows,
         }
+    }
+
+    /// That of its own kernels that goes the same way.
+    fn own_like(&self, row: &KernelInfo) -> Option<&'static KernelInfo> {
+        self.own.into_iter().flatten().find(|own| (own.form, own.tile) == (row.form, row.tile))
     }
 
     /// The numbers of a depthwise kernel's way. What the kernel does not ask for is the default.
