@@ -35,7 +35,7 @@ mod stage;
 mod table;
 mod types;
 
-pub use self::convert::Converter;
+pub use self::convert::{Converter, elements_of};
 pub use self::depthwise::{DepthwiseTuning, MOST_STRIP_ROWS};
 pub use self::info::{Form, KernelInfo, Operation};
 pub use self::memory::{AlignedBuf, TensorView, TensorViewMut};

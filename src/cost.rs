@@ -2,7 +2,7 @@
 
 use crate::Padding;
 use crate::geometry::Window;
-use depthwise_kernels::{Error, Shape, Taps};
+use depthwise_kernels::{ElementType, Error, Shape, Taps};
 
 /// What a convolution costs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct Cost {
     pub parameters: u64,
     /// Multiply-adds, padding's included; two floating-point operations each.
     pub multiply_adds: u64,
-    /// Bytes that must move at least once: input, parameters and output in `f32`. A separable
+    /// Bytes that must move at least once: input and output in the type of their elements, parameters in `f32`. A separable
     /// convolution in two passes also writes and reads what lies between.
     pub bytes: u64,
 }
@@ -34,22 +34,28 @@ pub struct Comparison {
 
 impl Cost {
     /// A convolution from `inputs` to `outputs` channels, each output reading `depth` of the inputs.
-    pub(crate) fn of(window: &Window, input: Shape, output: Shape, depth: usize, biases: usize) -> Result<Cost, Error> {
+    pub(crate) fn of(
+        window: &Window,
+        element: ElementType,
+        [input, output]: [Shape; 2],
+        depth: usize,
+        biases: usize,
+    ) -> Result<Cost, Error> {
         let [kh, kw] = window.taps.kernel_size;
         let cost = || {
             let weights = product(&[output.c, depth, kh, kw])?;
             let parameters = weights.checked_add(biases as u64)?;
             let multiply_adds = weights.checked_mul(product(&[output.n, output.h, output.w])?)?;
-            let values = count(input)?.checked_add(count(output)?)?.checked_add(parameters)?;
-            Some(Cost { parameters, multiply_adds, bytes: values.checked_mul(4)? })
+            let tensors = count(input)?.checked_add(count(output)?)?.checked_mul(element.size() as u64)?;
+            Some(Cost { parameters, multiply_adds, bytes: tensors.checked_add(parameters.checked_mul(4)?)? })
         };
         cost().ok_or(Error::CostOverflow)
     }
 
     /// Of this convolution and the next, fused: what lies between them, of that shape, does not move.
-    pub(crate) fn then(self, next: Cost, between: Shape) -> Result<Cost, Error> {
+    pub(crate) fn then(self, next: Cost, element: ElementType, between: Shape) -> Result<Cost, Error> {
         let cost = || {
-            let between = count(between)?.checked_mul(4)?;
+            let between = count(between)?.checked_mul(element.size() as u64)?;
             Some(Cost {
                 parameters: self.parameters.checked_add(next.parameters)?,
                 multiply_adds: self.multiply_adds.checked_add(next.multiply_adds)?,
@@ -105,10 +111,11 @@ pub fn compare(
     let [h, w] = window.outputs(input)?.extent;
     let between = Shape { h, w, ..input };
     let output = Shape { c: out_channels, ..between };
-    let standard = Cost::of(&window, input, output, input.c, 0)?;
-    let depthwise = Cost::of(&window, input, between, 1, 0)?;
-    let pointwise = Cost::of(&Window::POINT, between, output, input.c, 0)?;
-    let separable = depthwise.then(pointwise, between)?;
+    let element = ElementType::F32;
+    let standard = Cost::of(&window, element, [input, output], input.c, 0)?;
+    let depthwise = Cost::of(&window, element, [input, between], 1, 0)?;
+    let pointwise = Cost::of(&Window::POINT, element, [between, output], input.c, 0)?;
+    let separable = depthwise.then(pointwise, element, between)?;
     let [m, k] = [out_channels as f64, kernel_size[0] as f64 * kernel_size[1] as f64];
     Ok(Comparison { standard, depthwise, pointwise, separable, ratio: 1.0 / m + 1.0 / k })
 }
@@ -122,10 +129,10 @@ mod tests {
         let between = Shape::new(1, 1 << 20, 1 << 20, 1 << 20);
         let one = Cost { parameters: 1, multiply_adds: 2, bytes: 4 * (1 << 60) + 3 };
         let none = Shape::default();
-        assert_eq!(one.then(one, between), Ok(Cost { parameters: 2, multiply_adds: 4, bytes: 6 }));
-        assert_eq!(one.then(Cost { bytes: u64::MAX, ..one }, none), Err(Error::CostOverflow));
-        assert_eq!(one.then(Cost { parameters: u64::MAX, ..one }, none), Err(Error::CostOverflow));
-        assert_eq!(one.then(Cost { multiply_adds: u64::MAX, ..one }, none), Err(Error::CostOverflow));
-        assert_eq!(one.then(one, Shape { n: 16, ..between }), Err(Error::CostOverflow));
+        assert_eq!(one.then(one, ElementType::F32, between), Ok(Cost { parameters: 2, multiply_adds: 4, bytes: 6 }));
+        assert_eq!(one.then(Cost { bytes: u64::MAX, ..one }, ElementType::F32, none), Err(Error::CostOverflow));
+        assert_eq!(one.then(Cost { parameters: u64::MAX, ..one }, ElementType::F32, none), Err(Error::CostOverflow));
+        assert_eq!(one.then(Cost { multiply_adds: u64::MAX, ..one }, ElementType::F32, none), Err(Error::CostOverflow));
+        assert_eq!(one.then(one, ElementType::F32, Shape { n: 16, ..between }), Err(Error::CostOverflow));
     }
 }

@@ -106,6 +106,15 @@ pub(crate) struct Outputs {
     pub(crate) pad: [usize; 2],
 }
 
+/// A part of an input along one axis, as an input of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Excerpt {
+    pub(crate) inputs: Range<usize>,
+    /// The index of the part's first output, as if there were no other inputs, and padding before them.
+    pub(crate) first: usize,
+    pub(crate) pad: usize,
+}
+
 impl Window {
     /// A 1×1 window: what a pointwise convolution has.
     pub(crate) const POINT: Window =
@@ -140,13 +149,29 @@ impl Window {
         Ok(outputs)
     }
 
-    /// The input rows that output rows `rows`, at least one, read, of an input of that height padded that much at the top.
-    pub(crate) fn rows_read(&self, rows: Range<usize>, height: usize, pad: usize) -> Range<usize> {
-        let taps = self.taps;
-        let reach = (taps.kernel_size[0] - 1) * taps.dilation[0];
-        let start = (rows.start * taps.stride[0]).saturating_sub(pad).min(height);
-        let end = ((rows.end - 1) * taps.stride[0] + reach + 1).saturating_sub(pad).min(height);
+    /// What the outputs of a range, at least one, read along axis 0 (height) or 1 (width) of an input of that extent, padded that much
+    /// before the first.
+    pub(crate) fn read(&self, i: usize, outputs: Range<usize>, extent: usize, pad: usize) -> Range<usize> {
+        let (kernel, stride, dilation) = (self.taps.kernel_size[i], self.taps.stride[i], self.taps.dilation[i]);
+        let reach = (kernel - 1) * dilation;
+        let start = (outputs.start * stride).saturating_sub(pad).min(extent);
+        let end = ((outputs.end - 1) * stride + reach + 1).saturating_sub(pad).min(extent);
         start..end.max(start)
+    }
+
+    /// The same as an input of its own: at least one, even where the outputs read nothing but padding.
+    pub(crate) fn excerpt(&self, i: usize, outputs: Range<usize>, extent: usize, pad: usize) -> Excerpt {
+        let stride = self.taps.stride[i];
+        let begins = outputs.start * stride;
+        let read = self.read(i, outputs, extent, pad);
+        let start = read.start.min(extent - 1);
+        // Of the padded whole, the first input here, and what the first output reads first.
+        let first = match begins.checked_sub(start + pad) {
+            Some(ahead) => ahead.div_ceil(stride),
+            None => 0,
+        };
+        let pad = first * stride + start + pad - begins;
+        Excerpt { inputs: start..read.end.max(start + 1), first, pad }
     }
 
     /// The number of outputs along one axis, and the padding before the first input.
@@ -225,9 +250,27 @@ mod tests {
 
     #[test]
     fn rows_read_leave_out_the_padding() {
-        let rows = |rows, stride, dilation| window(3, stride, dilation, Padding::Valid).rows_read(rows, 8, 1);
+        let rows = |rows, stride, dilation| window(3, stride, dilation, Padding::Valid).read(0, rows, 8, 1);
         assert_eq!([rows(0..2, 2, 1), rows(2..4, 2, 1), rows(6..8, 1, 1)], [0..4, 3..8, 5..8]);
         assert_eq!([rows(0..1, 1, 2), rows(7..8, 1, 4)], [0..4, 6..8]);
+    }
+
+    #[test]
+    fn an_excerpt_has_the_same_taps_under_the_same_outputs() {
+        for (stride, dilation, pad) in [(1, 1, 0), (1, 1, 1), (2, 1, 1), (3, 2, 5), (5, 1, 9), (1, 4, 20)] {
+            let (window, extent) = (window(3, stride, dilation, Padding::Valid), 8);
+            for start in 0..(extent + 2 * pad - 2 * dilation).div_ceil(stride) {
+                let excerpt = window.excerpt(0, start..start + 1, extent, pad);
+                let taps = |first: usize, pad: usize, extent: usize, from: usize| {
+                    let taps = (0..3).map(move |k| (first * stride + k * dilation).checked_sub(pad));
+                    taps.map(move |tap| tap.filter(|&tap| tap < extent).map(|tap| tap + from)).collect::<Vec<_>>()
+                };
+                let whole = taps(start, pad, extent, 0);
+                let inputs = excerpt.inputs.clone();
+                assert!(!inputs.is_empty() && inputs.end <= extent);
+                assert_eq!(taps(excerpt.first, excerpt.pad, inputs.len(), inputs.start), whole, "{excerpt:?}");
+            }
+        }
     }
 
     #[test]

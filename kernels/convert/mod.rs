@@ -168,6 +168,16 @@ fn assert_same_length(from: usize, to: usize) {
     assert!(from == to, "{from} elements are to be converted to {to}: the slices must have the same length");
 }
 
+/// Memory of `f32` as elements of another type, whatever they hold.
+#[doc(hidden)]
+pub fn elements_of<E: Element>(data: &mut [f32]) -> &mut [E] {
+    const { assert!(size_of::<f32>().is_multiple_of(size_of::<E>()) && align_of::<E>() <= align_of::<f32>()) };
+    let len = data.len() * (size_of::<f32>() / size_of::<E>());
+    // SAFETY: these are the slice's bytes, borrowed alone, and aligned. Any bits are an `f32`, and a narrow element, which is 16 bits,
+    // transparently. `Element` is sealed: there are no other types.
+    unsafe { core::slice::from_raw_parts_mut(data.as_mut_ptr().cast(), len) }
+}
+
 /// What is known of a view, for [`Runs::new`].
 type Known = (&'static str, Shape, Strides);
 

@@ -7,7 +7,7 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
-use crate::types::{Axis, Error, Layout, OutputRange, Shape, Strides};
+use crate::types::{Axis, Element, Error, Layout, OutputRange, Shape, Strides};
 
 /// A borrowed tensor to read: a slice, a [`Shape`] and [`Strides`].
 ///
@@ -382,6 +382,27 @@ impl<'a, T> TensorViewMut<'a, T> {
 
     pub(crate) fn as_mut_ptr(&mut self) -> *mut T {
         self.ptr
+    }
+}
+
+impl<'a, T: Element> TensorView<'a, T> {
+    /// The same view, if `U` is the type of its elements.
+    #[doc(hidden)]
+    #[inline]
+    pub fn of_type<U: Element>(self) -> Option<TensorView<'a, U>> {
+        let Self { ptr, shape, strides, .. } = self;
+        // Each type has an `ElementType` of its own: the trait is sealed.
+        (T::TYPE == U::TYPE).then(|| TensorView { ptr: ptr.cast(), shape, strides, slice: PhantomData })
+    }
+}
+
+impl<'a, T: Element> TensorViewMut<'a, T> {
+    /// The same view, if `U` is the type of its elements.
+    #[doc(hidden)]
+    #[inline]
+    pub fn of_type<U: Element>(self) -> Option<TensorViewMut<'a, U>> {
+        let Self { ptr, shape, strides, .. } = self;
+        (T::TYPE == U::TYPE).then(|| TensorViewMut { ptr: ptr.cast(), shape, strides, slice: PhantomData })
     }
 }
 

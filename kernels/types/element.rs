@@ -23,6 +23,14 @@ impl ElementType {
             ElementType::Bf16 => "bf16",
         }
     }
+
+    /// The bytes of an element.
+    pub const fn size(self) -> usize {
+        match self {
+            ElementType::F32 => 4,
+            ElementType::F16 | ElementType::Bf16 => 2,
+        }
+    }
 }
 
 impl fmt::Display for ElementType {

@@ -11,7 +11,8 @@ use crate::geometry::{AskedWindow, Padding, Window};
 use crate::machine::Machine;
 use crate::run::engine::Engine;
 use depthwise_kernels::{
-    Activation, Available, DepthwiseStage, Error, Isa, KernelInfo, Layout, Operation, PointwiseStage, Taps, fits,
+    Activation, Available, DepthwiseStage, Element, ElementType, Error, Isa, KernelInfo, Layout, Operation,
+    PointwiseStage, Taps, fits,
 };
 
 /// What all builders hold.
@@ -268,6 +269,34 @@ macro_rules! setters {
             }
         }
     };
+    (build_as $plan:ident) => {
+        /// As [`build`](Self::build), for tensors whose elements are `E`. The [types](crate#the-types) say which there are.
+        ///
+        /// Such a plan computes with `f32`, in the same order. It widens what it reads, and rounds what it writes, once, after the
+        /// activation. What lies between two stages is rounded too, in one pass as in two. Weights stay `f32`.
+        #[cfg_attr(
+            feature = "half",
+            doc = "
+```
+use depthwise::{PointwiseConv2d, Run, Shape, TensorView, TensorViewMut, Workspace, bf16};
+
+let plan = PointwiseConv2d::builder(1, 1).weights(&[0.3]).build_as::<bf16>()?;
+let (shape, layout) = (Shape::new(1, 1, 1, 2), plan.layout());
+let (x, mut y) = ([bf16::from_f32(1.0), bf16::from_f32(2.0)], [bf16::ZERO; 2]);
+let (input, output) = (TensorView::new(&x, shape, layout)?, TensorViewMut::new(&mut y, shape, layout)?);
+plan.run(Run::new(input, output, &mut Workspace::new()))?;
+assert_eq!(y.map(f32::from), [0.30078125, 0.6015625]); // of bf16, the nearest to 0.3 and 0.6
+# Ok::<(), depthwise::Error>(())
+```
+"
+        )]
+        ///
+        /// # Errors
+        /// As [`build`](Self::build).
+        pub fn build_as<E: Element>(&self) -> Result<$plan<E>, Error> {
+            Ok($plan::of(self.engine(E::TYPE)?))
+        }
+    };
     (window) => {
         /// The extents of the kernel, `[height, width]`. Default: `[3, 3]`.
         pub fn kernel_size(mut self, kernel_size: [usize; 2]) -> Self {
@@ -414,14 +443,21 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
     /// If a parameter is zero, too large, missing or of the wrong length, if a batch norm or an activation has no meaning or a
     /// batch norm folds to what no `f32` holds, or if the instruction set or kernel asked for is not available.
     pub fn build(&self) -> Result<DepthwiseConv2d, Error> {
+        self.build_as()
+    }
+
+    setters!(build_as DepthwiseConv2d);
+
+    fn engine(&self, element: ElementType) -> Result<Engine, Error> {
         let descriptor = self.descriptor(self.common.isa()?, self.common.machine()?)?;
+        let descriptor = Descriptor { element, ..descriptor };
         let Stages::Depthwise(kernel) = descriptor.kernels else {
             unreachable!("it describes a depthwise convolution")
         };
         let taps = descriptor.window.taps;
         let folded = self.parameters.fold(DEPTHWISE, descriptor.out_channels, 1, taps.kernel_size)?;
         let stage = depthwise_stage(&descriptor, kernel, self.multiplier, &folded, self.activation)?;
-        Ok(DepthwiseConv2d { engine: Engine::new(descriptor, Stages::Depthwise(Arc::new(stage))) })
+        Ok(Engine::new(descriptor, Stages::Depthwise(Arc::new(stage))))
     }
 
     fn descriptor(&self, isa: Isa, machine: &'static Machine) -> Result<Descriptor, Error> {
@@ -433,6 +469,7 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
         Ok(Descriptor {
             isa,
             machine,
+            element: ElementType::F32,
             layout: self.common.layout,
             in_channels: self.channels,
             mid_channels: outputs,
@@ -480,13 +517,20 @@ impl<'a> PointwiseConv2dBuilder<'a> {
     /// If a parameter is zero, too large, missing or of the wrong length, if a batch norm or an activation has no meaning or a
     /// batch norm folds to what no `f32` holds, or if the instruction set or kernel asked for is not available.
     pub fn build(&self) -> Result<PointwiseConv2d, Error> {
+        self.build_as()
+    }
+
+    setters!(build_as PointwiseConv2d);
+
+    fn engine(&self, element: ElementType) -> Result<Engine, Error> {
         let descriptor = self.descriptor(self.common.isa()?, self.common.machine()?)?;
+        let descriptor = Descriptor { element, ..descriptor };
         let Stages::Pointwise(kernel) = descriptor.kernels else {
             unreachable!("it describes a pointwise convolution")
         };
         let folded = self.parameters.fold(POINTWISE, self.out_channels, self.in_channels, [1, 1])?;
         let stage = pointwise_stage(&descriptor, kernel, &folded, self.activation)?;
-        Ok(PointwiseConv2d { engine: Engine::new(descriptor, Stages::Pointwise(Arc::new(stage))) })
+        Ok(Engine::new(descriptor, Stages::Pointwise(Arc::new(stage))))
     }
 
     fn descriptor(&self, isa: Isa, machine: &'static Machine) -> Result<Descriptor, Error> {
@@ -497,6 +541,7 @@ impl<'a> PointwiseConv2dBuilder<'a> {
         Ok(Descriptor {
             isa,
             machine,
+            element: ElementType::F32,
             layout: self.common.layout,
             in_channels: self.in_channels,
             mid_channels: self.in_channels,
@@ -542,12 +587,19 @@ impl<'a> Conv2dBuilder<'a> {
     /// If a parameter is zero, too large, missing or of the wrong length, if a batch norm or an activation has no meaning or a
     /// batch norm folds to what no `f32` holds, or if the instruction set or kernel asked for is not available.
     pub fn build(&self) -> Result<Conv2d, Error> {
+        self.build_as()
+    }
+
+    setters!(build_as Conv2d);
+
+    fn engine(&self, element: ElementType) -> Result<Engine, Error> {
         let descriptor = self.descriptor(self.common.isa()?, self.common.machine()?)?;
+        let descriptor = Descriptor { element, ..descriptor };
         let Stages::Gathered(kernel) = descriptor.kernels else { unreachable!("it describes a standard convolution") };
         let taps = descriptor.window.taps;
         let folded = self.parameters.fold(STANDARD, self.out_channels, self.in_channels, taps.kernel_size)?;
         let stage = pointwise_stage(&descriptor, kernel, &folded, self.activation)?;
-        Ok(Conv2d { engine: Engine::new(descriptor, Stages::Gathered(Arc::new(stage))) })
+        Ok(Engine::new(descriptor, Stages::Gathered(Arc::new(stage))))
     }
 
     fn descriptor(&self, isa: Isa, machine: &'static Machine) -> Result<Descriptor, Error> {
@@ -561,6 +613,7 @@ impl<'a> Conv2dBuilder<'a> {
         Ok(Descriptor {
             isa,
             machine,
+            element: ElementType::F32,
             layout: self.common.layout,
             in_channels: self.in_channels,
             mid_channels: gathered.ok_or(Error::Overflow { what: "the number of weights" })?,
@@ -706,7 +759,14 @@ impl<'a> SeparableConv2dBuilder<'a> {
     /// If a parameter is zero, too large, missing or of the wrong length, if a batch norm or an activation has no meaning or a
     /// batch norm folds to what no `f32` holds, or if the instruction set or kernel asked for is not available.
     pub fn build(&self) -> Result<SeparableConv2d, Error> {
+        self.build_as()
+    }
+
+    setters!(build_as SeparableConv2d);
+
+    fn engine(&self, element: ElementType) -> Result<Engine, Error> {
         let descriptor = self.descriptor(self.common.isa()?, self.common.machine()?)?;
+        let descriptor = Descriptor { element, ..descriptor };
         let Stages::Separable(depthwise, pointwise) = descriptor.kernels else {
             unreachable!("it describes two stages")
         };
@@ -715,7 +775,7 @@ impl<'a> SeparableConv2dBuilder<'a> {
         let second = self.pointwise.fold(POINTWISE, self.out_channels, between, [1, 1])?;
         let first = depthwise_stage(&descriptor, depthwise, self.multiplier, &first, self.activations[0])?;
         let second = pointwise_stage(&descriptor, pointwise, &second, self.activations[1])?;
-        Ok(SeparableConv2d { engine: Engine::new(descriptor, Stages::Separable(Arc::new(first), Arc::new(second))) })
+        Ok(Engine::new(descriptor, Stages::Separable(Arc::new(first), Arc::new(second))))
     }
 
     fn descriptor(&self, isa: Isa, machine: &'static Machine) -> Result<Descriptor, Error> {
@@ -729,6 +789,7 @@ impl<'a> SeparableConv2dBuilder<'a> {
         Ok(Descriptor {
             isa,
             machine,
+            element: ElementType::F32,
             layout: self.common.layout,
             in_channels: inputs,
             mid_channels: between,

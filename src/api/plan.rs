@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use core::fmt;
+use core::marker::PhantomData;
 
 use crate::api::builder::{Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuilder, SeparableConv2dBuilder};
 use crate::choose::choice::Choice;
@@ -10,7 +11,7 @@ use crate::run::arguments::Run;
 use crate::run::engine::Engine;
 use crate::run::threads::Parallelism;
 use crate::run::workspace::Workspace;
-use depthwise_kernels::{Error, Isa, Layout, OutputRange, Shape, TensorView, TensorViewMut};
+use depthwise_kernels::{Element, Error, Isa, Layout, OutputRange, Shape, TensorView, TensorViewMut};
 
 /// A plan: the type, its builder's entry, and what every plan does.
 macro_rules! plan {
@@ -20,12 +21,15 @@ macro_rules! plan {
         ///
         /// A plan is independent of batch, height and width, owns its packed weights, and can be shared
         /// between threads. A clone shares the packed weights.
+        ///
+        /// `E` is the type of the elements of input, residual and output: `f32`, or what `build_as` was asked for.
         #[derive(Clone)]
-        pub struct $plan {
-            pub(crate) engine: Engine,
+        pub struct $plan<E = f32> {
+            engine: Engine,
+            element: PhantomData<fn() -> E>,
         }
 
-        impl fmt::Debug for $plan {
+        impl<E> fmt::Debug for $plan<E> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Display::fmt(&self.engine.descriptor, f)
             }
@@ -35,6 +39,12 @@ macro_rules! plan {
             $(#[$builder_doc])*
             pub fn builder<'a>($($arg: usize),*) -> $builder<'a> {
                 $builder::new($($arg),*)
+            }
+        }
+
+        impl<E: Element> $plan<E> {
+            pub(crate) fn of(engine: Engine) -> Self {
+                Self { engine, element: PhantomData }
             }
 
             /// The shape of the output for an input of that shape.
@@ -66,8 +76,8 @@ macro_rules! plan {
             /// # Errors
             /// If the input's, output's or residual's shape is not the plan's, or one is not contiguous along its
             /// layout's last axis, if the range does not lie within the output, or if the choice was made for another plan,
-            /// another shape or another number of threads; nothing is written then.
-            pub fn run(&self, run: Run<'_>) -> Result<(), Error> {
+            /// another type of elements, another shape or another number of threads; nothing is written then.
+            pub fn run(&self, run: Run<'_, E>) -> Result<(), Error> {
                 self.engine.run(run)
             }
 
@@ -77,16 +87,16 @@ macro_rules! plan {
             /// As [`run`](Self::run), and if there is no memory for the output.
             pub fn run_to_vec(
                 &self,
-                input: TensorView<'_>,
-                residual: Option<TensorView<'_>>,
+                input: TensorView<'_, E>,
+                residual: Option<TensorView<'_, E>>,
                 workspace: &mut Workspace,
                 parallelism: Parallelism,
-            ) -> Result<Vec<f32>, Error> {
+            ) -> Result<Vec<E>, Error> {
                 let (shape, layout) = (self.output_shape(input.shape())?, self.layout());
                 let elements = shape.len().ok_or(Error::Overflow { what: "the number of elements of a tensor" })?;
                 let mut data = Vec::new();
                 data.try_reserve_exact(elements).map_err(|_| Error::OutOfMemory { elements })?;
-                data.resize(elements, 0.0);
+                data.resize(elements, E::ZERO);
                 let output = TensorViewMut::new(&mut data, shape, layout)?;
                 self.run(Run::new(input, output, workspace).maybe_residual(residual).parallelism(parallelism))?;
                 Ok(data)
@@ -200,9 +210,9 @@ macro_rules! plan {
             }
         }
 
-        impl sealed::Sealed for $plan {}
+        impl<E: Element> sealed::Sealed for $plan<E> {}
 
-        impl Convolution for $plan {
+        impl<E: Element> Convolution<E> for $plan<E> {
             fn output_shape(&self, input: Shape) -> Result<Shape, Error> {
                 self.output_shape(input)
             }
@@ -211,7 +221,7 @@ macro_rules! plan {
                 self.workspace_len(input, parallelism)
             }
 
-            fn run(&self, run: Run<'_>) -> Result<(), Error> {
+            fn run(&self, run: Run<'_, E>) -> Result<(), Error> {
                 self.run(run)
             }
 
@@ -259,7 +269,7 @@ mod sealed {
 /// What the four operations have in common, for engines that hold plans of any: `Box<dyn Convolution>`.
 ///
 /// Each method is that of the plans, where it is described.
-pub trait Convolution: sealed::Sealed + fmt::Debug + Send + Sync {
+pub trait Convolution<E = f32>: sealed::Sealed + fmt::Debug + Send + Sync {
     /// The shape of the output for an input of that shape.
     ///
     /// # Errors
@@ -277,7 +287,7 @@ pub trait Convolution: sealed::Sealed + fmt::Debug + Send + Sync {
     /// # Errors
     /// If a shape, a range or a choice does not fit the plan, or a tensor is not contiguous along its layout's last axis; nothing is
     /// written then.
-    fn run(&self, run: Run<'_>) -> Result<(), Error>;
+    fn run(&self, run: Run<'_, E>) -> Result<(), Error>;
 
     /// A balanced split of the output for that many threads: a list of parts for each pass.
     ///
@@ -355,14 +365,14 @@ plan!(
     /// Starts a plan from and to that many channels: 3×3, stride 1, padding that keeps the size, no bias, until told otherwise.
 );
 
-impl SeparableConv2d {
+impl<E: Element> SeparableConv2d<E> {
     /// Its first stage, as a plan of its own that shares the packed weights: for engines that run two passes on threads of their own.
-    pub fn depthwise(&self) -> DepthwiseConv2d {
-        DepthwiseConv2d { engine: self.engine.first_stage() }
+    pub fn depthwise(&self) -> DepthwiseConv2d<E> {
+        DepthwiseConv2d::of(self.engine.first_stage())
     }
 
     /// Its second stage, likewise.
-    pub fn pointwise(&self) -> PointwiseConv2d {
-        PointwiseConv2d { engine: self.engine.second_stage() }
+    pub fn pointwise(&self) -> PointwiseConv2d<E> {
+        PointwiseConv2d::of(self.engine.second_stage())
     }
 }

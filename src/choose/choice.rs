@@ -113,7 +113,8 @@ impl Choice {
     pub(crate) fn new(descriptor: &Descriptor, input: Shape, workers: Option<Workers>) -> Result<Self, Error> {
         let (_, output) = descriptor.outputs(input)?;
         let decision = descriptor.choose(output, output, workers.unwrap_or(Workers::ONE));
-        let workspace_len = descriptor.scratch_len(&decision, output)?;
+        let widths = descriptor.widths(&decision, input, output);
+        let workspace_len = descriptor.scratch_len(&decision, &widths, output)?;
         Ok(Self { descriptor: descriptor.clone(), input, output, workers, decision, workspace_len })
     }
 
@@ -125,7 +126,8 @@ impl Choice {
         } else {
             descriptor.one_pass(rows, output, output, |_| most)
         };
-        let workspace_len = descriptor.scratch_len(&decision, output)?;
+        let widths = descriptor.widths(&decision, self.input, output);
+        let workspace_len = descriptor.scratch_len(&decision, &widths, output)?;
         Ok(Self { descriptor, decision, workspace_len, ..*self })
     }
 

@@ -10,7 +10,7 @@ use crate::Isa;
 use crate::cost::Cost;
 use crate::geometry::{Outputs, Window};
 use crate::machine::Machine;
-use depthwise_kernels::{Error, KernelInfo, Layout, OutputRange, Shape};
+use depthwise_kernels::{ElementType, Error, KernelInfo, Layout, OutputRange, Shape};
 
 /// How the two stages of a separable convolution follow each other. The result has the same bits in every case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -89,6 +89,8 @@ impl Schedule {
 pub(crate) struct Descriptor {
     pub(crate) isa: Isa,
     pub(crate) machine: &'static Machine,
+    /// Of input, residual and output, and of what lies between two stages.
+    pub(crate) element: ElementType,
     pub(crate) layout: Layout,
     pub(crate) in_channels: usize,
     /// Channels between the stages: those of a depthwise stage, or the gathered inputs of a pixel.
@@ -120,7 +122,7 @@ impl Descriptor {
     /// Whether plans of both make the same choices, which each of them can run.
     pub(crate) fn chooses_as(&self, other: &Descriptor) -> bool {
         let extents = |of: &Descriptor| [of.in_channels, of.mid_channels, of.out_channels];
-        let way = |of: &Descriptor| (of.isa, of.layout, of.fusion, of.forced);
+        let way = |of: &Descriptor| (of.isa, of.element, of.layout, of.fusion, of.forced);
         let kernels = |of: &Descriptor| match of.kernels {
             Stages::Depthwise(d) => (0, [Some(d.name), None]),
             Stages::Pointwise(p) => (1, [None, Some(p.name)]),
@@ -176,14 +178,17 @@ impl Descriptor {
 
     pub(crate) fn cost(&self, input: Shape) -> Result<Cost, Error> {
         let (_, output) = self.outputs(input)?;
-        let [first, last] = self.biases;
+        let ([first, last], element) = (self.biases, self.element);
         match self.kernels {
-            Stages::Depthwise(_) => Cost::of(&self.window, input, output, 1, last),
-            Stages::Pointwise(_) | Stages::Gathered(_) => Cost::of(&self.window, input, output, input.c, last),
+            Stages::Depthwise(_) => Cost::of(&self.window, element, [input, output], 1, last),
+            Stages::Pointwise(_) | Stages::Gathered(_) => {
+                Cost::of(&self.window, element, [input, output], input.c, last)
+            }
             Stages::Separable(..) => {
                 let between = Shape { c: self.mid_channels, ..output };
-                let depthwise = Cost::of(&self.window, input, between, 1, first)?;
-                depthwise.then(Cost::of(&Window::POINT, between, output, between.c, last)?, between)
+                let depthwise = Cost::of(&self.window, element, [input, between], 1, first)?;
+                let pointwise = Cost::of(&Window::POINT, element, [between, output], between.c, last)?;
+                depthwise.then(pointwise, element, between)
             }
         }
     }
@@ -208,7 +213,7 @@ impl fmt::Display for Descriptor {
         if let Stages::Separable(..) = self.kernels {
             plan.field("fusion", &self.fusion);
         }
-        plan.field("layout", &self.layout).field("isa", &self.isa);
+        plan.field("element", &format_args!("{}", self.element)).field("layout", &self.layout).field("isa", &self.isa);
         plan.field("machine", &format_args!("{}", self.machine));
         match self.kernels {
             Stages::Depthwise(kernel) | Stages::Pointwise(kernel) | Stages::Gathered(kernel) => {

@@ -7,4 +7,5 @@ pub(crate) mod kernel;
 pub(crate) mod passes;
 mod price;
 pub(crate) mod split;
+pub(crate) mod wide;
 pub(crate) mod workers;

@@ -7,13 +7,14 @@ use depthwise_kernels::{DepthwiseTuning, Error, KernelInfo, Layout, OutputRange,
 
 use super::descriptor::{Descriptor, Fusion, Stages};
 use super::split::Shares;
+use super::wide::Widths;
 use super::workers::Workers;
 
 /// `f32` that a block of pixels may take between the stages: a quarter of a megabyte, which the
 /// second-level caches of the last ten years hold with room for the weights that stream past.
 const BLOCK_LEN: usize = 64 * 1024;
 /// Pixels in a block at the least: below this the weights pass too often.
-const LEAST_PIXELS: usize = 56;
+pub(super) const LEAST_PIXELS: usize = 56;
 /// Channels first, channels from which on two passes are the faster, if what lies between them stays in a cache: 1 to 9 %
 /// with 64 to 728 channels; with 32 they are 4 to 9 % slower (Zen 5). From a distant cache they are up to 13 % slower, but not
 /// to fewer channels, where the first stage weighs more: 12 % faster from 240 to 40 (Emerald Rapids).
@@ -26,7 +27,7 @@ const LEAST_GAIN: f64 = 0.995;
 /// The most `f32` of a workspace.
 const MOST_SCRATCH: usize = isize::MAX as usize / 8;
 /// Elements beyond a pixel's channels, so that pixels a power of two apart do not share cache sets.
-const SKEW: usize = 16;
+pub(super) const SKEW: usize = 16;
 
 impl Descriptor {
     /// How `output`, all or a part of `whole`, is computed: a part never takes more scratch than the whole.
@@ -110,14 +111,30 @@ impl Descriptor {
         Decision { rows, tuning, sharing, block: self.block(rows, whole), most, first, shares }
     }
 
-    /// The scratch of a run on that output: that of each task, or what lies between two passes.
-    pub(crate) fn scratch_len(&self, decision: &Decision, output: Shape) -> Result<usize, Error> {
-        let len = match self.kernels {
-            Stages::Depthwise(_) | Stages::Pointwise(_) => Some(0),
-            _ if decision.first.is_some() => Shape { c: self.mid_channels, ..output }.len(),
-            _ => decision.block.len(self).checked_mul(decision.shares.tasks()),
+    /// The scratch of a run on that output: what lies between two passes, and that of each task.
+    pub(crate) fn scratch_len(&self, decision: &Decision, widths: &Widths, output: Shape) -> Result<usize, Error> {
+        let between = match decision.first {
+            Some(_) => self.between_len(output),
+            None => Some(0),
         };
+        let task = self.panel_len(decision).checked_add(widths.len());
+        let tasks = task.and_then(|len| len.checked_mul(decision.tasks()));
+        let len = between.zip(tasks).and_then(|(between, tasks)| between.checked_add(tasks));
         len.filter(|&len| len <= MOST_SCRATCH).ok_or(Error::Overflow { what: "the workspace" })
+    }
+
+    /// The `f32` that as much memory holds as what lies between two passes.
+    pub(crate) fn between_len(&self, output: Shape) -> Option<usize> {
+        let elements = Shape { c: self.mid_channels, ..output }.len()?;
+        Some(elements.div_ceil(size_of::<f32>() / self.element.size()))
+    }
+
+    /// The scratch of a block between the stages.
+    pub(crate) fn panel_len(&self, decision: &Decision) -> usize {
+        match self.kernels {
+            Stages::Separable(..) | Stages::Gathered(_) if decision.first.is_none() => decision.block.len(self),
+            _ => 0,
+        }
     }
 
     /// How many pixels go through both stages at a time.
@@ -208,13 +225,13 @@ impl Decision {
     }
 }
 
-/// The pixels that go through both stages at a time.
-#[derive(Clone, Copy, Debug)]
+/// The pixels that go through both stages at a time, or that one stage computes at a time.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Block {
     /// The most rows.
-    rows: usize,
+    pub(super) rows: usize,
     /// Rows that the depthwise stage best computes together: a tile's, or with dilation some of each sub-grid.
-    grain: usize,
+    pub(super) grain: usize,
     pub(crate) columns: usize,
 }
 

@@ -66,6 +66,13 @@ impl Machine {
         &ALL
     }
 
+    /// One whose caches are so small that whatever is done in blocks is done in many: for tests.
+    #[doc(hidden)]
+    pub fn with_little_cache() -> &'static Machine {
+        static LITTLE: Machine = Machine { name: "little cache", own_cache: 2 << 10, ..generic::GENERIC };
+        &LITTLE
+    }
+
     /// The description that fits this CPU best, with the sizes of its caches.
     pub fn detect() -> &'static Machine {
         #[cfg(feature = "std")]

@@ -5,7 +5,7 @@ use core::fmt;
 use super::threads::Parallelism;
 use super::workspace::Workspace;
 use crate::choose::choice::Choice;
-use depthwise_kernels::{OutputRange, TensorView, TensorViewMut};
+use depthwise_kernels::{Element, OutputRange, TensorView, TensorViewMut};
 
 /// The arguments of a run of a plan: tensors, a workspace, and what else is to be known.
 ///
@@ -121,6 +121,16 @@ impl<'a, E> Run<'a, E> {
     pub fn maybe_choice(mut self, choice: Option<&'a Choice>) -> Self {
         self.choice = choice;
         self
+    }
+}
+
+impl<'a, E: Element> Run<'a, E> {
+    /// The same, if `F` is the type of the elements.
+    pub(crate) fn of_type<F: Element>(self) -> Option<Run<'a, F>> {
+        let Run { input, residual, output, range, workspace, parallelism, choice } = self;
+        let residual = residual.and_then(TensorView::of_type);
+        let (input, output) = input.of_type().zip(output.of_type())?;
+        Some(Run { input, residual, output, range, workspace, parallelism, choice })
     }
 }
 

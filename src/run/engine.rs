@@ -4,15 +4,20 @@ use alloc::sync::Arc;
 
 use crate::choose::choice::Choice;
 use crate::choose::descriptor::{Descriptor, Stages};
-use crate::choose::passes::{Block, Decision, Rows};
+use crate::choose::passes::{Decision, Rows};
+use crate::choose::wide::{Wide, Widths};
 use crate::choose::workers::Workers;
 use crate::run::arguments::Run;
 use crate::run::gather::gather;
 use crate::run::part::{self, Part};
 use crate::run::threads::Parallelism;
+use crate::run::wide::Tensors;
 use depthwise_kernels::{
-    Axis, DepthwiseStage, Error, Layout, PointwiseStage, Shape, Strides, TensorView, TensorViewMut,
+    Axis, DepthwiseStage, Element, ElementType, Error, Layout, PointwiseStage, Shape, Strides, TensorView,
+    TensorViewMut, elements_of,
 };
+#[cfg(feature = "half")]
+use depthwise_kernels::{bf16, f16};
 
 /// A plan of any operation: what is behind the public types.
 #[derive(Clone)]
@@ -49,7 +54,37 @@ impl Engine {
         Choice::new(&self.descriptor, input, parallelism.workers(|| self.descriptor.price(output, output)))
     }
 
-    pub(crate) fn run(&self, run: Run<'_>) -> Result<(), Error> {
+    /// A run of the plan, whose elements are of that type.
+    #[inline]
+    pub(crate) fn run<E: Element>(&self, run: Run<'_, E>) -> Result<(), Error> {
+        match E::TYPE {
+            ElementType::F32 => run.of_type().map(|run| self.run_f32(run)),
+            #[cfg(feature = "half")]
+            ElementType::F16 => run.of_type().map(|run| self.run_f16(run)),
+            #[cfg(feature = "half")]
+            ElementType::Bf16 => run.of_type().map(|run| self.run_bf16(run)),
+            _ => None,
+        }
+        .unwrap_or_else(|| unreachable!("no element is of this type"))
+    }
+
+    // A function for each type, so that they are compiled with this crate. A caller's own may be compiled without optimisation.
+
+    fn run_f32(&self, run: Run<'_>) -> Result<(), Error> {
+        self.run_as(run)
+    }
+
+    #[cfg(feature = "half")]
+    fn run_f16(&self, run: Run<'_, f16>) -> Result<(), Error> {
+        self.run_as(run)
+    }
+
+    #[cfg(feature = "half")]
+    fn run_bf16(&self, run: Run<'_, bf16>) -> Result<(), Error> {
+        self.run_as(run)
+    }
+
+    fn run_as<E: Element>(&self, run: Run<'_, E>) -> Result<(), Error> {
         let Run { input, residual, output, range, workspace, parallelism, choice } = run;
         let descriptor = &self.descriptor;
         let (outputs, whole) = descriptor.outputs(input.shape())?;
@@ -100,9 +135,11 @@ impl Engine {
             }
         };
         let mut rows = decision.rows;
-        let scratch = workspace.take(descriptor.scratch_len(decision, part)?)?;
+        let widths = descriptor.widths(decision, input.shape(), whole);
+        let scratch = workspace.take(descriptor.scratch_len(decision, &widths, part)?)?;
         let input = input.narrow(Axis::N, images)?;
-        if let Some(row) = decision.sharing {
+        // What is converted lies where it shares no sets.
+        if let Some(row) = decision.sharing.filter(|_| E::TYPE == ElementType::F32) {
             let outputs = match (&self.stages, &decision.first) {
                 (_, Some(_)) => Some((scratch.as_ptr().addr(), descriptor.mid_channels)),
                 (Stages::Depthwise(_), None) => Some((output.address(), output.strides().w)),
@@ -118,75 +155,110 @@ impl Engine {
             (Stages::Separable(depthwise, pointwise), Stages::Separable(row, _), Some(first)) => {
                 let way = (row, decision.tuning);
                 let between = Shape { c: descriptor.mid_channels, ..part };
+                let len = descriptor.between_len(part).ok_or(Error::Overflow { what: "the workspace" })?;
+                let (middle, scratch) = scratch.split_at_mut(len);
+                let per_task = scratch.len() / decision.tasks();
+                let middle = elements_of::<E>(middle);
+                let middle = &mut middle[..between.len().ok_or(Error::Overflow { what: "the workspace" })?];
                 let whole = Part {
                     input,
                     residual: None,
-                    output: TensorViewMut::new(scratch, between, layout)?,
+                    output: TensorViewMut::new(middle, between, layout)?,
                     origin: Shape { c: 0, ..origin },
-                    scratch: &mut [],
-                    per_task: 0,
+                    scratch: &mut *scratch,
+                    per_task,
                 };
-                part::run(first, whole, parallelism, &|part: Part<'_>| {
-                    depthwise.run(way, part.input, None, part.output, part.origin, outputs.pad);
-                    Ok(())
+                part::run(first, whole, parallelism, &|part: Part<'_, E>| {
+                    let (tensors, scratch) = part.tensors();
+                    self.depthwise(depthwise, way, tensors, outputs.pad, &widths.first, scratch)
                 })?;
-                let input = TensorView::new(scratch, between, layout)?;
+                let input = TensorView::new(middle, between, layout)?;
                 // What lies between holds the part's pixels alone.
                 let origin = Shape { h: 0, w: 0, ..origin };
-                let whole = Part { input, residual, output, origin, scratch: &mut [], per_task: 0 };
-                part::run(&decision.shares, whole, parallelism, &|part: Part<'_>| pointwise_pixels(pointwise, part))
+                let whole = Part { input, residual, output, origin, scratch, per_task };
+                part::run(&decision.shares, whole, parallelism, &|part: Part<'_, E>| {
+                    self.pointwise_pixels(pointwise, part, &widths.last)
+                })
             }
             _ => {
                 let per_task = scratch.len() / decision.shares.tasks();
                 let whole = Part { input, residual, output, origin, scratch, per_task };
-                part::run(&decision.shares, whole, parallelism, &|part: Part<'_>| {
-                    self.leaf(part, decision, rows, outputs.pad)
+                part::run(&decision.shares, whole, parallelism, &|part: Part<'_, E>| {
+                    self.leaf(part, decision, &widths, rows, outputs.pad)
                 })
             }
         }
     }
 
     /// One thread's part, in one pass.
-    fn leaf(&self, part: Part<'_>, decision: &Decision, rows: Rows, pad: [usize; 2]) -> Result<(), Error> {
-        let (descriptor, tuning, block) = (&self.descriptor, decision.tuning, decision.block);
+    fn leaf<E: Element>(
+        &self,
+        part: Part<'_, E>,
+        decision: &Decision,
+        widths: &Widths,
+        rows: Rows,
+        pad: [usize; 2],
+    ) -> Result<(), Error> {
+        let (descriptor, tuning) = (&self.descriptor, decision.tuning);
         match (&self.stages, rows) {
             (Stages::Depthwise(stage), Stages::Depthwise(row)) => {
-                stage.run((row, tuning), part.input, part.residual, part.output, part.origin, pad);
-                Ok(())
+                let (tensors, scratch) = part.tensors();
+                self.depthwise(stage, (row, tuning), tensors, pad, &widths.first, scratch)
             }
-            (Stages::Pointwise(stage), _) => pointwise_pixels(stage, part),
+            (Stages::Pointwise(stage), _) => self.pointwise_pixels(stage, part, &widths.last),
             (Stages::Separable(depthwise, pointwise), Stages::Separable(row, _)) => {
-                self.blocks(pointwise, part, block, pad[0], |input, panel, shape, strides, origin| {
-                    let panel = TensorViewMut::strided(panel, shape, strides)?;
-                    depthwise.run((row, tuning), input, None, panel, origin, pad);
-                    Ok(())
-                })
+                self.blocks(
+                    pointwise,
+                    part,
+                    decision,
+                    widths,
+                    pad[0],
+                    |input, panel, scratch, shape, strides, origin| {
+                        let output = TensorViewMut::strided(panel, shape, strides)?;
+                        let to_panel = Tensors { input, residual: None, output, origin };
+                        self.depthwise(depthwise, (row, tuning), to_panel, pad, &widths.first, scratch)?;
+                        if E::TYPE != ElementType::F32 {
+                            // As if it had been stored. What lies in the gaps does not matter.
+                            let end = strides.offset(0, shape.c - 1, shape.h - 1, shape.w - 1) + 1;
+                            self.converter::<E>()?.round(&mut panel[..end]);
+                        }
+                        Ok(())
+                    },
+                )
             }
-            (Stages::Gathered(pointwise), _) => {
-                self.blocks(pointwise, part, block, pad[0], |input, panel, shape, strides, origin| {
+            (Stages::Gathered(pointwise), _) => self.blocks(
+                pointwise,
+                part,
+                decision,
+                widths,
+                pad[0],
+                |input, panel, scratch, shape, strides, origin| {
+                    let (input, origin, pad) = self.wide_inputs(input, shape, origin, pad, scratch)?;
                     gather(descriptor.layout, &descriptor.window.taps, pad, input, origin, panel, shape, strides);
                     Ok(())
-                })
-            }
+                },
+            ),
             (Stages::Depthwise(_) | Stages::Separable(..), _) => unreachable!("a stage runs on a row of its operation"),
         }
     }
 
     /// A part in blocks of pixels: `fill` computes what the pointwise stage reads, as a tensor of that shape
     /// and strides whose first pixel is at that place in the output. `pad`: at the top.
-    fn blocks(
+    fn blocks<E: Element>(
         &self,
         pointwise: &PointwiseStage,
-        mut part: Part<'_>,
-        block: Block,
+        mut part: Part<'_, E>,
+        decision: &Decision,
+        widths: &Widths,
         pad: usize,
-        fill: impl Fn(TensorView<'_>, &mut [f32], Shape, Strides, Shape) -> Result<(), Error>,
+        fill: impl Fn(TensorView<'_, E>, &mut [f32], &mut [f32], Shape, Strides, Shape) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let (descriptor, shape) = (&self.descriptor, part.output.shape());
+        let (descriptor, shape, block) = (&self.descriptor, part.output.shape(), decision.block);
+        let (panel, scratch) = part.scratch.split_at_mut(descriptor.panel_len(decision));
         let step = block.rows_of(shape.h);
         let read = |y: usize| {
             let rows = part.origin.h + y..part.origin.h + (y + step).min(shape.h);
-            descriptor.window.rows_read(rows, part.input.shape().h, pad)
+            descriptor.window.read(0, rows, part.input.shape().h, pad)
         };
         let brings_next = descriptor.layout == Layout::Nhwc && descriptor.machine.distant_cache;
         for n in 0..shape.n {
@@ -207,32 +279,38 @@ impl Engine {
                     let here = Shape::new(1, descriptor.mid_channels, rows.len(), columns.len());
                     let strides = descriptor.block_strides(here);
                     let origin = Shape::new(0, 0, part.origin.h + y, part.origin.w + x);
-                    fill(input, part.scratch, here, strides, origin)?;
+                    fill(input, panel, scratch, here, strides, origin)?;
                     let output = part.output.reborrow();
                     let output = output.narrow(Axis::N, n..n + 1)?.narrow(Axis::H, rows.clone())?;
                     let residual = part.residual.map(|residual| {
                         let rows = residual.narrow(Axis::N, n..n + 1)?.narrow(Axis::H, rows.clone())?;
                         rows.narrow(Axis::W, columns.clone())
                     });
-                    pointwise.run(
-                        TensorView::strided(part.scratch, here, strides)?,
-                        residual.transpose()?,
-                        output.narrow(Axis::W, columns.clone())?,
-                        part.origin.c,
-                        next.filter(|_| columns.end == shape.w),
-                    );
+                    let from_panel = Tensors {
+                        input: TensorView::strided(panel, here, strides)?,
+                        residual: residual.transpose()?,
+                        output: output.narrow(Axis::W, columns.clone())?,
+                        origin: part.origin,
+                    };
+                    let next = next.filter(|_| columns.end == shape.w).and_then(TensorView::of_type);
+                    self.pointwise(pointwise, from_panel, next, &widths.last, scratch)?;
                 }
             }
         }
         Ok(())
     }
-}
 
-/// The pixels of `part` from the same pixels of its input.
-fn pointwise_pixels(stage: &PointwiseStage, part: Part<'_>) -> Result<(), Error> {
-    let (shape, origin) = (part.output.shape(), part.origin);
-    let rows = part.input.narrow(Axis::H, origin.h..origin.h + shape.h)?;
-    let pixels = rows.narrow(Axis::W, origin.w..origin.w + shape.w)?;
-    stage.run(pixels, part.residual, part.output, origin.c, None);
-    Ok(())
+    /// The pixels of `part` from the same pixels of its input.
+    fn pointwise_pixels<E: Element>(
+        &self,
+        stage: &PointwiseStage,
+        part: Part<'_, E>,
+        wide: &Wide,
+    ) -> Result<(), Error> {
+        let (mut tensors, scratch) = part.tensors();
+        let (shape, origin) = (tensors.output.shape(), tensors.origin);
+        let rows = tensors.input.narrow(Axis::H, origin.h..origin.h + shape.h)?;
+        tensors.input = rows.narrow(Axis::W, origin.w..origin.w + shape.w)?;
+        self.pointwise(stage, tensors, None, wide, scratch)
+    }
 }

@@ -7,4 +7,5 @@ mod part;
 pub(crate) mod threads;
 #[cfg(feature = "std")]
 pub(crate) mod tune;
+pub(crate) mod wide;
 pub(crate) mod workspace;

@@ -2,18 +2,19 @@
 
 use core::ops::Range;
 
-use depthwise_kernels::{Axis, Error, Shape, TensorView, TensorViewMut};
+use depthwise_kernels::{Axis, Element, Error, Shape, TensorView, TensorViewMut};
 
 use super::threads::Parallelism;
+use super::wide::Tensors;
 use crate::choose::split::{Piece, Shares};
 
 /// A part of a run: what one thread computes without asking anybody.
-pub(crate) struct Part<'a> {
+pub(crate) struct Part<'a, E = f32> {
     /// The images of the part, whole.
-    pub(crate) input: TensorView<'a>,
+    pub(crate) input: TensorView<'a, E>,
     /// Shaped as the output.
-    pub(crate) residual: Option<TensorView<'a>>,
-    pub(crate) output: TensorViewMut<'a>,
+    pub(crate) residual: Option<TensorView<'a, E>>,
+    pub(crate) output: TensorViewMut<'a, E>,
     /// Where the output starts in the whole, counting images from the input's first.
     pub(crate) origin: Shape,
     /// Scratch of its own, `per_task` of it for each of its tasks.
@@ -21,9 +22,15 @@ pub(crate) struct Part<'a> {
     pub(crate) per_task: usize,
 }
 
-impl Part<'_> {
+impl<'a, E: Element> Part<'a, E> {
+    /// Its tensors, and the scratch.
+    pub(crate) fn tensors(self) -> (Tensors<'a, E, E>, &'a mut [f32]) {
+        let Self { input, residual, output, origin, scratch, .. } = self;
+        (Tensors { input, residual, output, origin }, scratch)
+    }
+
     /// Some of its rows.
-    fn rows(&mut self, rows: Range<usize>) -> Result<Part<'_>, Error> {
+    fn rows(&mut self, rows: Range<usize>) -> Result<Part<'_, E>, Error> {
         let residual = self.residual.map(|residual| residual.narrow(Axis::H, rows.clone())).transpose()?;
         let origin = Shape { h: self.origin.h + rows.start, ..self.origin };
         Ok(Part {
@@ -38,11 +45,11 @@ impl Part<'_> {
 }
 
 /// Runs `leaf` over the parts of `whole`.
-pub(crate) fn run(
+pub(crate) fn run<E: Element>(
     shares: &Shares,
-    mut whole: Part<'_>,
+    mut whole: Part<'_, E>,
     parallelism: Parallelism,
-    leaf: &(impl Fn(Part<'_>) -> Result<(), Error> + Sync),
+    leaf: &(impl Fn(Part<'_, E>) -> Result<(), Error> + Sync),
 ) -> Result<(), Error> {
     shares.splits().try_for_each(|(first, split)| {
         let rows = whole.rows(first..first + split.rows())?;
@@ -50,15 +57,16 @@ pub(crate) fn run(
     })
 }
 
-impl<'a> Piece for Part<'a> {
+impl<'a, E: Element> Piece for Part<'a, E> {
     fn is_empty(&self) -> bool {
         self.output.shape().is_empty()
     }
 
     fn split(self, axis: Axis, index: usize, tasks: usize) -> Result<(Self, Self), Error> {
         let extent = self.output.shape()[axis];
-        let cut =
-            |view: Option<TensorView<'a>>, range: Range<usize>| view.map(|view| view.narrow(axis, range)).transpose();
+        let cut = |view: Option<TensorView<'a, E>>, range: Range<usize>| {
+            view.map(|view| view.narrow(axis, range)).transpose()
+        };
         let (first, second) = self.output.split_at(axis, index)?;
         let (scratch, rest) = self.scratch.split_at_mut(tasks * self.per_task);
         let images = |range| if axis == Axis::N { self.input.narrow(axis, range) } else { Ok(self.input) };

@@ -8,7 +8,9 @@ use super::engine::Engine;
 use super::threads::Parallelism;
 use super::workspace::Workspace;
 use crate::choose::choice::Choice;
-use depthwise_kernels::{Error, Shape, TensorView, TensorViewMut};
+use depthwise_kernels::{Element, ElementType, Error, Shape, TensorView, TensorViewMut};
+#[cfg(feature = "half")]
+use depthwise_kernels::{bf16, f16};
 
 /// How long a slice of runs of one choice takes at the least, for the clock to tell them apart.
 const SLICE: Duration = Duration::from_micros(20);
@@ -30,6 +32,16 @@ struct Candidate {
 impl Engine {
     /// The fastest choice for an input of that shape, measured within that time.
     pub(crate) fn tune(&self, input: Shape, parallelism: Parallelism, budget: Duration) -> Result<Choice, Error> {
+        match self.descriptor.element {
+            #[cfg(feature = "half")]
+            ElementType::F16 => self.tune_as::<f16>(input, parallelism, budget),
+            #[cfg(feature = "half")]
+            ElementType::Bf16 => self.tune_as::<bf16>(input, parallelism, budget),
+            _ => self.tune_as::<f32>(input, parallelism, budget),
+        }
+    }
+
+    fn tune_as<E: Element>(&self, input: Shape, parallelism: Parallelism, budget: Duration) -> Result<Choice, Error> {
         let start = Instant::now();
         let predicted = self.prepare(input, parallelism)?;
         let output = self.descriptor.output_shape(input)?;
@@ -41,7 +53,7 @@ impl Engine {
         if candidates.len() == 1 || output.is_empty() {
             return Ok(predicted);
         }
-        let (x, mut y) = (values(input)?, values(output)?);
+        let (x, mut y) = (values::<E>(input)?, values::<E>(output)?);
         let mut workspace = Workspace::new();
         let layout = self.descriptor.layout;
         let mut run = |choice: &Choice| {
@@ -88,10 +100,10 @@ impl Engine {
 }
 
 /// A tensor of plain values, none of them denormal.
-fn values(shape: Shape) -> Result<Vec<f32>, Error> {
+fn values<E: Element>(shape: Shape) -> Result<Vec<E>, Error> {
     let elements = shape.len().ok_or(Error::Overflow { what: "the number of elements of a tensor" })?;
     let mut data = Vec::new();
     data.try_reserve_exact(elements).map_err(|_| Error::OutOfMemory { elements })?;
-    data.extend((0..elements).map(|i| (i % 17) as f32 / 8.0 - 1.0));
+    data.extend((0..elements).map(|i| E::from_f32((i % 17) as f32 / 8.0 - 1.0)));
     Ok(data)
 }

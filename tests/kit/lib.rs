@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use depthwise::{
-    Axis, Error, Fusion, Isa, KernelInfo, Layout, Machine, OutputRange, Parallelism, Run, Shape, TensorView,
+    Axis, Element, Error, Fusion, Isa, KernelInfo, Layout, Machine, OutputRange, Parallelism, Run, Shape, TensorView,
     TensorViewMut, Workspace,
 };
 use rand::rngs::StdRng;
@@ -24,7 +24,7 @@ use rand::{RngExt, SeedableRng};
 use cases::Case;
 use memory::{Arrangement, Buffer};
 use oracle::{Exact, Fused, Separate, Tensor};
-use plan::{Arguments, Choice, Operation, Plan, expected};
+use plan::{Arguments, Choice, Operation, Plan, expected_of};
 
 /// A file or folder of `tests/data`.
 pub fn data(name: &str) -> PathBuf {
@@ -80,34 +80,40 @@ impl Tally {
 /// every way to call it, and panics unless each gives the oracle's bits. That they also agree with
 /// each other (layouts, thread counts, splits, fused or not) follows.
 pub fn check(operation: Operation, case: &Case, tally: &mut Tally) {
+    check_of::<f32>(operation, case, tally);
+}
+
+/// The same with tensors of that type.
+pub fn check_of<E: Element>(operation: Operation, case: &Case, tally: &mut Tally) {
     tally.cases += 1;
-    if let Err(problem) = try_check(operation, case, tally) {
-        panic!("{operation:?}: {problem}\nin {case:#?}");
+    if let Err(problem) = try_check::<E>(operation, case, tally) {
+        panic!("{operation:?} of {}: {problem}\nin {case:#?}", E::TYPE);
     }
 }
 
-fn try_check(operation: Operation, case: &Case, tally: &mut Tally) -> Result<(), String> {
-    let arguments = Arguments::new(operation, case);
-    let exact = expected::<Exact>(operation, case, &arguments);
-    let fused = expected::<Fused>(operation, case, &arguments).map(|y| y.0);
-    let separate = expected::<Separate>(operation, case, &arguments).map(|y| y.0);
+fn try_check<E: Element>(operation: Operation, case: &Case, tally: &mut Tally) -> Result<(), String> {
+    let arguments = Arguments::new(operation, case).with_tensors_of::<E>();
+    let exact = expected_of::<E, Exact>(operation, case, &arguments);
+    let fused = expected_of::<E, Fused>(operation, case, &arguments).map(|y| y.0);
+    let separate = expected_of::<E, Separate>(operation, case, &arguments).map(|y| y.0);
     // What equals the oracle's bits is within the bound because the oracle is.
     within_bound(&fused, &exact).map_err(|e| format!("the fused oracle, {e}"))?;
     within_bound(&separate, &exact).map_err(|e| format!("the unfused oracle, {e}"))?;
 
+    // They were rounded.
+    let [fused, separate] = [fused, separate].map(|wide| wide.map(E::from_f32));
     let mut ran = BTreeSet::new();
     for layout in [Layout::Nchw, Layout::Nhwc] {
         let mut calls = Calls::new(case, &arguments, layout);
         for isa in isas() {
             let want = if isa.is_fused() { &fused } else { &separate };
-            for choice in Choice::all(operation, isa, layout) {
-                let plan = match Plan::new(operation, case, &arguments, choice) {
+            for choice in Choice::all_of::<E>(operation, isa, layout) {
+                let plan = match Plan::of(operation, case, &arguments, choice) {
                     Ok(plan) => plan,
                     Err(Error::KernelDoesNotFit { .. }) if choice.kernel.is_some() => continue,
                     Err(error) => return Err(format!("{choice:?}: {error}")),
                 };
                 let kernels = plan.kernels(case.input).map_err(|e| format!("{choice:?}: {e}"))?;
-                let kernels: Vec<_> = kernels.collect();
                 if choice.kernel.is_some_and(|kernel| !kernels.contains(&kernel)) {
                     return Err(format!("{choice:?} runs on {kernels:?}"));
                 }
@@ -150,27 +156,27 @@ const ARRANGEMENTS: [[Arrangement; 3]; 4] = {
 };
 
 /// The tensors of one case in one layout, to call its plans with.
-struct Calls<'a> {
+struct Calls<'a, E> {
     arguments: &'a Arguments,
     /// Input, residual and output.
-    buffers: Vec<(Buffer, Option<Buffer>, Buffer)>,
+    buffers: Vec<(Buffer<E>, Option<Buffer<E>>, Buffer<E>)>,
     /// Of the splits, and of the turns.
     rng: StdRng,
 }
 
-impl<'a> Calls<'a> {
-    fn new(case: &Case, arguments: &'a Arguments, layout: Layout) -> Calls<'a> {
+impl<'a, E: Element> Calls<'a, E> {
+    fn new(case: &Case, arguments: &'a Arguments, layout: Layout) -> Calls<'a, E> {
         let buffers = ARRANGEMENTS.map(|[input, residual, output]| {
-            let residual = arguments.residual.as_ref().map(|r| Buffer::of(r, layout, residual));
+            let residual = arguments.residual.as_ref().map(|r| Buffer::of(&r.map(E::from_f32), layout, residual));
             let output = Buffer::blank(arguments.output, layout, output);
-            (Buffer::of(&arguments.input, layout, input), residual, output)
+            (Buffer::of(&arguments.input.map(E::from_f32), layout, input), residual, output)
         });
         Calls { arguments, buffers: buffers.into(), rng: StdRng::seed_from_u64(case.seed) }
     }
 
     /// `all_pools`: on every thread count, not only on one by turns.
     #[cfg_attr(not(feature = "rayon"), allow(unused_variables, reason = "then there are no threads"))]
-    fn every_way(&mut self, plan: &Plan, want: &Tensor, all_pools: bool) -> Result<(), String> {
+    fn every_way(&mut self, plan: &Plan<E>, want: &Tensor<E>, all_pools: bool) -> Result<(), String> {
         let shape = plan.output_shape(self.arguments.input.shape).map_err(|e| format!("output_shape: {e}"))?;
         if shape != want.shape {
             return Err(format!("output_shape: want {:?}, got {shape:?}", want.shape));
@@ -187,7 +193,7 @@ impl<'a> Calls<'a> {
             let (input, residual, output) = &mut self.buffers[i];
             let input = input.view();
             let residual = residual.as_ref().map(Buffer::view);
-            let verdict = |run: Result<(), Error>, output: &Buffer, way: &str| {
+            let verdict = |run: Result<(), Error>, output: &Buffer<E>, way: &str| {
                 let result = run.map_err(|e| e.to_string()).and_then(|()| output.expect(want));
                 result.map_err(|e| format!("{:?}, {way}: {e}", ARRANGEMENTS[i]))
             };
@@ -236,20 +242,20 @@ pub static POOLS: LazyLock<Vec<rayon::ThreadPool>> = LazyLock::new(|| {
 });
 
 /// A run that an engine's own scheduler would have split.
-struct Parts<'a> {
-    plan: &'a Plan,
-    input: TensorView<'a>,
+struct Parts<'a, E> {
+    plan: &'a Plan<E>,
+    input: TensorView<'a, E>,
     choice: Option<&'a depthwise::Choice>,
     rng: &'a mut StdRng,
     workspace: &'a mut Workspace,
 }
 
-impl Parts<'_> {
+impl<E: Element> Parts<'_, E> {
     /// Cuts `range` in two along a random axis, `depth` times over, and runs what is left.
     fn run(
         &mut self,
-        residual: Option<TensorView>,
-        output: TensorViewMut,
+        residual: Option<TensorView<E>>,
+        output: TensorViewMut<E>,
         range: OutputRange,
         depth: usize,
     ) -> Result<(), Error> {

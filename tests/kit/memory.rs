@@ -1,6 +1,6 @@
 //! Tensors in memory as plans see them, with every element that is none of theirs under guard.
 
-use depthwise::{Layout, Shape, Strides, TensorView, TensorViewMut};
+use depthwise::{Element, Layout, Shape, Strides, TensorView, TensorViewMut};
 
 use super::oracle::Tensor;
 
@@ -8,9 +8,19 @@ use super::oracle::Tensor;
 /// so that reading a gap, leaving an output unwritten and writing a gap all show.
 pub const SENTINEL: u32 = 0x7fc5_a5a5;
 
+/// The sentinel as an element of that type holds it.
+fn sentinel<E: Element>() -> E {
+    E::from_f32(f32::from_bits(SENTINEL))
+}
+
+fn is_sentinel<E: Element>(x: E) -> bool {
+    x.to_f32().to_bits() == sentinel::<E>().to_f32().to_bits()
+}
+
 /// Equal by bits, where any NaN equals any NaN but the sentinel.
-pub fn same(want: f32, got: f32) -> bool {
-    got.to_bits() != SENTINEL && (want.to_bits() == got.to_bits() || (want.is_nan() && got.is_nan()))
+pub fn same<E: Element>(want: E, got: E) -> bool {
+    let (want, bits) = (want.to_f32(), got.to_f32());
+    !is_sentinel(got) && (want.to_bits() == bits.to_bits() || (want.is_nan() && bits.is_nan()))
 }
 
 /// How the elements lie.
@@ -49,16 +59,16 @@ impl Arrangement {
 }
 
 /// A tensor somewhere in a vector.
-pub struct Buffer {
-    data: Vec<f32>,
+pub struct Buffer<E = f32> {
+    data: Vec<E>,
     offset: usize,
     shape: Shape,
     strides: Strides,
 }
 
-impl Buffer {
+impl<E: Element> Buffer<E> {
     /// A buffer whose every element is the sentinel.
-    pub fn blank(shape: Shape, layout: Layout, arrangement: Arrangement) -> Buffer {
+    pub fn blank(shape: Shape, layout: Layout, arrangement: Arrangement) -> Buffer<E> {
         let strides = arrangement.strides(shape, layout);
         let offset = if arrangement == Arrangement::Gaps { 5 } else { 0 };
         let Shape { n, c, h, w } = shape;
@@ -68,11 +78,11 @@ impl Buffer {
             (n - 1) * strides.n + (c - 1) * strides.c + (h - 1) * strides.h + (w - 1) * strides.w + 1
         };
         // The gap after the last element is guarded as well.
-        let data = vec![f32::from_bits(SENTINEL); offset + len + offset];
+        let data = vec![sentinel(); offset + len + offset];
         Buffer { data, offset, shape, strides }
     }
 
-    pub fn of(tensor: &Tensor, layout: Layout, arrangement: Arrangement) -> Buffer {
+    pub fn of(tensor: &Tensor<E>, layout: Layout, arrangement: Arrangement) -> Buffer<E> {
         let mut buffer = Buffer::blank(tensor.shape, layout, arrangement);
         Tensor::from_fn(tensor.shape, |n, c, h, w| {
             let at = buffer.index(n, c, h, w);
@@ -81,37 +91,37 @@ impl Buffer {
         buffer
     }
 
-    pub fn data(&self) -> &[f32] {
+    pub fn data(&self) -> &[E] {
         &self.data
     }
 
     /// Makes every element the sentinel again.
     pub fn clear(&mut self) {
-        self.data.fill(f32::from_bits(SENTINEL));
+        self.data.fill(sentinel());
     }
 
-    pub fn view(&self) -> TensorView<'_> {
+    pub fn view(&self) -> TensorView<'_, E> {
         let end = self.data.len() - self.offset;
         TensorView::strided(&self.data[self.offset..end], self.shape, self.strides).expect("a view of a buffer")
     }
 
-    pub fn view_mut(&mut self) -> TensorViewMut<'_> {
+    pub fn view_mut(&mut self) -> TensorViewMut<'_, E> {
         let end = self.data.len() - self.offset;
         TensorViewMut::strided(&mut self.data[self.offset..end], self.shape, self.strides)
             .expect("a writable view of a buffer")
     }
 
     /// Does what a kernel must not.
-    pub fn write_gap(&mut self, x: f32) {
-        let gap = self.data.iter().rposition(|x| x.to_bits() == SENTINEL).expect("a gap");
+    pub fn write_gap(&mut self, x: E) {
+        let gap = self.data.iter().rposition(|x| is_sentinel(*x)).expect("a gap");
         self.data[gap] = x;
     }
 
     /// Fails at the first element that is not the one wanted, and where a gap was written.
-    pub fn expect(&self, want: &Tensor) -> Result<(), String> {
+    pub fn expect(&self, want: &Tensor<E>) -> Result<(), String> {
         first_difference(want, |n, c, h, w| self.data[self.index(n, c, h, w)])?;
         // Every element differs from the sentinel by now, so those that equal it are the gaps.
-        let guards = self.data.iter().filter(|x| x.to_bits() == SENTINEL).count();
+        let guards = self.data.iter().filter(|x| is_sentinel(**x)).count();
         if guards != self.data.len() - want.data.len() {
             return Err(format!("wrote outside of the view: shape {:?}, strides {:?}", self.shape, self.strides));
         }
@@ -125,7 +135,10 @@ impl Buffer {
 }
 
 /// Fails at the first element that is not the one wanted.
-pub fn first_difference(want: &Tensor, got: impl Fn(usize, usize, usize, usize) -> f32) -> Result<(), String> {
+pub fn first_difference<E: Element>(
+    want: &Tensor<E>,
+    got: impl Fn(usize, usize, usize, usize) -> E,
+) -> Result<(), String> {
     let want_len = want.data.len();
     let mut difference = None;
     let mut differences = 0;
@@ -139,7 +152,8 @@ pub fn first_difference(want: &Tensor, got: impl Fn(usize, usize, usize, usize) 
     let Some((n, c, h, w, want, got)) = difference else {
         return Ok(());
     };
-    let unwritten = if got.to_bits() == SENTINEL { ", never written or made of a gap" } else { "" };
+    let unwritten = if is_sentinel(got) { ", never written or made of a gap" } else { "" };
+    let (want, got) = (want.to_f32(), got.to_f32());
     Err(format!(
         "element n={n} c={c} h={h} w={w}: want {want:e} ({:#010x}), got {got:e} ({:#010x}{unwritten}); \
          {differences} of {} elements differ",

@@ -3,8 +3,8 @@
 use std::ops::Deref;
 
 use depthwise::{
-    Activation, BatchNorm, Conv2d, Convolution, DepthwiseConv2d, Element, Error, Fusion, Isa, Layout, Machine,
-    Parallelism, PointwiseConv2d, SeparableConv2d, Shape, WeightOrder,
+    Activation, BatchNorm, Conv2d, Convolution, DepthwiseConv2d, Element, ElementType, Error, Fusion, Isa, Layout,
+    Machine, Parallelism, PointwiseConv2d, SeparableConv2d, Shape, WeightOrder,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -235,6 +235,28 @@ impl Choice {
         Machine::each_for(isa).take(if cfg!(miri) { 1 } else { usize::MAX })
     }
 
+    /// The same for tensors of that type. Kernels compute with `f32` whatever it is, so each is tried once where elements are narrow, in an
+    /// operation of its own. The machine has so small a cache that a case is converted in many blocks.
+    pub fn all_of<E: Element>(operation: Operation, isa: Isa, layout: Layout) -> Vec<Choice> {
+        let mut all = Choice::all(operation, isa, layout);
+        if E::TYPE == ElementType::F32 {
+            return all;
+        }
+        let small = Choice::new(Machine::with_little_cache(), isa, layout);
+        all.retain(|choice| choice.kernel.is_none());
+        match operation {
+            Operation::Depthwise | Operation::Pointwise => {
+                let kernels = depthwise::kernels().filter(|k| k.isa == isa && k.layout == layout);
+                all.extend(kernels.map(|kernel| Choice { kernel: Some(kernel.name), ..small }));
+            }
+            Operation::Separable => {
+                all.extend([Fusion::Fused, Fusion::TwoPass].map(|fusion| Choice { fusion, ..small }));
+            }
+            Operation::Conv2d => all.push(small),
+        }
+        all
+    }
+
     /// Whether it is the plan's own choice on the first machine, which runs in more ways than the others.
     pub fn is_first(&self) -> bool {
         self.kernel.is_none() && Choice::machines(self.isa).next() == Some(self.machine)
@@ -260,16 +282,16 @@ impl Choice {
 }
 
 /// A plan of any of the four operations.
-pub struct Plan(Box<dyn Convolution>);
+pub struct Plan<E = f32>(Box<dyn Convolution<E>>);
 
-impl<C: Convolution + 'static> From<C> for Plan {
-    fn from(plan: C) -> Plan {
+impl<E, C: Convolution<E> + 'static> From<C> for Plan<E> {
+    fn from(plan: C) -> Plan<E> {
         Plan(Box::new(plan))
     }
 }
 
-impl Deref for Plan {
-    type Target = dyn Convolution;
+impl<E: 'static> Deref for Plan<E> {
+    type Target = dyn Convolution<E>;
 
     fn deref(&self) -> &Self::Target {
         &*self.0
@@ -278,6 +300,13 @@ impl Deref for Plan {
 
 impl Plan {
     pub fn new(operation: Operation, case: &Case, arguments: &Arguments, choice: Choice) -> Result<Plan, Error> {
+        Plan::of(operation, case, arguments, choice)
+    }
+}
+
+impl<E: Element> Plan<E> {
+    /// For tensors with elements of that type.
+    pub fn of(operation: Operation, case: &Case, arguments: &Arguments, choice: Choice) -> Result<Plan<E>, Error> {
         let Arguments { depthwise, pointwise, .. } = arguments;
         let middle = case.input.c * case.multiplier;
         let taps = case.kernel[0] * case.kernel[1];
@@ -303,7 +332,7 @@ impl Plan {
                     b.maybe_bias(depthwise.bias.as_deref())
                         .maybe_batch_norm(depthwise.norm())
                         .maybe_kernel(kernel)
-                        .build()?,
+                        .build_as::<E>()?,
                 )
             }
             Operation::Pointwise => {
@@ -318,7 +347,7 @@ impl Plan {
                     b.maybe_bias(pointwise.bias.as_deref())
                         .maybe_batch_norm(pointwise.norm())
                         .maybe_kernel(kernel)
-                        .build()?,
+                        .build_as::<E>()?,
                 )
             }
             Operation::Separable => {
@@ -343,7 +372,7 @@ impl Plan {
                         .maybe_bias(pointwise.bias.as_deref())
                         .maybe_batch_norm(pointwise.norm())
                         .maybe_kernel(kernel)
-                        .build()?,
+                        .build_as::<E>()?,
                 )
             }
             Operation::Conv2d => {
@@ -362,15 +391,15 @@ impl Plan {
                     b.maybe_bias(pointwise.bias.as_deref())
                         .maybe_batch_norm(pointwise.norm())
                         .maybe_kernel(kernel)
-                        .build()?,
+                        .build_as::<E>()?,
                 )
             }
         })
     }
 
     /// The names of the kernels that it runs on, on one thread, for an input of that shape.
-    pub fn kernels(&self, input: Shape) -> Result<impl Iterator<Item = &'static str> + use<>, Error> {
+    pub fn kernels(&self, input: Shape) -> Result<Vec<&'static str>, Error> {
         let description = self.prepare(input, Parallelism::Serial)?.describe();
-        Ok(description.depthwise.into_iter().chain(description.pointwise))
+        Ok(description.depthwise.into_iter().chain(description.pointwise).collect())
     }
 }
