@@ -227,26 +227,10 @@ fn measure(args: &Args, setting: &Setting, task: &Task) -> Result<Option<Layer>,
     if args.test && plan.cost.multiply_adds > SMALL {
         return Ok(None);
     }
-    let mut candidates = candidates(setting, task, &plan)?;
-    let chosen = Vec::from_iter((0..STRATEGIES.len()).map(|strategy| candidates.len() + strategy));
     let tuning = Duration::from_millis(if args.test { 0 } else { args.tuning });
     let tuned = setting.crew.within(|parallelism| plan.tuned(parallelism, tuning))?;
-    let mut built = [Some(plan), Some(tuned)];
-    for (strategy, by) in STRATEGIES {
-        let built = match strategy {
-            Strategy::Prediction => built[0].take(),
-            Strategy::Tuning => built[1].take(),
-        };
-        let built = built.ok_or("a strategy is there twice")?;
-        let description = setting.crew.within(|parallelism| built.describe(parallelism))?;
-        let passes = match (task.part, description.passes) {
-            (Part::Separable(_), 1) => "fused ",
-            (Part::Separable(_), _) => "two-pass ",
-            _ => "",
-        };
-        let name = format!("{by}: {passes}{}", description.depthwise.unwrap_or("none"));
-        candidates.push(Candidate { name, built, apart: false });
-    }
+    let mut candidates = candidates(setting, task, &tuned)?;
+    let chosen = (candidates.len() - STRATEGIES.len()..candidates.len()).collect();
     let way = |c: &Candidate| Way { name: c.name.clone(), seconds: f64::INFINITY, apart: c.apart };
     let ways = candidates.iter().map(way).collect();
     let mut layer = Layer { name: task.block.name.clone(), ways, chosen };
@@ -254,14 +238,18 @@ fn measure(args: &Args, setting: &Setting, task: &Task) -> Result<Option<Layer>,
     take_turns(setting, &mut candidates, &mut layer, budget)?;
     if !args.test && !layer.is_short() && layer.largest_regret() > args.limit {
         for _ in 0..AGAIN {
+            // Built anew, as where a plan's weights lie is luck too.
+            let mut candidates = self::candidates(setting, task, &tuned)?;
             take_turns(setting, &mut candidates, &mut layer, budget)?;
         }
     }
     Ok(Some(layer))
 }
 
-/// Every way in which a plan could be told to run the layer.
-fn candidates(setting: &Setting, task: &Task, plan: &Built) -> Result<Vec<Candidate>, Box<dyn Error>> {
+/// Every way in which a plan could be told to run the layer, and last those of the strategies.
+fn candidates(setting: &Setting, task: &Task, tuned: &Built) -> Result<Vec<Candidate>, Box<dyn Error>> {
+    let plain = || shapes::build(task.block, task.part, setting.layout, setting.isa, None);
+    let plan = plain()?;
     let is_packed_for = |kernel: &KernelInfo| {
         let own = depthwise::kernels().find(|own| Some(own.name) == plan.description.depthwise);
         own.is_some_and(|own| own.packs_as(kernel))
@@ -285,6 +273,20 @@ fn candidates(setting: &Setting, task: &Task, plan: &Built) -> Result<Vec<Candid
                 Err(error) => return Err(error),
             }
         }
+    }
+    for (strategy, by) in STRATEGIES {
+        let built = match strategy {
+            Strategy::Prediction => plain()?,
+            Strategy::Tuning => plain()?.choosing_as(tuned),
+        };
+        let description = setting.crew.within(|parallelism| built.describe(parallelism))?;
+        let passes = match (task.part, description.passes) {
+            (Part::Separable(_), 1) => "fused ",
+            (Part::Separable(_), _) => "two-pass ",
+            _ => "",
+        };
+        let name = format!("{by}: {passes}{}", description.depthwise.unwrap_or("none"));
+        candidates.push(Candidate { name, built, apart: false });
     }
     Ok(candidates)
 }

@@ -193,6 +193,11 @@ impl Built {
             .map_or_else(|| Ok(self.plan.prepare(self.input, parallelism)?.describe()), |choice| Ok(choice.describe()))
     }
 
+    /// With the choice of another that was built alike.
+    pub fn choosing_as(self, other: &Built) -> Self {
+        Self { choice: other.choice.clone(), description: other.description, ..self }
+    }
+
     /// The same plan with its choice by measurement, within that time.
     pub fn tuned(&self, parallelism: Parallelism, budget: Duration) -> Result<Self, depthwise::Error> {
         let choice = self.plan.tune(self.input, parallelism, budget)?;
