@@ -116,6 +116,7 @@ impl Descriptor {
     /// Where inputs and outputs share sets, outputs are written behind. That is for whole strips: where the map is not of these, or
     /// all pixels share the same few sets, channels take turns. Across cache lines they take turns where pixels are far apart; of few
     /// channels tiles are faster than strips if the map is large: a strip's lines, twice as many there, are gone before the next vector.
+    /// (086)
     pub(crate) fn row_where(&self, lie: Lie, row: &'static KernelInfo, output: Shape) -> Option<&'static KernelInfo> {
         let matters = match lie {
             Lie::Lines => false,
@@ -255,15 +256,16 @@ fn filled_by(machine: &Machine, isa: Isa, channels: usize, kernel_size: usize, s
 ///
 /// AVX-512 in halves (Zen 4): at stride 2 turns (56×56×64 11.5 µs instead of the tiles' 12.7 µs, 28×28×32 1.55 and 1.83 µs, 116
 /// channels at 20×20 3.8 and 4.2 µs), but tiles where few channels leave a vector in part (80×80×58 36.5 µs, turns 40 µs). At stride 1
-/// strips; where a run's tensors lie so that these are slow, it takes another kernel.
+/// strips; where a run's tensors lie so that these are slow, it takes another kernel ([`row_where`](Descriptor::row_where), 086).
 impl Descriptor {
     fn preferred(&self, isa: Isa, output: Shape) -> Wanted {
         let taps = self.window.taps;
         let (kernel_size, stride) = (taps.kernel_size[1], undilated_stride(taps.stride[1], taps.dilation[1]));
         let (form, is_large) = preferred(self.machine, isa, self.in_channels, kernel_size, stride);
-        // A small tile's few streams of addresses are what hardware prefetches best.
-        let few = isa == Isa::Avx512 && stride == 2 && self.in_channels <= 64;
-        let form = if few && self.machine.avx512_slots == 2 && comes_from_afar(output, 4) { Form::Tile } else { form };
+        // A small tile's few streams of addresses are what hardware prefetches best (086).
+        let few = isa == Isa::Avx512 && self.machine.avx512_slots == 2 && stride == 2 && self.in_channels <= 64;
+        let from_afar = comes_from_afar(Shape { c: self.mid_channels, ..output }, 4);
+        let form = if few && from_afar { Form::Tile } else { form };
         Wanted { form, is_large, is_narrow: false }
     }
 }
