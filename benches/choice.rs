@@ -2,8 +2,10 @@
 //!
 //!     cargo bench --bench choice -- [--isa avx2] [--layout nhwc] [--threads 1] [--placement vec] [--filter REGEX] …
 //!
-//! Depthwise layers run on every kernel that fits them; separable blocks fused and in two passes. The layers are those of
-//! `benches/shapes/`, each once, and random ones. An instruction set with one number of threads takes some four minutes.
+//! Depthwise layers run on every kernel that fits them; separable blocks on each besides fused and in two passes; and all as the plan
+//! runs them by itself, and as it does when it has tuned itself. A kernel asked for by name is not the same: a run may take another
+//! where inputs and outputs share cache sets. The layers are those of `benches/shapes/`, each once, and random ones. An instruction set
+//! with one number of threads takes some ten minutes.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -12,7 +14,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use depthwise::{Fusion, Isa, Layout, Machine, Operation};
+use depthwise::{Fusion, Isa, KernelInfo, Layout, Machine, Operation};
 use depthwise_benches::crew::{BUSY, Crew, busy};
 use depthwise_benches::regret::{self, Group, Layer, Way};
 use depthwise_testkit::shapes::{self, Block, Built, Part, Placement, Tensors, random};
@@ -29,8 +31,8 @@ struct Args {
     /// Numbers of threads; `all` is a thread for each CPU
     #[arg(long, default_value = "1,all", value_delimiter = ',')]
     threads: Vec<String>,
-    /// Where input and output lie: on cache lines as engines' allocators place them, or as large `Vec`s do
-    #[arg(long, default_value = "both", value_parser = ["lines", "vec", "both"])]
+    /// Where input and output lie: on cache lines as engines' allocators place them, as large `Vec`s do, or across cache lines elsewhere
+    #[arg(long, default_value = "both", value_parser = ["lines", "vec", "apart", "both"])]
     placement: String,
     /// Only what matches this regular expression in operation/layout/layer, such as depthwise/nhwc/mbv1
     #[arg(long)]
@@ -38,6 +40,9 @@ struct Args {
     /// Measuring time for each layer in each way to measure it
     #[arg(long, default_value_t = 0.1)]
     seconds: f64,
+    /// Milliseconds that a plan has to tune itself to a layer
+    #[arg(long, default_value_t = 20)]
+    tuning: u64,
     /// How many random layers
     #[arg(long, default_value_t = 100)]
     random: usize,
@@ -73,10 +78,20 @@ const SMALL: u64 = 1 << 24;
 enum Strategy {
     /// What a plan takes by itself.
     Prediction,
+    /// What it takes when it has measured.
+    Tuning,
 }
 
-/// Each is measured beside the others: a plan that tunes itself is one more.
-const STRATEGIES: [(Strategy, &str); 1] = [(Strategy::Prediction, "prediction")];
+/// Each is measured beside the others, as a way of its own.
+const STRATEGIES: [(Strategy, &str); 2] = [(Strategy::Prediction, "prediction"), (Strategy::Tuning, "tuning")];
+
+/// A way to run a layer, ready to run.
+struct Candidate {
+    name: String,
+    built: Built,
+    /// It is of another packing than the plan's own.
+    apart: bool,
+}
 
 /// A layer to measure.
 struct Task<'a> {
@@ -88,7 +103,6 @@ struct Task<'a> {
 /// How a layer is measured.
 struct Setting<'a> {
     isa: Isa,
-    machine: &'static Machine,
     layout: Layout,
     crew: &'a Crew,
     placement: Placement,
@@ -148,7 +162,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             for crew in &crews {
                 for placement in Placement::named(&args.placement) {
                     for tasks in &sets {
-                        let setting = Setting { isa, machine, layout, crew, placement };
+                        let setting = Setting { isa, layout, crew, placement };
                         groups.extend(measure_all(args, &setting, tasks)?);
                     }
                 }
@@ -209,84 +223,93 @@ fn measure_all(args: &Args, setting: &Setting, tasks: &[Task]) -> Result<Option<
 
 /// Measures a layer in every way; not one that is too large for a test.
 fn measure(args: &Args, setting: &Setting, task: &Task) -> Result<Option<Layer>, Box<dyn Error>> {
-    let mut candidates = candidates(setting, task)?;
-    if args.test && candidates.iter().any(|(_, built)| built.cost.multiply_adds > SMALL) {
+    let plan = shapes::build(task.block, task.part, setting.layout, setting.isa, None)?;
+    if args.test && plan.cost.multiply_adds > SMALL {
         return Ok(None);
     }
-    let names: Vec<String> = candidates.iter().map(|(name, _)| name.clone()).collect();
-    let choose = |(strategy, _)| chosen_by(strategy, setting, task, &names);
-    let chosen = STRATEGIES.map(choose).into_iter().collect::<Result<Vec<_>, _>>()?;
-    let ways = names.iter().map(|name| Way { name: name.clone(), seconds: f64::INFINITY }).collect();
+    let tuning = Duration::from_millis(if args.test { 0 } else { args.tuning });
+    let tuned = setting.crew.within(|parallelism| plan.tuned(parallelism, tuning))?;
+    let mut candidates = candidates(setting, task, &tuned)?;
+    let chosen = (candidates.len() - STRATEGIES.len()..candidates.len()).collect();
+    let way = |c: &Candidate| Way { name: c.name.clone(), seconds: f64::INFINITY, apart: c.apart };
+    let ways = candidates.iter().map(way).collect();
     let mut layer = Layer { name: task.block.name.clone(), ways, chosen };
     let budget = Duration::from_secs_f64(if args.test { 0.0 } else { args.seconds });
     take_turns(setting, &mut candidates, &mut layer, budget)?;
     if !args.test && !layer.is_short() && layer.largest_regret() > args.limit {
         for _ in 0..AGAIN {
+            // Built anew, as where a plan's weights lie is luck too.
+            let mut candidates = self::candidates(setting, task, &tuned)?;
             take_turns(setting, &mut candidates, &mut layer, budget)?;
         }
     }
     Ok(Some(layer))
 }
 
-/// Every way in which a plan could run the layer: its name, and a plan that was told so.
-fn candidates(setting: &Setting, task: &Task) -> Result<Vec<(String, Built)>, Box<dyn Error>> {
-    let build = |part, kernel| shapes::build(task.block, part, setting.layout, setting.isa, kernel);
-    if let Part::Separable(_) = task.part {
-        let ways = [("fused", Fusion::Fused), ("two-pass", Fusion::TwoPass)];
-        return ways
-            .map(|(name, fusion)| Ok((name.into(), build(Part::Separable(fusion), None)?)))
-            .into_iter()
-            .collect();
-    }
+/// Every way in which a plan could be told to run the layer, and last those of the strategies.
+fn candidates(setting: &Setting, task: &Task, tuned: &Built) -> Result<Vec<Candidate>, Box<dyn Error>> {
+    let plain = || shapes::build(task.block, task.part, setting.layout, setting.isa, None);
+    let plan = plain()?;
+    let is_packed_for = |kernel: &KernelInfo| {
+        let own = depthwise::kernels().find(|own| Some(own.name) == plan.description.depthwise);
+        own.is_some_and(|own| own.packs_as(kernel))
+    };
+    let parts: &[(&str, Part)] = match task.part {
+        Part::Separable(_) => {
+            &[("fused ", Part::Separable(Fusion::Fused)), ("two-pass ", Part::Separable(Fusion::TwoPass))]
+        }
+        _ => &[("", Part::Depthwise)],
+    };
     let mut candidates = Vec::new();
     for kernel in depthwise::kernels().filter(|kernel| kernel.operation == Operation::Depthwise) {
-        match build(task.part, Some(kernel.name)) {
-            Ok(built) => candidates.push((kernel.name.into(), built)),
-            Err(error) if matches!(error.downcast_ref(), Some(depthwise::Error::KernelDoesNotFit { .. })) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(candidates)
-}
-
-/// Which of the ways a strategy takes, by the way's name. What `plan.tune` takes will be known here in the same manner.
-fn chosen_by(strategy: Strategy, setting: &Setting, task: &Task, names: &[String]) -> Result<usize, Box<dyn Error>> {
-    let Setting { isa, machine, layout, .. } = *setting;
-    let name = match strategy {
-        Strategy::Prediction => {
-            let layer = shapes::layer(task.block, task.part, layout, isa, machine)?;
-            match task.part {
-                Part::Separable(_) if layer.schedule.steps(layer.input, setting.crew.threads)?.len() > 1 => "two-pass",
-                Part::Separable(_) => "fused",
-                _ => {
-                    let choice = layer.schedule.prepare(layer.input, setting.crew.threads)?;
-                    choice.describe().depthwise.ok_or("a depthwise plan has no depthwise kernel")?
-                }
+        for &(before, part) in parts {
+            match shapes::build(task.block, part, setting.layout, setting.isa, Some(kernel.name)) {
+                Ok(built) => candidates.push(Candidate {
+                    name: format!("{before}{}", kernel.name),
+                    built,
+                    apart: !is_packed_for(&kernel),
+                }),
+                Err(error) if matches!(error.downcast_ref(), Some(depthwise::Error::KernelDoesNotFit { .. })) => {}
+                Err(error) => return Err(error),
             }
         }
-    };
-    Ok(names.iter().position(|other| other == name).ok_or_else(|| format!("{name} was chosen, and is not measured"))?)
+    }
+    for (strategy, by) in STRATEGIES {
+        let built = match strategy {
+            Strategy::Prediction => plain()?,
+            Strategy::Tuning => plain()?.choosing_as(tuned),
+        };
+        let description = setting.crew.within(|parallelism| built.describe(parallelism))?;
+        let passes = match (task.part, description.passes) {
+            (Part::Separable(_), 1) => "fused ",
+            (Part::Separable(_), _) => "two-pass ",
+            _ => "",
+        };
+        let name = format!("{by}: {passes}{}", description.depthwise.unwrap_or("none"));
+        candidates.push(Candidate { name, built, apart: false });
+    }
+    Ok(candidates)
 }
 
 /// A turn for each way, round after round. Each time on new tensors, as pages that share sets of the larger caches are luck.
 fn take_turns(
     setting: &Setting,
-    candidates: &mut [(String, Built)],
+    candidates: &mut [Candidate],
     layer: &mut Layer,
     budget: Duration,
 ) -> Result<(), Box<dyn Error>> {
-    let Some((_, first)) = candidates.first() else { return Err("no kernel fits it".into()) };
-    let mut tensors = Tensors::new(first, setting.placement);
+    let Some(first) = candidates.first() else { return Err("no kernel fits it".into()) };
+    let mut tensors = Tensors::new(&first.built, setting.placement);
     let turn = TURN.min(budget);
     let (start, mut rounds) = (Instant::now(), 0);
     while rounds < LEAST_TURNS || start.elapsed() < budget {
         let hopeless = HOPELESS * layer.best().seconds;
-        for (index, (_, built)) in candidates.iter_mut().enumerate() {
+        for (index, candidate) in candidates.iter_mut().enumerate() {
             let way = &mut layer.ways[index];
             if rounds >= 2 && way.seconds > hopeless && !layer.chosen.contains(&index) {
                 continue;
             }
-            let seconds = setting.crew.turn(turn, |parallelism| built.run(&mut tensors, parallelism))?;
+            let seconds = setting.crew.turn(turn, |parallelism| candidate.built.run(&mut tensors, parallelism))?;
             way.seconds = way.seconds.min(seconds);
         }
         rounds += 1;

@@ -110,6 +110,9 @@ fn a_text_is_of_one_plan_machine_and_version() {
         ("threads", "many", "a number"),
         ("depthwise kernel", "none", "packing"),
         ("depthwise kernel", "dw_f32_nhwc_any_portable", "packing"),
+        ("where cache sets are shared", "pw", "packing"),
+        ("across cache lines", "pw", "packing"),
+        ("across cache lines", choice.describe().depthwise.expect("a kernel"), "none"),
         ("pointwise kernel", "pw", "packing"),
         ("passes", "2", "1 to 1"),
         ("tasks", "0", "1 to 1"),
@@ -124,4 +127,40 @@ fn a_text_is_of_one_plan_machine_and_version() {
     refused(&plan, "nonsense", &["nonsense"]);
     refused(&plan, &format!("{text}more\n"), &["more"]);
     refused(&plan, text.trim_end().rsplit_once('\n').expect("lines").0, &["tasks"]);
+}
+
+/// What runs depends on where the tensors lie, and the bits do not.
+#[test]
+fn a_choice_says_what_runs_where_tensors_lie_otherwise() {
+    if !depthwise_testkit::isas().contains(&depthwise::Isa::Avx512) {
+        println!("NOT TESTED HERE: a CPU without AVX-512 has no such kernels");
+        return;
+    }
+    let (channels, machine) = (512, Machine::named("zen4").expect("a machine"));
+    let shape = Shape::new(1, channels, 3, 7);
+    let weights: Vec<f32> = (0..channels * 9).map(|i| (i % 7) as f32 - 3.0).collect();
+    let builder =
+        DepthwiseConv2d::builder(channels).weights(&weights).padding(depthwise::Padding::explicit(1, 1, 1, 1));
+    let plan = builder.layout(Layout::Nhwc).isa(depthwise::Isa::Avx512).machine(machine).build().expect("a plan");
+    let predicted = plan.prepare(shape, Parallelism::Serial).expect("a choice");
+    let description = predicted.describe();
+    assert!(description.sharing.is_some() && description.across.is_some(), "{predicted}");
+    let tuned = plan.tune(shape, Parallelism::Serial, BUDGETS[0]).expect("a choice");
+    let len = shape.len().expect("a length");
+    let (mut input, mut output, mut want) = (vec![0.0f32; len + 2048], vec![0.0f32; len + 2048], None);
+    let at = |data: &[f32], place: usize| data.as_ptr().align_offset(4096).min(1024) + place;
+    for choice in [predicted, tuned] {
+        let again = plan.choice_from_text(&choice.to_text()).expect("its own text");
+        assert_eq!((again.describe(), again.to_text()), (choice.describe(), choice.to_text()));
+        // Elements behind a page: across cache lines, on them, and elsewhere in the page.
+        for places in [[1, 1], [16, 16], [16, 16 + 256]] {
+            let (x, y) = (at(&input, places[0]), at(&output, places[1]));
+            input[x..x + len].iter_mut().enumerate().for_each(|(i, value)| *value = (i % 13) as f32);
+            let from = depthwise::TensorView::new(&input[x..x + len], shape, Layout::Nhwc).expect("a tensor");
+            let to = depthwise::TensorViewMut::new(&mut output[y..y + len], shape, Layout::Nhwc).expect("a tensor");
+            plan.run(Run::new(from, to, &mut Workspace::new()).choice(&again)).expect("a run");
+            let found = output[y..y + len].to_vec();
+            assert_eq!(want.get_or_insert_with(|| found.clone()), &found, "{choice} at {places:?}");
+        }
+    }
 }

@@ -75,6 +75,12 @@ impl Crew {
         Ok((end - start).as_secs_f64())
     }
 
+    /// Calls `work` as one of its threads, with the parallelism of the crew.
+    pub fn within<T: Send>(&self, work: impl FnOnce(Parallelism) -> T + Send) -> T {
+        let parallelism = if self.threads == 1 { Parallelism::Serial } else { Parallelism::Rayon };
+        self.pool.install(|| work(parallelism))
+    }
+
     /// The share of its time that a thread waits for others to leave it a CPU, 0 to 1: of the thread that waits longest.
     pub fn waits(&self) -> f64 {
         const LOOK: Duration = Duration::from_millis(300);
@@ -101,8 +107,7 @@ impl Crew {
         turn: Duration,
         mut call: impl FnMut(Parallelism) -> Result<(), Error> + Send,
     ) -> Result<f64, Error> {
-        let parallelism = if self.threads == 1 { Parallelism::Serial } else { Parallelism::Rayon };
-        self.pool.install(|| {
+        self.within(|parallelism| {
             let mut calls = |n: u32| {
                 let start = Instant::now();
                 (0..n).try_for_each(|_| call(parallelism))?;

@@ -14,6 +14,8 @@ pub struct Way {
     pub name: String,
     /// Of the fastest call.
     pub seconds: f64,
+    /// Its weights are packed in another way than the plan's: neither prediction nor tuning may take it.
+    pub apart: bool,
 }
 
 /// A layer, measured in every way.
@@ -31,6 +33,12 @@ impl Layer {
 
     pub fn regret(&self, strategy: usize) -> f64 {
         self.ways[self.chosen[strategy]].seconds / self.best().seconds
+    }
+
+    /// What is left of it when only the ways count that the plan's weights are packed for.
+    pub fn regret_within(&self, strategy: usize) -> f64 {
+        let within = self.ways.iter().filter(|way| !way.apart).map(|way| way.seconds);
+        self.ways[self.chosen[strategy]].seconds / within.fold(f64::INFINITY, f64::min)
     }
 
     /// That of the strategy which chose worst.
@@ -74,8 +82,16 @@ pub struct Group {
 
 impl Group {
     pub fn figures(&self, strategy: usize) -> Figures {
-        let layers = self.layers.iter().filter(|layer| !layer.is_short());
-        Figures::of(layers.map(|layer| layer.regret(strategy)))
+        Figures::of(self.counted().map(|layer| layer.regret(strategy)))
+    }
+
+    /// Those of the plan's packing alone.
+    pub fn figures_within(&self, strategy: usize) -> Figures {
+        Figures::of(self.counted().map(|layer| layer.regret_within(strategy)))
+    }
+
+    fn counted(&self) -> impl Iterator<Item = &Layer> {
+        self.layers.iter().filter(|layer| !layer.is_short())
     }
 
     /// Its layers with the largest regrets by a strategy of that name, above the limit.
@@ -109,14 +125,15 @@ impl Group {
 /// The figures of every group: a line for each strategy.
 pub fn summary(groups: &[Group], strategies: &[&str]) -> Result<String, fmt::Error> {
     let mut text = String::from(
-        "| operation | isa | layout | threads | placement | choice | layers | geometric mean | worst | above 1.10 |\n",
+        "| operation | isa | layout | threads | placement | choice | layers | geometric mean | worst | above 1.10 | of its packing: geometric mean | worst |\n",
     );
-    text += "|---|---|---|--:|---|---|--:|--:|--:|--:|\n";
+    text += "|---|---|---|--:|---|---|--:|--:|--:|--:|--:|--:|\n";
     for group in groups {
         for (strategy, name) in strategies.iter().enumerate() {
             let Figures { layers, geometric_mean, worst, above } = group.figures(strategy);
-            let of = group.of.join(" | ");
-            writeln!(text, "| {of} | {name} | {layers} | {geometric_mean:.3} | {worst:.2} | {above} |")?;
+            let (of, within) = (group.of.join(" | "), group.figures_within(strategy));
+            write!(text, "| {of} | {name} | {layers} | {geometric_mean:.3} | {worst:.2} | {above} ")?;
+            writeln!(text, "| {:.3} | {:.2} |", within.geometric_mean, within.worst)?;
         }
     }
     Ok(text)
@@ -124,14 +141,15 @@ pub fn summary(groups: &[Group], strategies: &[&str]) -> Result<String, fmt::Err
 
 /// Every way of every layer, a line each.
 pub fn csv(groups: &[Group], strategies: &[&str]) -> Result<String, fmt::Error> {
-    let mut text = String::from("operation,isa,layout,threads,placement,layer,way,us,chosen by\n");
+    let mut text = String::from("operation,isa,layout,threads,placement,layer,way,packing,us,chosen by\n");
     for group in groups {
         for layer in &group.layers {
             for (index, way) in layer.ways.iter().enumerate() {
                 let by = strategies.iter().zip(&layer.chosen).filter(|(_, chosen)| **chosen == index);
                 let by: Vec<&str> = by.map(|(name, _)| *name).collect();
                 let (of, us) = (group.of.join(","), way.seconds * 1e6);
-                writeln!(text, "{of},{},{},{us:.3},{}", layer.name, way.name, by.join(" "))?;
+                let packing = if way.apart { "other" } else { "own" };
+                writeln!(text, "{of},{},{},{packing},{us:.3},{}", layer.name, way.name, by.join(" "))?;
             }
         }
     }

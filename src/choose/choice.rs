@@ -2,15 +2,15 @@
 
 use alloc::format;
 use alloc::string::String;
-#[cfg(feature = "std")]
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::RangeInclusive;
 
 use super::descriptor::{Descriptor, Fusion, Stages};
+use super::kernel::Lie;
 use super::passes::{Decision, Rows};
 use super::workers::{MOST_TASKS, Workers};
-use depthwise_kernels::{Error, Isa, Layout, Shape};
+use depthwise_kernels::{Error, Isa, KernelInfo, Layout, Shape};
 
 /// What runs of a plan on inputs of one shape do: on which kernels, in one pass or two, in which blocks, and how threads share the
 /// work. It changes no bit of a result.
@@ -51,6 +51,10 @@ pub struct Description {
     pub layout: Layout,
     /// The depthwise kernel.
     pub depthwise: Option<&'static str>,
+    /// The depthwise kernel of runs whose input and output share cache sets, if it is another one.
+    pub sharing: Option<&'static str>,
+    /// The depthwise kernel of runs whose input's vectors lie across cache lines, if it is another one.
+    pub across: Option<&'static str>,
     /// The pointwise kernel.
     pub pointwise: Option<&'static str>,
     /// The passes over the tensors: 2 if all of the first stage is computed before any of the second, else 1.
@@ -63,15 +67,19 @@ pub struct Description {
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.depthwise, self.pointwise) {
-            (Some(depthwise), Some(pointwise)) => write!(f, "{depthwise} + {pointwise}"),
-            (Some(kernel), None) | (None, Some(kernel)) => f.write_str(kernel),
-            (None, None) => f.write_str("no kernel"),
+            (Some(depthwise), Some(pointwise)) => write!(f, "{depthwise} + {pointwise}")?,
+            (Some(kernel), None) | (None, Some(kernel)) => f.write_str(kernel)?,
+            (None, None) => f.write_str("no kernel")?,
         }
+        for (kernel, place) in [(self.sharing, FACTS[SHARING]), (self.across, FACTS[ACROSS])] {
+            kernel.map_or(Ok(()), |kernel| write!(f, " ({kernel} {place})"))?;
+        }
+        Ok(())
     }
 }
 
 /// What a choice's text says, in this order.
-const FACTS: [&str; 10] = [
+const FACTS: [&str; 12] = [
     "depthwise",
     "isa",
     "machine",
@@ -79,6 +87,8 @@ const FACTS: [&str; 10] = [
     "input",
     "threads",
     "depthwise kernel",
+    "where cache sets are shared",
+    "across cache lines",
     "pointwise kernel",
     "passes",
     "tasks",
@@ -86,9 +96,11 @@ const FACTS: [&str; 10] = [
 const INPUT: usize = 4;
 const THREADS: usize = 5;
 const DEPTHWISE: usize = 6;
-const POINTWISE: usize = 7;
-const PASSES: usize = 8;
-const MOST: usize = 9;
+const SHARING: usize = 7;
+const ACROSS: usize = 8;
+const POINTWISE: usize = 9;
+const PASSES: usize = 10;
+const MOST: usize = 11;
 /// Of threads, where the work is too small to be shared.
 const ANY: &str = "any";
 /// Of a kernel, where there is none.
@@ -143,6 +155,7 @@ impl Choice {
                 for most in [self.decision.most, 1, threads] {
                     // What lies between two passes may be more than can be addressed.
                     let Ok(other) = self.with(rows, passes, most) else { continue };
+                    let other = Lie::OTHERS.into_iter().fold(other, |other, lie| other.with_elsewhere(lie, None));
                     if !all.iter().any(|choice| same(choice, &other)) {
                         all.push(other);
                     }
@@ -193,10 +206,11 @@ impl Choice {
     pub(crate) fn of_part(&self, part: Shape) -> Decision {
         let workers = self.workers.unwrap_or(Workers::ONE);
         let tasks = |price: f64| workers.worthwhile(price).min(self.decision.most);
-        match self.decision.first {
+        let decision = match self.decision.first {
             Some(_) => self.descriptor.two_passes(self.decision.rows, self.output, part, tasks),
             None => self.descriptor.one_pass(self.decision.rows, self.output, part, tasks),
-        }
+        };
+        Decision { elsewhere: self.decision.elsewhere, ..decision }
     }
 
     /// As text, a line for each fact, for the plan's `choice_from_text` to read back: in another process, but of the same version of
@@ -213,7 +227,7 @@ impl Choice {
     fn facts(&self) -> [String; FACTS.len()] {
         let Descriptor { isa, machine, .. } = &self.descriptor;
         let Shape { n, c, h, w } = self.input;
-        let Description { depthwise, pointwise, passes, .. } = self.describe();
+        let Description { depthwise, sharing, across, pointwise, passes, .. } = self.describe();
         [
             env!("CARGO_PKG_VERSION").into(),
             format!("{isa}"),
@@ -222,6 +236,8 @@ impl Choice {
             format!("{n} {c} {h} {w}"),
             self.workers.map_or(ANY.into(), |workers| format!("{}", workers.threads)),
             depthwise.unwrap_or(NONE).into(),
+            sharing.unwrap_or(NONE).into(),
+            across.unwrap_or(NONE).into(),
             pointwise.unwrap_or(NONE).into(),
             format!("{passes}"),
             format!("{}", self.decision.most),
@@ -272,7 +288,47 @@ impl Choice {
         if !(1..=threads).contains(&most) {
             return Err(not(FACTS[MOST], found[MOST], format!("1 to {threads}, the threads")));
         }
-        here.with(rows, passes, most)
+        let choice = here.with(rows, passes, most)?;
+        [(Lie::Sharing, SHARING), (Lie::Across, ACROSS)].into_iter().try_fold(choice, |choice, (lie, fact)| {
+            let name = found[fact];
+            if choice.elsewhere(lie).map_or(NONE, |row| row.name) == name {
+                return Ok(choice);
+            }
+            let mut rows = descriptor.all_rows().filter_map(Stages::depthwise);
+            match rows.find(|row| row.name == name) {
+                None if name != NONE => Err(not(FACTS[fact], name, "a kernel of the plan's packing, or none".into())),
+                _ if !choice.may_lie(lie) => Err(not(FACTS[fact], name, "none".into())),
+                row => Ok(choice.with_elsewhere(lie, row)),
+            }
+        })
+    }
+
+    /// Whether a kernel may be chosen for runs whose tensors lie like that.
+    pub(crate) fn may_lie(&self, lie: Lie) -> bool {
+        matches!(self.descriptor.kernels, Stages::Depthwise(_)) && self.descriptor.may_lie(lie)
+    }
+
+    /// The depthwise kernel where tensors without gaps lie like that, if it is another one.
+    fn elsewhere(&self, lie: Lie) -> Option<&'static KernelInfo> {
+        let in_blocks = self.decision.first.is_none() && matches!(self.descriptor.kernels, Stages::Separable(..));
+        let row = self.decision.where_they_lie(lie).map(|(row, _)| row);
+        row.filter(|_| !(in_blocks && lie == Lie::Sharing) && self.descriptor.may_lie(lie))
+    }
+
+    /// The same with that kernel where they do, or with none for that.
+    fn with_elsewhere(mut self, lie: Lie, row: Option<&'static KernelInfo>) -> Self {
+        if let Some(place) = Lie::OTHERS.iter().position(|&other| other == lie).filter(|_| self.may_lie(lie)) {
+            self.decision.elsewhere[place] = self.descriptor.tuned(row);
+        }
+        self
+    }
+
+    /// The same with what another runs where they do.
+    #[cfg(feature = "std")]
+    pub(crate) fn with_where(self, lie: Lie, other: &Choice) -> Self {
+        let row = other.elsewhere(lie).or(other.decision.rows.depthwise());
+        let own = self.decision.rows.depthwise();
+        self.with_elsewhere(lie, row.filter(|&row| Some(row) != own))
     }
 
     /// The instruction set, the kernels by name, the passes and the tasks.
@@ -282,6 +338,8 @@ impl Choice {
             isa: self.descriptor.isa,
             layout: self.descriptor.layout,
             depthwise,
+            sharing: self.elsewhere(Lie::Sharing).map(|row| row.name),
+            across: self.elsewhere(Lie::Across).map(|row| row.name),
             pointwise,
             passes: if self.decision.first.is_some() { 2 } else { 1 },
             tasks: self.decision.tasks(),

@@ -40,6 +40,14 @@ pub(crate) enum Stages<D, P> {
 }
 
 impl<D, P> Stages<D, P> {
+    /// The depthwise stage.
+    pub(crate) fn depthwise(self) -> Option<D> {
+        match self {
+            Stages::Depthwise(d) | Stages::Separable(d, _) => Some(d),
+            Stages::Pointwise(_) | Stages::Gathered(_) => None,
+        }
+    }
+
     /// The same with another for the depthwise stage.
     pub(crate) fn with_depthwise(self, d: D) -> Self {
         match self {

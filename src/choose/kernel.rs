@@ -51,6 +51,38 @@ pub(crate) fn alike(packed: &'static KernelInfo, taps: Taps, multiplier: usize) 
     alike
 }
 
+/// How the input and the output of a run lie in memory, as far as it matters to what runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// What predictions are for: vectors within cache lines.
+    Lines,
+    /// So, but a channel's inputs and outputs fall into the same few sets of the first-level cache.
+    Sharing,
+    /// Vectors lie across cache lines, as those of large `Vec`s do.
+    Across,
+}
+
+impl Lie {
+    pub(crate) const OTHERS: [Lie; 2] = [Lie::Sharing, Lie::Across];
+}
+
+/// The bytes of a cache line.
+const LINE: usize = 64;
+/// Elements between pixels from which on it matters that inputs and outputs share cache sets.
+const SHARED: usize = 512;
+/// Elements between pixels from which on strips of one vector across cache lines evict themselves: each line is read for two vectors of
+/// channels, and is gone before the second.
+const SPLIT: usize = 256;
+/// Channels first, columns beyond which rows are long.
+const VAST: usize = 96;
+/// Channels last, columns from which on a map of few channels comes from afar.
+const LARGE: usize = 56;
+
+/// Whether an image, of so many inputs for each output, is more than the caches of most cores hold of what they share: 4 MB.
+fn comes_from_afar(output: Shape, inputs: usize) -> bool {
+    output.c.saturating_mul(output.h).saturating_mul(output.w).saturating_mul(inputs) > 1 << 20
+}
+
 impl Descriptor {
     /// The kernels of a run with that output.
     pub(crate) fn rows(&self, output: Shape) -> Rows {
@@ -65,7 +97,7 @@ impl Descriptor {
     /// The fastest depthwise kernel of that one's packing and instruction set.
     fn depthwise_row(&self, packed: &'static KernelInfo, output: Shape) -> &'static KernelInfo {
         let wanted = match self.layout {
-            Layout::Nhwc => self.preferred(packed.isa),
+            Layout::Nhwc => self.preferred(packed.isa, output),
             Layout::Nchw => self.preferred_in_planes(packed, output),
         };
         let unwanted = |info: &&KernelInfo| {
@@ -82,21 +114,76 @@ impl Descriptor {
         self.alike.into_iter().flatten().min_by_key(unwanted).unwrap_or(packed)
     }
 
-    /// The kernel instead of this one where a channel's inputs and outputs share cache sets, if there is a faster one.
-    pub(crate) fn sharing(&self, row: &'static KernelInfo) -> Option<&'static KernelInfo> {
-        if self.forced || row.form != Form::Rolling || !self.machine.writes_behind {
+    /// The kernel instead of this one where tensors lie like that, if there is a faster one.
+    ///
+    /// Where inputs and outputs share sets, outputs are written behind. That is for whole strips: where the map is not of these, or
+    /// all pixels share the same few sets, channels take turns. Across cache lines they take turns where pixels are far apart; of few
+    /// channels tiles are faster than strips if the map is large: a strip's lines, twice as many there, are gone before the next vector.
+    /// (086)
+    pub(crate) fn row_where(&self, lie: Lie, row: &'static KernelInfo, output: Shape) -> Option<&'static KernelInfo> {
+        let matters = match lie {
+            Lie::Lines => false,
+            Lie::Sharing => self.machine.writes_behind,
+            Lie::Across => self.machine.splits_lines,
+        };
+        let has_others = row.form == Form::Rolling && row.isa == Isa::Avx512 && row.kernel_size == Some([3; 2]);
+        let converts = self.element != ElementType::F32;
+        if self.forced || self.layout != Layout::Nhwc || converts || !has_others || !matters {
             return None;
         }
-        self.alike.into_iter().flatten().find(|other| other.form == Form::RollingBehind)
+        let taps = self.window.taps;
+        let columns = output.w.div_ceil(sub_grids(taps.stride[1], taps.dilation[1]));
+        let spacing = self.spacing(self.in_channels);
+        let form = match lie {
+            Lie::Across if spacing >= SPLIT => Form::InTurns,
+            Lie::Across if (32..=144).contains(&self.in_channels) && columns >= LARGE => Form::Tile,
+            Lie::Sharing if columns.is_multiple_of(row.tile[1]) && spacing < 1024 => Form::RollingBehind,
+            Lie::Sharing => Form::InTurns,
+            _ => return None,
+        };
+        self.alike.into_iter().flatten().find(|other| other.form == form)
     }
 
-    /// Whether a channel's inputs and outputs share sets of the first-level cache: pixels a multiple of 2 KB or more apart, in both at
-    /// the same places. Of each, where it starts, and the elements between pixels; the outputs begin with that channel.
-    pub(crate) fn shares_sets(&self, inputs: (usize, usize), outputs: (usize, usize), channel: usize) -> bool {
-        let apart = inputs.1.saturating_mul(self.window.taps.dilation[1]);
-        let spacing = 1 << apart.trailing_zeros().min(10);
-        let distance = inputs.0.wrapping_sub(outputs.0).wrapping_add(channel * size_of::<f32>());
-        spacing >= 512 && inputs.1 == outputs.1 && distance.is_multiple_of(spacing * size_of::<f32>())
+    /// How a kernel that is taken where tensors lie otherwise goes about its work.
+    pub(crate) fn tuned(&self, row: Option<&'static KernelInfo>) -> Option<(&'static KernelInfo, DepthwiseTuning)> {
+        row.map(|row| (row, self.depthwise_tuning(row)))
+    }
+
+    /// Whether tensors without gaps may lie like that, and a kernel may be chosen for it.
+    pub(crate) fn may_lie(&self, lie: Lie) -> bool {
+        let several = self.alike.iter().flatten().count() > 1;
+        let has_strips = self.alike.iter().flatten().any(|row| row.form == Form::Rolling);
+        let plain = self.layout == Layout::Nhwc && self.mid_channels == self.in_channels && !self.forced;
+        let plain = plain && self.element == ElementType::F32;
+        plain
+            && several
+            && match lie {
+                Lie::Lines => true,
+                Lie::Sharing => self.machine.writes_behind && has_strips && self.spacing(self.in_channels) >= SHARED,
+                Lie::Across => self.machine.splits_lines && has_strips,
+            }
+    }
+
+    /// The greatest power of two that divides the elements from one input pixel of a channel to the next that it reads, up to that
+    /// of a page: pixels so far apart fall into the same few sets.
+    pub(crate) fn spacing(&self, pixels_apart: usize) -> usize {
+        let apart = pixels_apart.saturating_mul(self.window.taps.dilation[1]);
+        1 << apart.trailing_zeros().min(10)
+    }
+
+    /// How inputs and outputs lie. Of each, where it starts, and the elements between pixels; of outputs in a block, nothing. The outputs
+    /// begin with that channel.
+    pub(crate) fn lie(&self, inputs: (usize, usize), outputs: Option<(usize, usize)>, channel: usize) -> Lie {
+        let bytes = channel.wrapping_mul(size_of::<f32>());
+        if !inputs.0.wrapping_add(bytes).is_multiple_of(LINE) {
+            return Lie::Across;
+        }
+        let spacing = self.spacing(inputs.1);
+        let shares = outputs.is_some_and(|(start, apart)| {
+            let distance = inputs.0.wrapping_sub(start).wrapping_add(bytes);
+            apart == inputs.1 && distance.is_multiple_of(spacing * size_of::<f32>())
+        });
+        if spacing >= SHARED && shares { Lie::Sharing } else { Lie::Lines }
     }
 
     /// This, with the kernels for its own narrow elements. `packed`: the one that the depthwise stage is packed for; it `sweeps` if a
@@ -172,13 +259,15 @@ impl Descriptor {
         let (lanes, width) = (packed.lanes, output.w);
         let rows = output.h.div_ceil(sub_grids(sh, dh));
         let reach = width.saturating_sub(1).saturating_mul(sw).saturating_add((kw - 1).saturating_mul(dw));
+        // Strips of two vectors read a line or two of each page, before which hardware prefetches begin anew.
+        let is_vast = kw == 3 && width > VAST && comes_from_afar(Shape { c: self.mid_channels, ..output }, 1);
         let form = if packed.isa != Isa::Avx512 {
             Form::Tile
         } else if width <= lanes / 2 && reach < lanes {
             Form::Pairs
         } else if sw == 2
-            || (dw == 1 && (kw > 3 || self.machine.rolls))
-            || (dw > 1 && width > lanes && self.machine.rolls)
+            || (dw == 1 && kw > 3)
+            || (self.machine.rolls && !is_vast && (dw == 1 || width > lanes || kw > 3))
         {
             Form::Rolling
         } else {
@@ -196,6 +285,7 @@ impl Descriptor {
 fn filled_by(machine: &Machine, isa: Isa, channels: usize, kernel_size: usize, stride: usize) -> Isa {
     let few = match (kernel_size, stride) {
         (..=3, 1) => 8,
+        (5, 1) => 72,
         (_, 1) => 40,
         _ => 24,
     };
@@ -218,14 +308,16 @@ fn filled_by(machine: &Machine, isa: Isa, channels: usize, kernel_size: usize, s
 ///
 /// AVX-512 in halves (Zen 4): at stride 2 turns (56×56×64 11.5 µs instead of the tiles' 12.7 µs, 28×28×32 1.55 and 1.83 µs, 116
 /// channels at 20×20 3.8 and 4.2 µs), but tiles where few channels leave a vector in part (80×80×58 36.5 µs, turns 40 µs). At stride 1
-/// turns where pixels are 4 kB apart: 10×10×1024 24 µs instead of the strips' 48 µs where inputs and outputs share sets, else 28
-/// and 27 µs. With 512 channels the faster one depends on whether they share sets, which a plan cannot know: 19×19×512 41 µs
-/// instead of 53 µs, else 43 and 33 µs.
+/// strips; where a run's tensors lie so that these are slow, it takes another kernel ([`row_where`](Descriptor::row_where), 086).
 impl Descriptor {
-    fn preferred(&self, isa: Isa) -> Wanted {
+    fn preferred(&self, isa: Isa, output: Shape) -> Wanted {
         let taps = self.window.taps;
         let (kernel_size, stride) = (taps.kernel_size[1], undilated_stride(taps.stride[1], taps.dilation[1]));
         let (form, is_large) = preferred(self.machine, isa, self.in_channels, kernel_size, stride);
+        // A small tile's few streams of addresses are what hardware prefetches best (086).
+        let few = isa == Isa::Avx512 && self.machine.avx512_slots == 2 && stride == 2 && self.in_channels <= 64;
+        let from_afar = comes_from_afar(Shape { c: self.mid_channels, ..output }, 4);
+        let form = if few && from_afar { Form::Tile } else { form };
         Wanted { form, is_large, is_narrow: false }
     }
 }
@@ -239,9 +331,7 @@ fn preferred(machine: &Machine, isa: Isa, channels: usize, kernel_size: usize, s
         (Isa::Avx2, 1) => (Form::Tile, true),
         (Isa::Avx2, _) if channels.is_multiple_of(256) => (Form::InTurns, true),
         (Isa::Avx2, _) => (Form::Tile, !channels.is_multiple_of(128)),
-        (Isa::Avx512, 1) if machine.avx512_slots == 2 => {
-            (if channels.is_multiple_of(1024) { Form::InTurns } else { Form::Rolling }, true)
-        }
+        (Isa::Avx512, 1) if machine.avx512_slots == 2 => (Form::Rolling, true),
         (Isa::Avx512, _) if machine.avx512_slots == 2 => {
             (if channels.is_multiple_of(16) || channels >= 72 { Form::InTurns } else { Form::Tile }, true)
         }

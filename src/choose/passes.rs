@@ -8,6 +8,7 @@ use depthwise_kernels::{
 };
 
 use super::descriptor::{Descriptor, Fusion, Stages};
+use super::kernel::Lie;
 use super::split::Shares;
 use super::wide::Widths;
 use super::workers::Workers;
@@ -108,11 +109,10 @@ impl Descriptor {
 
     fn decision(&self, rows: Rows, whole: Shape, most: usize, first: Option<Shares>, shares: Shares) -> Decision {
         let rows = self.on_own_elements(rows, first.is_some());
-        let (tuning, sharing) = match rows {
-            Stages::Depthwise(d) | Stages::Separable(d, _) => (self.depthwise_tuning(d), self.sharing(d)),
-            Stages::Pointwise(_) | Stages::Gathered(_) => (DepthwiseTuning::default(), None),
-        };
-        Decision { rows, tuning, sharing, block: self.block(rows, whole), most, first, shares }
+        let row = rows.depthwise();
+        let tuning = row.map_or_else(DepthwiseTuning::default, |row| self.depthwise_tuning(row));
+        let elsewhere = Lie::OTHERS.map(|lie| self.row_where(lie, row?, whole)).map(|row| self.tuned(row));
+        Decision { rows, tuning, elsewhere, block: self.block(rows, whole), most, first, shares }
     }
 
     /// The scratch of a run on that output: what lies between two passes, and that of each task.
@@ -196,8 +196,8 @@ pub(crate) struct Decision {
     pub(crate) rows: Rows,
     /// How the depthwise kernel, if there is one, goes about its work.
     pub(crate) tuning: DepthwiseTuning,
-    /// The depthwise kernel where inputs and outputs share cache sets, if another is the faster there.
-    pub(crate) sharing: Option<&'static KernelInfo>,
+    /// Of each of [`Lie::OTHERS`], the depthwise kernel where tensors lie so, if it is another one, and how that goes about its work.
+    pub(crate) elsewhere: [Option<(&'static KernelInfo, DepthwiseTuning)>; 2],
     pub(crate) block: Block,
     /// The tasks that were asked for; a pass may be better off with fewer.
     pub(crate) most: usize,
@@ -208,6 +208,12 @@ pub(crate) struct Decision {
 }
 
 impl Decision {
+    /// The depthwise kernel where tensors lie like that, if it is another one, and how it goes about its work.
+    pub(crate) fn where_they_lie(&self, lie: Lie) -> Option<(&'static KernelInfo, DepthwiseTuning)> {
+        let place = Lie::OTHERS.iter().position(|&other| other == lie)?;
+        self.elsewhere[place]
+    }
+
     /// The shares of each pass.
     fn passes(&self) -> impl Iterator<Item = &Shares> {
         self.first.iter().chain([&self.shares])

@@ -48,6 +48,9 @@ pub struct Machine {
     strip_columns: [(usize, usize); 2],
     /// Where inputs and outputs share cache sets, outputs are best written a vector of channels behind.
     pub(crate) writes_behind: bool,
+    /// Where vectors lie across cache lines, strips of one vector of channels are not the best where its pixels are far apart, nor
+    /// where channels are few and the map is large.
+    pub(crate) splits_lines: bool,
     /// Channels first, 3×3 at stride 1 and dilated columns are best rolled down.
     pub(crate) rolls: bool,
 }
@@ -163,7 +166,13 @@ impl Machine {
         let having = Self::all().iter().copied().filter(move |machine| machine.isas.contains(&isa));
         let (is_avx512, is_neon) = (isa == Isa::Avx512, isa == Isa::Neon);
         Self::first_of_each(having, move |machine| {
-            let of_avx512 = (machine.avx512_slots, machine.joins_halves, machine.writes_behind, machine.rolls);
+            let of_avx512 = (
+                machine.avx512_slots,
+                machine.joins_halves,
+                machine.writes_behind,
+                machine.splits_lines,
+                machine.rolls,
+            );
             let of_neon = machine.wide_cores;
             (machine.distant_cache, machine.strip_rows, is_avx512.then_some(of_avx512), is_neon.then_some(of_neon))
         })

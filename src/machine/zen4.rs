@@ -13,6 +13,7 @@ pub(super) static ZEN_4: Machine = Machine {
     avx512_slots: 2,
     read_own: 3.0 / 8.0,
     writes_behind: true,
+    splits_lines: true,
     rolls: true,
     ..UNMEASURED
 };

@@ -13,8 +13,8 @@ use crate::run::part::{self, Part};
 use crate::run::threads::Parallelism;
 use crate::run::wide::Tensors;
 use depthwise_kernels::{
-    Axis, DepthwiseStage, Element, ElementType, Error, Layout, PointwiseStage, Shape, Strides, TensorView,
-    TensorViewMut, elements_of,
+    Axis, DepthwiseStage, DepthwiseTuning, Element, ElementType, Error, Layout, PointwiseStage, Shape, Strides,
+    TensorView, TensorViewMut, elements_of,
 };
 #[cfg(feature = "half")]
 use depthwise_kernels::{bf16, f16};
@@ -134,12 +134,12 @@ impl Engine {
                 &made
             }
         };
-        let mut rows = decision.rows;
+        let (mut rows, mut tuning) = (decision.rows, decision.tuning);
         let widths = descriptor.widths(decision, input.shape(), whole);
         let scratch = workspace.take(descriptor.scratch_len(decision, &widths, part)?)?;
         let input = input.narrow(Axis::N, images)?;
-        // What is converted lies where it shares no sets.
-        if let Some(row) = decision.sharing.filter(|_| E::TYPE == ElementType::F32) {
+        // What is converted lies on cache lines, and where it shares no sets.
+        if E::TYPE == ElementType::F32 && decision.elsewhere.iter().any(Option::is_some) {
             let outputs = match (&self.stages, &decision.first) {
                 (_, Some(_)) => Some((scratch.as_ptr().addr(), descriptor.mid_channels)),
                 (Stages::Depthwise(_), None) => Some((output.address(), output.strides().w)),
@@ -147,13 +147,13 @@ impl Engine {
                 _ => None,
             };
             let inputs = (input.address(), input.strides().w);
-            if outputs.is_some_and(|outputs| descriptor.shares_sets(inputs, outputs, origin.c)) {
-                rows = rows.with_depthwise(row);
+            if let Some((row, its_tuning)) = decision.where_they_lie(descriptor.lie(inputs, outputs, origin.c)) {
+                (rows, tuning) = (rows.with_depthwise(row), its_tuning);
             }
         }
         match (&self.stages, rows, &decision.first) {
             (Stages::Separable(depthwise, pointwise), Stages::Separable(row, _), Some(first)) => {
-                let way = (row, decision.tuning);
+                let way = (row, tuning);
                 let between = Shape { c: descriptor.mid_channels, ..part };
                 let len = descriptor.between_len(part).ok_or(Error::Overflow { what: "the workspace" })?;
                 let (middle, scratch) = scratch.split_at_mut(len);
@@ -184,7 +184,7 @@ impl Engine {
                 let per_task = scratch.len() / decision.shares.tasks();
                 let whole = Part { input, residual, output, origin, scratch, per_task };
                 part::run(&decision.shares, whole, parallelism, &|part: Part<'_, E>| {
-                    self.leaf(part, decision, &widths, rows, outputs.pad)
+                    self.leaf(part, decision, &widths, (rows, tuning), outputs.pad)
                 })
             }
         }
@@ -196,10 +196,10 @@ impl Engine {
         part: Part<'_, E>,
         decision: &Decision,
         widths: &Widths,
-        rows: Rows,
+        (rows, tuning): (Rows, DepthwiseTuning),
         pad: [usize; 2],
     ) -> Result<(), Error> {
-        let (descriptor, tuning) = (&self.descriptor, decision.tuning);
+        let descriptor = &self.descriptor;
         match (&self.stages, rows) {
             (Stages::Depthwise(stage), Stages::Depthwise(row)) => {
                 let (tensors, scratch) = part.tensors();

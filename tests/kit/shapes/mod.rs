@@ -5,10 +5,12 @@ pub mod random;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use depthwise::{
-    Activation, Conv2d, Cost, DepthwiseConv2d, Description, Fusion, Isa, Layout, Machine, Padding, Parallelism,
-    PointwiseConv2d, Run, Schedule, SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
+    Activation, Choice, Conv2d, Convolution, Cost, DepthwiseConv2d, Description, Fusion, Isa, Layout, Machine, Padding,
+    Parallelism, PointwiseConv2d, Run, Schedule, SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -74,6 +76,8 @@ pub enum Placement {
     /// As glibc places every large `Vec`, 16 bytes behind the start of a page: no vector lies within a cache line, and inputs share
     /// cache sets with the outputs made of them.
     Vec,
+    /// As smaller ones may lie: no vector within a cache line, but the outputs at another place of a page. Only where asked for.
+    Apart,
 }
 
 impl Placement {
@@ -81,13 +85,15 @@ impl Placement {
         match self {
             Placement::Lines => "lines",
             Placement::Vec => "vec",
+            Placement::Apart => "apart",
         }
     }
 
-    /// Those of that name; `both` is all.
+    /// Those of that name; `both` is the first two.
     pub fn named(name: &str) -> Vec<Placement> {
-        let all = [Placement::Lines, Placement::Vec];
-        all.into_iter().filter(|placement| name == "both" || name == placement.name()).collect()
+        let all = [Placement::Lines, Placement::Vec, Placement::Apart];
+        let both = |placement: &Placement| name == "both" && *placement != Placement::Apart;
+        all.into_iter().filter(|placement| both(placement) || name == placement.name()).collect()
     }
 
     /// The bytes from the start of a page to the start of each tensor.
@@ -96,6 +102,7 @@ impl Placement {
             // Half a page apart: what is read and what is written of the same rows are then in different cache sets.
             Placement::Lines => [64, 64 + PAGE / 2],
             Placement::Vec => [16; 2],
+            Placement::Apart => [16, 16 + PAGE / 2],
         }
     }
 }
@@ -156,9 +163,6 @@ pub struct Layer {
     pub schedule: Schedule,
 }
 
-/// Runs a plan once.
-type RunOn = dyn FnMut(&mut Tensors, Parallelism) -> Result<(), depthwise::Error> + Send;
-
 /// A part of a block with random weights.
 pub struct Built {
     pub cost: Cost,
@@ -167,13 +171,38 @@ pub struct Built {
     pub description: Description,
     pub input: Shape,
     pub output: Shape,
-    run: Box<RunOn>,
+    plan: Arc<dyn Convolution>,
+    /// What a run is given; without one it makes its own.
+    choice: Option<Choice>,
+    workspace: Workspace,
 }
 
 impl Built {
     /// Runs it once, on its own tensors or on those of another way to build the same part.
     pub fn run(&mut self, tensors: &mut Tensors, parallelism: Parallelism) -> Result<(), depthwise::Error> {
-        (self.run)(tensors, parallelism)
+        let input = TensorView::new(tensors.input.get(), self.input, self.plan.layout())?;
+        let output = TensorViewMut::new(tensors.output.get_mut(), self.output, self.plan.layout())?;
+        let run = Run::new(input, output, &mut self.workspace).parallelism(parallelism);
+        self.plan.run(run.maybe_choice(self.choice.as_ref()))
+    }
+
+    /// What such a run does.
+    pub fn describe(&self, parallelism: Parallelism) -> Result<Description, depthwise::Error> {
+        self.choice
+            .as_ref()
+            .map_or_else(|| Ok(self.plan.prepare(self.input, parallelism)?.describe()), |choice| Ok(choice.describe()))
+    }
+
+    /// With the choice of another that was built alike.
+    pub fn choosing_as(self, other: &Built) -> Self {
+        Self { choice: other.choice.clone(), description: other.description, ..self }
+    }
+
+    /// The same plan with its choice by measurement, within that time.
+    pub fn tuned(&self, parallelism: Parallelism, budget: Duration) -> Result<Self, depthwise::Error> {
+        let choice = self.plan.tune(self.input, parallelism, budget)?;
+        let (plan, workspace, description) = (Arc::clone(&self.plan), Workspace::new(), choice.describe());
+        Ok(Self { description, plan, choice: Some(choice), workspace, ..*self })
     }
 }
 
@@ -295,7 +324,7 @@ pub fn prepare(
     let (cost, between, mut tensors) = (built.cost, built.between, None);
     let run = move |parallelism| {
         let tensors = tensors.get_or_insert_with(|| Tensors::new(&built, placement));
-        (built.run)(tensors, parallelism)
+        built.run(tensors, parallelism)
     };
     Ok(Prepared { cost, between, run: Box::new(run) })
 }
@@ -320,20 +349,16 @@ pub fn build(
     macro_rules! built {
         ($builder:expr, $input:expr, $between:expr) => {{
             let (plan, shape) = ($builder.isa(isa).maybe_kernel(kernel).build()?, $input);
-            let (cost, to) = (plan.cost(shape)?, plan.output_shape(shape)?);
-            let description = plan.prepare(shape, Parallelism::Serial)?.describe();
-            let mut workspace = Workspace::new();
-            let run = move |tensors: &mut Tensors, parallelism| {
-                plan.run(
-                    Run::new(
-                        TensorView::new(tensors.input.get(), shape, layout)?,
-                        TensorViewMut::new(tensors.output.get_mut(), to, layout)?,
-                        &mut workspace,
-                    )
-                    .parallelism(parallelism),
-                )
-            };
-            Ok(Built { cost, between: $between, description, input: shape, output: to, run: Box::new(run) })
+            Ok(Built {
+                cost: plan.cost(shape)?,
+                between: $between,
+                description: plan.prepare(shape, Parallelism::Serial)?.describe(),
+                input: shape,
+                output: plan.output_shape(shape)?,
+                plan: Arc::new(plan),
+                choice: None,
+                workspace: Workspace::new(),
+            })
         }};
     }
     let depthwise_weights = random(c * k * k);
