@@ -7,8 +7,8 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use depthwise::{
-    Activation, Conv2d, Cost, DepthwiseConv2d, Description, Fusion, Isa, Layout, Machine, Padding, Parallelism,
-    PointwiseConv2d, Run, Schedule, SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
+    Activation, Conv2d, Cost, DepthwiseConv2d, Description, Element, Fusion, Isa, Layout, Machine, Padding,
+    Parallelism, PointwiseConv2d, Run, Schedule, SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -104,37 +104,39 @@ impl Placement {
 const PAGE: usize = 4096;
 
 /// Values at a given place of a page, wherever the allocator puts them.
-struct Placed {
-    data: Vec<f32>,
+struct Placed<E> {
+    data: Vec<E>,
     start: usize,
     len: usize,
 }
 
-impl Placed {
+impl<E: Element> Placed<E> {
     fn random(len: usize, offset: usize, rng: &mut impl Rng) -> Self {
-        let data: Vec<f32> = (0..len + (PAGE + offset) / 4).map(|_| rng.random_range(-1.0..1.0)).collect();
-        let start = data.as_ptr().align_offset(PAGE).min(PAGE / 4) + offset / 4;
+        let size = size_of::<E>();
+        let values = (0..len + (PAGE + offset) / size).map(|_| E::from_f32(rng.random_range(-1.0..1.0)));
+        let data: Vec<E> = values.collect();
+        let start = data.as_ptr().align_offset(PAGE).min(PAGE / size) + offset / size;
         Self { data, start, len }
     }
 
-    fn get(&self) -> &[f32] {
+    fn get(&self) -> &[E] {
         &self.data[self.start..][..self.len]
     }
 
-    fn get_mut(&mut self) -> &mut [f32] {
+    fn get_mut(&mut self) -> &mut [E] {
         &mut self.data[self.start..][..self.len]
     }
 }
 
 /// What a part of a block reads and writes.
-pub struct Tensors {
-    input: Placed,
-    output: Placed,
+pub struct Tensors<E = f32> {
+    input: Placed<E>,
+    output: Placed<E>,
 }
 
-impl Tensors {
+impl<E: Element> Tensors<E> {
     /// A random input.
-    pub fn new(built: &Built, placement: Placement) -> Self {
+    pub fn new(built: &Built<E>, placement: Placement) -> Self {
         let rng = &mut StdRng::seed_from_u64(2);
         let [input, output] = placement.offsets();
         // Plans have checked the sizes.
@@ -157,22 +159,22 @@ pub struct Layer {
 }
 
 /// Runs a plan once.
-type RunOn = dyn FnMut(&mut Tensors, Parallelism) -> Result<(), depthwise::Error> + Send;
+type RunOn<E> = dyn FnMut(&mut Tensors<E>, Parallelism) -> Result<(), depthwise::Error> + Send;
 
 /// A part of a block with random weights.
-pub struct Built {
+pub struct Built<E = f32> {
     pub cost: Cost,
     /// The bytes that lie between two stages.
     pub between: u64,
     pub description: Description,
     pub input: Shape,
     pub output: Shape,
-    run: Box<RunOn>,
+    run: Box<RunOn<E>>,
 }
 
-impl Built {
+impl<E> Built<E> {
     /// Runs it once, on its own tensors or on those of another way to build the same part.
-    pub fn run(&mut self, tensors: &mut Tensors, parallelism: Parallelism) -> Result<(), depthwise::Error> {
+    pub fn run(&mut self, tensors: &mut Tensors<E>, parallelism: Parallelism) -> Result<(), depthwise::Error> {
         (self.run)(tensors, parallelism)
     }
 }
@@ -290,7 +292,18 @@ pub fn prepare(
     isa: Isa,
     placement: Placement,
 ) -> Result<Prepared, Box<dyn Error>> {
-    let built = build(block, part, layout, isa, None);
+    prepare_as::<f32>(block, part, layout, isa, placement)
+}
+
+/// The same with tensors of that type.
+pub fn prepare_as<E: Element>(
+    block: &Block,
+    part: Part,
+    layout: Layout,
+    isa: Isa,
+    placement: Placement,
+) -> Result<Prepared, Box<dyn Error>> {
+    let built = build_as::<E>(block, part, layout, isa, None);
     let mut built = built.map_err(|e| format!("block {}: {e}", block.name))?;
     let (cost, between, mut tensors) = (built.cost, built.between, None);
     let run = move |parallelism| {
@@ -308,6 +321,17 @@ pub fn build(
     isa: Isa,
     kernel: Option<&str>,
 ) -> Result<Built, Box<dyn Error>> {
+    build_as(block, part, layout, isa, kernel)
+}
+
+/// The same for tensors of that type.
+pub fn build_as<E: Element>(
+    block: &Block,
+    part: Part,
+    layout: Layout,
+    isa: Isa,
+    kernel: Option<&str>,
+) -> Result<Built<E>, Box<dyn Error>> {
     let Block { n, c, h, w, k, .. } = *block;
     let m = block.out_channels(part)?;
     let first = activation(&block.act)?;
@@ -319,11 +343,11 @@ pub fn build(
 
     macro_rules! built {
         ($builder:expr, $input:expr, $between:expr) => {{
-            let (plan, shape) = ($builder.isa(isa).maybe_kernel(kernel).build()?, $input);
+            let (plan, shape) = ($builder.isa(isa).maybe_kernel(kernel).build_as::<E>()?, $input);
             let (cost, to) = (plan.cost(shape)?, plan.output_shape(shape)?);
             let description = plan.prepare(shape, Parallelism::Serial)?.describe();
             let mut workspace = Workspace::new();
-            let run = move |tensors: &mut Tensors, parallelism| {
+            let run = move |tensors: &mut Tensors<E>, parallelism| {
                 plan.run(
                     Run::new(
                         TensorView::new(tensors.input.get(), shape, layout)?,
@@ -357,7 +381,7 @@ pub fn build(
                 .pointwise_weights(&weights)
                 .bias(&last_bias)
                 .activation(last);
-            let bytes = 4 * between.len().ok_or("a tensor's size overflows")? as u64;
+            let bytes = size_of::<E>() as u64 * between.len().ok_or("a tensor's size overflows")? as u64;
             built!(plan, input, bytes)
         }
         Part::Standard => {
