@@ -1,6 +1,6 @@
 //! Times depthwise separable blocks: one JSON line a block, then the measured peak of multiply-adds.
 //!
-//!     cargo run --release --example blocks -- [SHAPES.json] [--block NAME] [--part block|dw|pw] …
+//!     cargo run --release --example blocks -- [SHAPES.json] [--block NAME] [--part block|dw|pw] [--type f32|f16|bf16] …
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use depthwise::{Fusion, Isa, Layout, Parallelism};
+use depthwise::{Fusion, Isa, Layout, Parallelism, bf16, f16};
 
 use depthwise_testkit::shapes::{self, Block, Part, Placement};
 
@@ -24,6 +24,9 @@ struct Args {
     /// The whole block, or one of its stages alone
     #[arg(long, default_value = "block", value_parser = ["block", "dw", "pw"])]
     part: String,
+    /// Of the elements of input, output, and what lies between
+    #[arg(long = "type", default_value = "f32", value_parser = ["f32", "f16", "bf16"])]
+    element: String,
     #[arg(long, default_value_t = 1)]
     threads: usize,
     /// nhwc or nchw
@@ -70,7 +73,12 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build()?;
     let placements = Placement::named(&args.placement);
     let lines: Vec<_> = blocks.iter().flat_map(|&block| placements.iter().map(move |&place| (block, place))).collect();
-    let prepare = |&(block, place): &_| shapes::prepare(block, part, args.layout, isa, place);
+    let prepare_as = match args.element.as_str() {
+        "f16" => shapes::prepare_as::<f16>,
+        "bf16" => shapes::prepare_as::<bf16>,
+        _ => shapes::prepare_as::<f32>,
+    };
+    let prepare = |&(block, place): &_| prepare_as(block, part, args.layout, isa, place);
     let mut prepared = lines.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
     // Rounds over all blocks, so that a disturbance of the machine is shared; each block's fastest call counts.
     let slice = Duration::from_millis(20);
@@ -93,7 +101,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     for ((block, placement), seconds) in lines.iter().zip(&best) {
         let line = serde_json::json!({
             "name": block.name, "threads": args.threads, "layout": args.layout.name(), "part": args.part,
-            "placement": placement.name(),
+            "type": args.element, "placement": placement.name(),
             "us": (seconds * 1e8).round() / 100.0,
         });
         println!("{line}");

@@ -100,6 +100,7 @@ mod machine;
 mod run;
 
 pub use api::builder::{Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuilder, SeparableConv2dBuilder};
+pub use api::elements::{narrow, widen};
 pub use api::plan::{Conv2d, Convolution, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
 pub use api::weights::{BatchNorm, WeightOrder};
 pub use choose::choice::{Choice, Description};

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use depthwise::{Isa, Layout, Parallelism};
+use depthwise::{Isa, Layout, Parallelism, bf16, f16};
 
 use crate::arch::{Arch, Op, Result, counted};
-use crate::engine::{self, Network, Options, Scratch};
+use crate::engine::{self, Network, Options, Scratch, Stored};
 use crate::files::{self, Tensors};
 use crate::{photo, profile};
 
@@ -50,6 +50,9 @@ pub struct Args {
     /// Order of the activations in memory: nchw or nhwc
     #[arg(long, default_value_t = Layout::Nhwc)]
     layout: Layout,
+    /// Type of the elements of activations in memory: f32, f16 or bf16
+    #[arg(long = "type", value_name = "TYPE", default_value = "f32", value_parser = ["f32", "f16", "bf16"])]
+    element: String,
 }
 
 /// More threads than any machine has are a slip of the finger.
@@ -100,15 +103,24 @@ fn start(args: &Args, lines: &mut Lines) -> Result<()> {
 }
 
 fn work(args: &Args, parallelism: Parallelism, lines: &mut Lines) -> Result<()> {
+    match args.element.as_str() {
+        "f16" => work_as::<f16>(args, parallelism, lines),
+        "bf16" => work_as::<bf16>(args, parallelism, lines),
+        _ => work_as::<f32>(args, parallelism, lines),
+    }
+}
+
+fn work_as<E: Stored>(args: &Args, parallelism: Parallelism, lines: &mut Lines) -> Result<()> {
     // Before anything is read, so that an error about it blames neither the network nor one of its layers.
     let isa = engine::instruction_set(args.isa)?;
     let folder = args.model.clone().unwrap_or_else(|| models().join("efficientnet_lite0"));
-    let network = Network::load(&folder, Options { layout: args.layout, isa: Some(isa) })?;
+    let network = Network::<E>::load_as(&folder, Options { layout: args.layout, isa: Some(isa) })?;
     lines.print(format_args!(
-        "{}: {} in {}, {}, {isa}, {}",
+        "{}: {} in {}, {}, {}, {isa}, {}",
         network.arch.name,
         counted(network.arch.layers.len(), "layer"),
         counted(network.steps.len(), "step"),
+        args.element,
         args.layout,
         counted(args.threads, "thread")
     ))?;
@@ -142,20 +154,20 @@ fn work(args: &Args, parallelism: Parallelism, lines: &mut Lines) -> Result<()> 
 }
 
 /// The images of a file, normalised and in NCHW order.
-fn read_images(network: &Network, path: &Path) -> Result<Vec<Vec<f32>>> {
+fn read_images<E: Stored>(network: &Network<E>, path: &Path) -> Result<Vec<Vec<f32>>> {
     let bytes = files::read(path)?;
     let images = Tensors::parse(&bytes).and_then(|tensors| tensors.images(&network.arch.input));
     images.map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Runs every image of a file, writes the outputs, and returns the first input.
-fn run_tensors(
-    network: &Network,
+fn run_tensors<E: Stored>(
+    network: &Network<E>,
     inputs: &Path,
     outputs: &Path,
     parallelism: Parallelism,
     lines: &mut Lines,
-) -> Result<Option<Vec<f32>>> {
+) -> Result<Option<Vec<E>>> {
     let images = read_images(network, inputs)?;
     let mut scratch = network.scratch()?;
     let mut rows = Vec::with_capacity(images.len());
@@ -169,20 +181,20 @@ fn run_tensors(
 }
 
 /// Prints what a network sees in images.
-struct Classifier<'a> {
-    network: &'a Network,
+struct Classifier<'a, E: Stored> {
+    network: &'a Network<E>,
     labels: Vec<String>,
-    scratch: Scratch,
+    scratch: Scratch<E>,
     parallelism: Parallelism,
 }
 
-impl<'a> Classifier<'a> {
-    fn new(network: &'a Network, folder: &Path, parallelism: Parallelism) -> Result<Self> {
+impl<'a, E: Stored> Classifier<'a, E> {
+    fn new(network: &'a Network<E>, folder: &Path, parallelism: Parallelism) -> Result<Self> {
         Ok(Self { network, labels: labels(&network.arch, folder)?, scratch: network.scratch()?, parallelism })
     }
 
     /// Classifies photographs, reports those that cannot be read, and returns the first input.
-    fn classify_photos(&mut self, photos: &[PathBuf], lines: &mut Lines) -> Result<Option<Vec<f32>>> {
+    fn classify_photos(&mut self, photos: &[PathBuf], lines: &mut Lines) -> Result<Option<Vec<E>>> {
         self.print_heading(lines)?;
         let mut first_input = None;
         for path in photos {
@@ -202,7 +214,7 @@ impl<'a> Classifier<'a> {
     }
 
     /// Classifies every image of a file, and returns the first input.
-    fn classify_tensors(&mut self, inputs: &Path, lines: &mut Lines) -> Result<Option<Vec<f32>>> {
+    fn classify_tensors(&mut self, inputs: &Path, lines: &mut Lines) -> Result<Option<Vec<E>>> {
         let images = read_images(self.network, inputs)?;
         lines.print(format_args!("{}: {}", inputs.display(), counted(images.len(), "image")))?;
         self.print_heading(lines)?;
@@ -217,7 +229,7 @@ impl<'a> Classifier<'a> {
     }
 
     /// Prints the time and the strongest classes of one input.
-    fn classify(&mut self, name: &str, input: &[f32], lines: &mut Lines) -> Result<()> {
+    fn classify(&mut self, name: &str, input: &[E], lines: &mut Lines) -> Result<()> {
         let Self { network, scratch, parallelism, .. } = self;
         let output = network.run(scratch, input, *parallelism, |_| ())?;
         let classes = classes(&network.arch, &network.nchw_output(output));

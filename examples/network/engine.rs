@@ -6,11 +6,12 @@
 //! * a convolution without activation whose only reader is an `add`: it runs with the other operand as
 //!   its residual, and the addition's activation becomes its own.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use depthwise::{
-    Axis, Conv2d, Convolution, DepthwiseConv2d, Description, Isa, Layout, Padding, Parallelism, PointwiseConv2d, Run,
-    SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
+    Axis, Conv2d, Convolution, DepthwiseConv2d, Description, Element, Isa, Layout, Padding, Parallelism,
+    PointwiseConv2d, Run, SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace, bf16, f16,
 };
 
 use crate::arch::{self, Activation, Arch, Conv, ConvKind, Layer, Op, Result, ValueId};
@@ -38,10 +39,10 @@ pub fn instruction_set(asked: Option<Isa>) -> Result<Isa> {
 }
 
 /// A network ready to run. It never changes: threads may share it, each with a [`Scratch`] of its own.
-pub struct Network {
+pub struct Network<E: Stored = f32> {
     pub arch: Arch,
     pub layout: Layout,
-    pub steps: Vec<Step>,
+    pub steps: Vec<Step<E>>,
     /// For each value, the slot that holds it; the input (value 0) stays with the caller.
     slot_of: Vec<usize>,
     /// The length of each slot.
@@ -49,41 +50,91 @@ pub struct Network {
 }
 
 /// One or several layers that run as one.
-pub struct Step {
+pub struct Step<E = f32> {
     /// The names of its layers.
     pub name: String,
-    work: Work,
+    work: Work<E>,
     inputs: Vec<ValueId>,
     /// What a convolution adds to its result.
     residual: Option<ValueId>,
     output: ValueId,
 }
 
-enum Work {
+enum Work<E> {
     /// One plan per group of channels; nearly always a single one.
-    Convolution(Vec<Box<dyn Convolution>>),
+    Convolution(Vec<Box<dyn Convolution<E>>>),
     /// Any other op of the layer with this index.
     Layer(usize),
 }
 
 /// The memory of a run, used again by the next.
-pub struct Scratch {
-    slots: Vec<Vec<f32>>,
+pub struct Scratch<E = f32> {
+    slots: Vec<Vec<E>>,
     workspace: Workspace,
 }
+
+/// A type that tensors between layers are stored as. Layers that are not convolutions compute with `f32`, and round once.
+pub trait Stored: Element {
+    /// The same numbers in `f32`.
+    fn wide(data: &[Self]) -> Cow<'_, [f32]>;
+
+    /// Stores what `compute` writes.
+    fn store(output: &mut [Self], compute: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<()>;
+}
+
+impl Stored for f32 {
+    fn wide(data: &[f32]) -> Cow<'_, [f32]> {
+        Cow::Borrowed(data)
+    }
+
+    fn store(output: &mut [f32], compute: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<()> {
+        compute(output)
+    }
+}
+
+macro_rules! stored {
+    ($($element:ident)*) => {
+        $(impl Stored for $element {
+            fn wide(data: &[$element]) -> Cow<'_, [f32]> {
+                Cow::Owned(depthwise::widen(data))
+            }
+
+            fn store(output: &mut [$element], compute: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<()> {
+                let mut wide = vec![0.0; output.len()];
+                compute(&mut wide)?;
+                output.copy_from_slice(&depthwise::narrow(&wide));
+                Ok(())
+            }
+        })*
+    };
+}
+
+stored!(f16 bf16);
 
 impl Network {
     /// Builds the network of a folder with `arch.json` and `model.safetensors`.
     pub fn load(folder: &Path, options: Options) -> Result<Self> {
+        Self::load_as(folder, options)
+    }
+
+    pub fn build(arch: Arch, weights: &Tensors, options: Options) -> Result<Self> {
+        Self::build_as(arch, weights, options)
+    }
+}
+
+impl<E: Stored> Network<E> {
+    /// As [`Network::load`], with tensors of that type.
+    pub fn load_as(folder: &Path, options: Options) -> Result<Self> {
         let (arch_path, weights_path) = (folder.join("arch.json"), folder.join("model.safetensors"));
         let in_file = |path: &Path, error: String| format!("{}: {error}", path.display());
         let arch = Arch::parse(&files::read_text(&arch_path)?).map_err(|error| in_file(&arch_path, error))?;
         let bytes = files::read(&weights_path)?;
         let weights = Tensors::parse(&bytes).map_err(|error| in_file(&weights_path, error))?;
-        Self::build(arch, &weights, options).map_err(|error| in_file(folder, error))
+        Self::build_as(arch, &weights, options).map_err(|error| in_file(folder, error))
     }
 
-    pub fn build(arch: Arch, weights: &Tensors, options: Options) -> Result<Self> {
+    /// As [`Network::build`], with tensors of that type.
+    pub fn build_as(arch: Arch, weights: &Tensors, options: Options) -> Result<Self> {
         let mut steps = Vec::new();
         for group in fuse(&arch) {
             steps.push(group.build(&arch, weights, options)?);
@@ -92,37 +143,37 @@ impl Network {
         Ok(Self { arch, layout: options.layout, steps, slot_of, slots })
     }
 
-    pub fn scratch(&self) -> Result<Scratch> {
+    pub fn scratch(&self) -> Result<Scratch<E>> {
         let slot = |&length: &usize| {
             let mut slot = Vec::new();
             slot.try_reserve_exact(length)
                 .map_err(|_| format!("there is no memory for a tensor of {length} elements"))?;
-            slot.resize(length, 0.0);
+            slot.resize(length, E::ZERO);
             Ok(slot)
         };
         let slots = self.slots.iter().map(slot).collect::<Result<_>>()?;
         Ok(Scratch { slots, workspace: Workspace::new() })
     }
 
-    /// Brings an input from NCHW order into the network's layout.
-    pub fn arrange(&self, image: &[f32]) -> Vec<f32> {
-        ops::relayout(image, self.arch.input.shape, Layout::Nchw, self.layout)
+    /// Brings an input from NCHW order into the network's layout and type.
+    pub fn arrange(&self, image: &[f32]) -> Vec<E> {
+        depthwise::narrow(&ops::relayout(image, self.arch.input.shape, Layout::Nchw, self.layout))
     }
 
     /// Brings an output of [`Network::run`] into NCHW order.
-    pub fn nchw_output(&self, output: &[f32]) -> Vec<f32> {
-        ops::relayout(output, self.arch.shape(self.arch.output), self.layout, Layout::Nchw)
+    pub fn nchw_output(&self, output: &[E]) -> Vec<f32> {
+        ops::relayout(&E::wide(output), self.arch.shape(self.arch.output), self.layout, Layout::Nchw)
     }
 
     /// Computes the output for one input, both in the network's layout. `after_step` hears of every
     /// step that has ended.
     pub fn run<'s>(
         &self,
-        scratch: &'s mut Scratch,
-        input: &[f32],
+        scratch: &'s mut Scratch<E>,
+        input: &[E],
         parallelism: Parallelism,
         mut after_step: impl FnMut(usize),
-    ) -> Result<&'s [f32]> {
+    ) -> Result<&'s [E]> {
         let expected = ops::len(self.arch.input.shape);
         if input.len() != expected {
             return Err(format!("the input has {} elements, the network reads {expected}", input.len()));
@@ -143,44 +194,53 @@ impl Network {
 
     fn run_step(
         &self,
-        step: &Step,
-        scratch: &mut Scratch,
-        network_input: &[f32],
-        output: &mut [f32],
+        step: &Step<E>,
+        scratch: &mut Scratch<E>,
+        network_input: &[E],
+        output: &mut [E],
         parallelism: Parallelism,
     ) -> Result<()> {
         let Scratch { slots, workspace } = scratch;
         let operand = |id: ValueId| {
             let shape = self.arch.shape(id);
             let data = if id == 0 { network_input } else { &slots[self.slot_of[id]][..ops::len(shape)] };
-            Operand { data, shape }
+            (data, shape)
         };
-        let inputs: Vec<_> = step.inputs.iter().map(|&id| operand(id)).collect();
+        let view = |id: ValueId| {
+            let (data, shape) = operand(id);
+            TensorView::new(data, shape, self.layout).map_err(|error| error.to_string())
+        };
         let (to, layout) = (self.arch.shape(step.output), self.layout);
         match &step.work {
             Work::Convolution(plans) => {
-                let input = inputs[0].view(layout)?;
-                let residual = step.residual.map(|id| operand(id).view(layout)).transpose()?;
+                let input = view(step.inputs[0])?;
+                let residual = step.residual.map(view).transpose()?;
                 TensorViewMut::new(output, to, layout)
                     .and_then(|output| convolve(plans, input, residual, output, workspace, parallelism))
                     .map_err(|error| error.to_string())
             }
             &Work::Layer(index) => {
                 let layer = &self.arch.layers[index];
-                compute(&layer.op, &inputs, output, to, layout)?;
-                ops::activate(layer.activation, output);
-                Ok(())
+                let inputs: Vec<_> = step.inputs.iter().map(|&id| operand(id)).collect();
+                let wide: Vec<_> = inputs.iter().map(|(data, _)| E::wide(data)).collect();
+                let operands = wide.iter().zip(&inputs).map(|(data, &(_, shape))| Operand { data, shape });
+                let operands: Vec<_> = operands.collect();
+                E::store(output, |output| {
+                    compute(&layer.op, &operands, output, to, layout)?;
+                    ops::activate(layer.activation, output);
+                    Ok(())
+                })
             }
         }
     }
 }
 
 /// Runs each group's plan on its own share of the channels.
-fn convolve(
-    plans: &[Box<dyn Convolution>],
-    input: TensorView,
-    residual: Option<TensorView>,
-    mut output: TensorViewMut,
+fn convolve<E: Element>(
+    plans: &[Box<dyn Convolution<E>>],
+    input: TensorView<E>,
+    residual: Option<TensorView<E>>,
+    mut output: TensorViewMut<E>,
     workspace: &mut Workspace,
     parallelism: Parallelism,
 ) -> PlanResult<()> {
@@ -210,7 +270,7 @@ fn compute(op: &Op, inputs: &[Operand], output: &mut [f32], to: Shape, layout: L
     Ok(())
 }
 
-impl Step {
+impl<E: Element> Step<E> {
     /// The shapes that it reads and writes.
     pub fn shapes(&self, arch: &Arch) -> (Shape, Shape) {
         (arch.shape(self.inputs[0]), arch.shape(self.output))
@@ -286,7 +346,7 @@ fn fuse(arch: &Arch) -> Vec<Group> {
 }
 
 impl Group {
-    fn build(&self, arch: &Arch, weights: &Tensors, options: Options) -> Result<Step> {
+    fn build<E: Element>(&self, arch: &Arch, weights: &Tensors, options: Options) -> Result<Step<E>> {
         let layers: Vec<_> = self.layers.iter().map(|&index| &arch.layers[index]).collect();
         let (first, last) = (layers[0], layers[layers.len() - 1]);
         let work = match &first.op {
@@ -321,12 +381,12 @@ impl Group {
 }
 
 /// The plans of one convolution, one per group unless the groups are the channels.
-fn convolution(
+fn convolution<E: Element>(
     conv: &Conv,
     own: &Parameters,
     activation: depthwise::Activation,
     options: Options,
-) -> PlanResult<Vec<Box<dyn Convolution>>> {
+) -> PlanResult<Vec<Box<dyn Convolution<E>>>> {
     let window = conv.window;
     if conv.kind == ConvKind::Depthwise {
         let builder = DepthwiseConv2d::builder(conv.in_channels)
@@ -338,7 +398,7 @@ fn convolution(
             .layout(options.layout)
             .weights(&own.weights)
             .activation(activation);
-        let plan = builder.maybe_bias(own.bias.as_deref()).maybe_isa(options.isa).build()?;
+        let plan = builder.maybe_bias(own.bias.as_deref()).maybe_isa(options.isa).build_as::<E>()?;
         return Ok(vec![Box::new(plan)]);
     }
     let (inputs, outputs) = (conv.in_channels / conv.groups, conv.out_channels / conv.groups);
@@ -349,7 +409,9 @@ fn convolution(
                 .layout(options.layout)
                 .weights(weights)
                 .activation(activation);
-            return Ok(Box::new(builder.maybe_bias(bias).maybe_isa(options.isa).build()?) as Box<dyn Convolution>);
+            return Ok(
+                Box::new(builder.maybe_bias(bias).maybe_isa(options.isa).build_as::<E>()?) as Box<dyn Convolution<E>>
+            );
         }
         let builder = Conv2d::builder(inputs, outputs)
             .kernel_size(window.kernel)
@@ -359,12 +421,12 @@ fn convolution(
             .layout(options.layout)
             .weights(weights)
             .activation(activation);
-        Ok(Box::new(builder.maybe_bias(bias).maybe_isa(options.isa).build()?) as Box<dyn Convolution>)
+        Ok(Box::new(builder.maybe_bias(bias).maybe_isa(options.isa).build_as::<E>()?) as Box<dyn Convolution<E>>)
     };
     own.weights.chunks_exact(own.weights.len() / conv.groups).enumerate().map(plan).collect()
 }
 
-fn separable(
+fn separable<E: Element>(
     depthwise: &Conv,
     first: &Parameters,
     inner: depthwise::Activation,
@@ -372,7 +434,7 @@ fn separable(
     second: &Parameters,
     activation: depthwise::Activation,
     options: Options,
-) -> PlanResult<Box<dyn Convolution>> {
+) -> PlanResult<Box<dyn Convolution<E>>> {
     let window = depthwise.window;
     let builder = SeparableConv2d::builder(depthwise.in_channels, pointwise.out_channels)
         .channel_multiplier(depthwise.out_channels / depthwise.in_channels)
@@ -386,7 +448,7 @@ fn separable(
         .pointwise_weights(&second.weights)
         .activation(activation);
     let builder = builder.maybe_depthwise_bias(first.bias.as_deref()).maybe_bias(second.bias.as_deref());
-    Ok(Box::new(builder.maybe_isa(options.isa).build()?))
+    Ok(Box::new(builder.maybe_isa(options.isa).build_as::<E>()?))
 }
 
 struct Parameters {
@@ -414,7 +476,7 @@ fn plan_activation(activation: Activation) -> depthwise::Activation {
 }
 
 /// Gives every tensor a slot of memory: one that is free again, the best fitting first, or a new one.
-fn place(arch: &Arch, steps: &[Step]) -> Result<(Vec<usize>, Vec<usize>)> {
+fn place<E>(arch: &Arch, steps: &[Step<E>]) -> Result<(Vec<usize>, Vec<usize>)> {
     let mut last_use = vec![0; arch.layers.len() + 1];
     for (index, step) in steps.iter().enumerate() {
         last_use[step.output] = index;

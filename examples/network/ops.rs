@@ -4,21 +4,15 @@
 //! `inner` numbers that lie side by side. NCHW has n·c maps of one-number pixels, NHWC has n maps whose
 //! pixels hold all the channels. Sums run in the same order in both, so the results are the same bits.
 
-use depthwise::{Layout, Shape, TensorView};
+use depthwise::{Layout, Shape};
 
-use crate::arch::{Activation, Pool, PoolKind, Result, Window};
+use crate::arch::{Activation, Pool, PoolKind, Window};
 
 /// A tensor that is read.
 #[derive(Clone, Copy)]
 pub struct Operand<'a> {
     pub data: &'a [f32],
     pub shape: Shape,
-}
-
-impl<'a> Operand<'a> {
-    pub fn view(self, layout: Layout) -> Result<TensorView<'a>> {
-        TensorView::new(self.data, self.shape, layout).map_err(|error| error.to_string())
-    }
 }
 
 /// The number of elements, for shapes that are known not to overflow.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use depthwise::{Parallelism, Shape};
 
 use crate::arch::{Result, counted};
-use crate::engine::Network;
+use crate::engine::{Network, Stored};
 
 const HEADINGS: [&str; 6] = ["layers", "input → output", "kernel", "µs", "GFLOP/s", "% of peak"];
 
@@ -21,9 +21,9 @@ kernels are named after operation, element type, layout, window and stride, tile
 
 /// Runs the network `runs` times on one input and writes, for each step, its shortest time.
 /// The peak is that of one thread's multiply-adds, measured, times `threads`.
-pub fn profile(
-    network: &Network,
-    input: &[f32],
+pub fn profile<E: Stored>(
+    network: &Network<E>,
+    input: &[E],
     parallelism: Parallelism,
     threads: usize,
     runs: usize,

@@ -1,5 +1,6 @@
 //! The four operations: their builders, their weights, their plans.
 
 pub(crate) mod builder;
+pub(crate) mod elements;
 pub(crate) mod plan;
 pub(crate) mod weights;

@@ -22,20 +22,10 @@ pub(crate) struct Tensors<'a, A, B> {
 
 impl<'a, A: Element, B: Element> Tensors<'a, A, B> {
     /// As they are, if all elements are `f32`.
-    #[allow(clippy::result_large_err, reason = "either is what it was given")]
-    fn of_f32(self) -> Result<Tensors<'a, f32, f32>, Self> {
-        if A::TYPE != B::TYPE {
-            return Err(self);
-        }
-        let Self { input, residual, output, origin } = self;
-        match input.of_type() {
-            None => Err(Self { input, residual, output, origin }),
-            Some(input) => {
-                let residual = residual.and_then(TensorView::of_type);
-                let Some(output) = output.of_type() else { unreachable!("inputs and outputs are of one type") };
-                Ok(Tensors { input, residual, output, origin })
-            }
-        }
+    fn of_f32(&mut self) -> Option<Tensors<'_, f32, f32>> {
+        let (input, output) = self.input.of_type().zip(self.output.reborrow().of_type())?;
+        let residual = self.residual.and_then(TensorView::of_type);
+        Some(Tensors { input, residual, output, origin: self.origin })
     }
 
     /// Residual and output of a block.
@@ -79,18 +69,15 @@ impl Engine {
         &self,
         stage: &DepthwiseStage,
         way: (&'static KernelInfo, DepthwiseTuning),
-        tensors: Tensors<'_, A, B>,
+        mut tensors: Tensors<'_, A, B>,
         pad: [usize; 2],
         wide: &Wide,
         scratch: &mut [f32],
     ) -> Result<(), Error> {
-        let mut tensors = match tensors.of_f32() {
-            Ok(Tensors { input, residual, output, origin }) => {
-                stage.run(way, input, residual, output, origin, pad);
-                return Ok(());
-            }
-            Err(tensors) => tensors,
-        };
+        if let Some(Tensors { input, residual, output, origin }) = tensors.of_f32() {
+            stage.run(way, input, residual, output, origin, pad);
+            return Ok(());
+        }
         if way.0.element == A::TYPE {
             // A kernel of these elements, which are those of the outputs.
             let Tensors { input, residual, output, origin } = tensors;
@@ -117,18 +104,15 @@ impl Engine {
     pub(crate) fn pointwise<A: Element, B: Element>(
         &self,
         stage: &PointwiseStage,
-        tensors: Tensors<'_, A, B>,
+        mut tensors: Tensors<'_, A, B>,
         next: Option<TensorView<'_>>,
         wide: &Wide,
         scratch: &mut [f32],
     ) -> Result<(), Error> {
-        let mut tensors = match tensors.of_f32() {
-            Ok(Tensors { input, residual, output, origin }) => {
-                stage.run(input, residual, output, origin.c, next);
-                return Ok(());
-            }
-            Err(tensors) => tensors,
-        };
+        if let Some(Tensors { input, residual, output, origin }) = tensors.of_f32() {
+            stage.run(input, residual, output, origin.c, next);
+            return Ok(());
+        }
         let (descriptor, shape, input) = (&self.descriptor, tensors.output.shape(), tensors.input);
         let (inputs, scratch) = scratch.split_at_mut(wide.inputs);
         let channel = tensors.origin.c;

@@ -155,11 +155,13 @@ const ARRANGEMENTS: [[Arrangement; 3]; 4] = {
     ]
 };
 
+/// Input, residual and output.
+type Buffers<E> = (Buffer<E>, Option<Buffer<E>>, Buffer<E>);
+
 /// The tensors of one case in one layout, to call its plans with.
 struct Calls<'a, E> {
     arguments: &'a Arguments,
-    /// Input, residual and output.
-    buffers: Vec<(Buffer<E>, Option<Buffer<E>>, Buffer<E>)>,
+    buffers: Vec<Buffers<E>>,
     /// Of the splits, and of the turns.
     rng: StdRng,
 }

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use depthwise::Layout;
+use depthwise::{Layout, Parallelism, bf16, f16};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
 use crate::{check, run, ways};
 use network::arch::Arch;
-use network::engine::{Network, Options};
+use network::engine::{Network, Options, Stored};
 use network::files::{self, Tensors};
 use network::photo;
 
@@ -54,6 +54,28 @@ fn efficientnet_lite0_agrees_with_its_reference() {
 #[test]
 fn mini_xception_agrees_with_its_reference() {
     trained("mini_xception");
+}
+
+/// With narrow tensors between the layers, the same class wins of every image.
+fn narrow_tensors_agree<E: Stored>(layout: Layout) {
+    let folder = models().join("efficientnet_lite0");
+    let network = Network::<E>::load_as(&folder, Options { layout, isa: None }).unwrap();
+    let (images, expected) = (images(&folder, &network.arch), reference(&folder));
+    let mut scratch = network.scratch().unwrap();
+    for (image, expected) in images.iter().zip(&expected) {
+        let output = network.run(&mut scratch, &network.arrange(image), Parallelism::Serial, |_| ()).unwrap();
+        let output = network.nchw_output(output);
+        assert_eq!(strongest(&output), strongest(expected), "{}, {layout}: another class wins", E::TYPE);
+    }
+    println!("{}, {layout}: the same class wins of {} images", E::TYPE, images.len());
+}
+
+#[test]
+fn efficientnet_lite0_of_narrow_tensors_sees_the_same() {
+    for layout in [Layout::Nhwc, Layout::Nchw] {
+        narrow_tensors_agree::<f16>(layout);
+        narrow_tensors_agree::<bf16>(layout);
+    }
 }
 
 /// Each depthwise convolution runs with the pointwise one behind it, and each addition in what it follows.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use depthwise::{
-    Activation, Choice, Conv2d, Convolution, Cost, DepthwiseConv2d, Description, Fusion, Isa, Layout, Machine, Padding,
-    Parallelism, PointwiseConv2d, Run, Schedule, SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
+    Activation, Choice, Conv2d, Convolution, Cost, DepthwiseConv2d, Description, Element, Fusion, Isa, Layout, Machine,
+    Padding, Parallelism, PointwiseConv2d, Run, Schedule, SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -111,37 +111,39 @@ impl Placement {
 const PAGE: usize = 4096;
 
 /// Values at a given place of a page, wherever the allocator puts them.
-struct Placed {
-    data: Vec<f32>,
+struct Placed<E> {
+    data: Vec<E>,
     start: usize,
     len: usize,
 }
 
-impl Placed {
+impl<E: Element> Placed<E> {
     fn random(len: usize, offset: usize, rng: &mut impl Rng) -> Self {
-        let data: Vec<f32> = (0..len + (PAGE + offset) / 4).map(|_| rng.random_range(-1.0..1.0)).collect();
-        let start = data.as_ptr().align_offset(PAGE).min(PAGE / 4) + offset / 4;
+        let size = size_of::<E>();
+        let values = (0..len + (PAGE + offset) / size).map(|_| E::from_f32(rng.random_range(-1.0..1.0)));
+        let data: Vec<E> = values.collect();
+        let start = data.as_ptr().align_offset(PAGE).min(PAGE / size) + offset / size;
         Self { data, start, len }
     }
 
-    fn get(&self) -> &[f32] {
+    fn get(&self) -> &[E] {
         &self.data[self.start..][..self.len]
     }
 
-    fn get_mut(&mut self) -> &mut [f32] {
+    fn get_mut(&mut self) -> &mut [E] {
         &mut self.data[self.start..][..self.len]
     }
 }
 
 /// What a part of a block reads and writes.
-pub struct Tensors {
-    input: Placed,
-    output: Placed,
+pub struct Tensors<E = f32> {
+    input: Placed<E>,
+    output: Placed<E>,
 }
 
-impl Tensors {
+impl<E: Element> Tensors<E> {
     /// A random input.
-    pub fn new(built: &Built, placement: Placement) -> Self {
+    pub fn new(built: &Built<E>, placement: Placement) -> Self {
         let rng = &mut StdRng::seed_from_u64(2);
         let [input, output] = placement.offsets();
         // Plans have checked the sizes.
@@ -164,22 +166,22 @@ pub struct Layer {
 }
 
 /// A part of a block with random weights.
-pub struct Built {
+pub struct Built<E: Element = f32> {
     pub cost: Cost,
     /// The bytes that lie between two stages.
     pub between: u64,
     pub description: Description,
     pub input: Shape,
     pub output: Shape,
-    plan: Arc<dyn Convolution>,
+    plan: Arc<dyn Convolution<E>>,
     /// What a run is given; without one it makes its own.
     choice: Option<Choice>,
     workspace: Workspace,
 }
 
-impl Built {
+impl<E: Element> Built<E> {
     /// Runs it once, on its own tensors or on those of another way to build the same part.
-    pub fn run(&mut self, tensors: &mut Tensors, parallelism: Parallelism) -> Result<(), depthwise::Error> {
+    pub fn run(&mut self, tensors: &mut Tensors<E>, parallelism: Parallelism) -> Result<(), depthwise::Error> {
         let input = TensorView::new(tensors.input.get(), self.input, self.plan.layout())?;
         let output = TensorViewMut::new(tensors.output.get_mut(), self.output, self.plan.layout())?;
         let run = Run::new(input, output, &mut self.workspace).parallelism(parallelism);
@@ -194,7 +196,7 @@ impl Built {
     }
 
     /// With the choice of another that was built alike.
-    pub fn choosing_as(self, other: &Built) -> Self {
+    pub fn choosing_as(self, other: &Built<E>) -> Self {
         Self { choice: other.choice.clone(), description: other.description, ..self }
     }
 
@@ -319,7 +321,18 @@ pub fn prepare(
     isa: Isa,
     placement: Placement,
 ) -> Result<Prepared, Box<dyn Error>> {
-    let built = build(block, part, layout, isa, None);
+    prepare_as::<f32>(block, part, layout, isa, placement)
+}
+
+/// The same with tensors of that type.
+pub fn prepare_as<E: Element>(
+    block: &Block,
+    part: Part,
+    layout: Layout,
+    isa: Isa,
+    placement: Placement,
+) -> Result<Prepared, Box<dyn Error>> {
+    let built = build_as::<E>(block, part, layout, isa, None);
     let mut built = built.map_err(|e| format!("block {}: {e}", block.name))?;
     let (cost, between, mut tensors) = (built.cost, built.between, None);
     let run = move |parallelism| {
@@ -337,6 +350,17 @@ pub fn build(
     isa: Isa,
     kernel: Option<&str>,
 ) -> Result<Built, Box<dyn Error>> {
+    build_as(block, part, layout, isa, kernel)
+}
+
+/// The same for tensors of that type.
+pub fn build_as<E: Element>(
+    block: &Block,
+    part: Part,
+    layout: Layout,
+    isa: Isa,
+    kernel: Option<&str>,
+) -> Result<Built<E>, Box<dyn Error>> {
     let Block { n, c, h, w, k, .. } = *block;
     let m = block.out_channels(part)?;
     let first = activation(&block.act)?;
@@ -348,7 +372,7 @@ pub fn build(
 
     macro_rules! built {
         ($builder:expr, $input:expr, $between:expr) => {{
-            let (plan, shape) = ($builder.isa(isa).maybe_kernel(kernel).build()?, $input);
+            let (plan, shape) = ($builder.isa(isa).maybe_kernel(kernel).build_as::<E>()?, $input);
             Ok(Built {
                 cost: plan.cost(shape)?,
                 between: $between,
@@ -382,7 +406,7 @@ pub fn build(
                 .pointwise_weights(&weights)
                 .bias(&last_bias)
                 .activation(last);
-            let bytes = 4 * between.len().ok_or("a tensor's size overflows")? as u64;
+            let bytes = size_of::<E>() as u64 * between.len().ok_or("a tensor's size overflows")? as u64;
             built!(plan, input, bytes)
         }
         Part::Standard => {
