@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Here x is the input, D and P are the weights of the two stages, s is the stride, d the dilation, p the padding. The crate
-//! computes both stages at once or each alone, and standard convolution too, on `f32`. It works on borrowed slices, brings no
+//! computes both stages at once or each alone, and standard convolution too, in `f32`. It works on borrowed slices, brings no
 //! tensor type of its own, and leaves threads and memory to the caller. Its kernels are written for AVX2, AVX-512 and NEON; a
 //! portable one runs on any other CPU.
 //!
@@ -54,6 +54,8 @@
 //!   [`parts`](SeparableConv2d::parts) and [`range`](Run::range), an [`OutputRange`] to be computed.
 //! * To look into it: [`Isa`] is an instruction set, [`Choice`] what runs on inputs of one shape do, [`Description`] its kernels,
 //!   [`kernels()`] the table of kernels, [`Cost`] what a run has to do; [`compare`] sets a separable beside a standard convolution.
+//! * Tensors have elements of `f32`, or with the feature `half` of `f16` and `bf16`: [`Element`], [`ElementType`]. [`widen`] and
+//!   [`narrow`] convert slices.
 //! * What is wrong, in a sentence with the numbers that disagree: [`Error`].
 //!
 //! # Guarantees
@@ -78,6 +80,7 @@
 //! * `std` (default): CPU detection at run time, `DEPTHWISE_ISA`, and the rates that [`Isa`] measures. Without it the crate is
 //!   `no_std` with `alloc`, and uses the instruction sets that the compiler was told of (`-C target-cpu=…`).
 //! * `rayon` (default): `Parallelism::Rayon`, which runs on the current `rayon` pool.
+//! * `half`: tensors of `f16` and `bf16`, by a builder's `build_as`. Plans compute with `f32`, and round once what they store.
 //! * `ndarray`: views of the arrays of `ndarray` 0.17, by `TensorView::from_ndarray` and `TensorViewMut::from_ndarray`.
 //!
 //! The minimum supported Rust version is 1.89. It is raised only with a new minor version.

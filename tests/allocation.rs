@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use depthwise::{Layout, OutputRange, Parallelism, Run, Shape, Workspace};
+use depthwise::{Element, Isa, Layout, OutputRange, Parallelism, Run, Shape, Workspace, bf16, f16};
 use depthwise_testkit::cases::Case;
 use depthwise_testkit::memory::{Arrangement, Buffer};
 use depthwise_testkit::plan::{Arguments, Choice, Operation, Plan};
@@ -62,16 +62,28 @@ fn run_allocates_nothing() {
                             check(&plan, &arguments, layout, &format!("{operation:?}, {:?}, {choice:?}", case.input));
                         }
                     }
+                    narrow::<f16>(operation, &case, isa, layout);
+                    narrow::<bf16>(operation, &case, isa, layout);
                 }
             }
         }
     }
 }
 
-fn check(plan: &Plan, arguments: &Arguments, layout: Layout, name: &str) {
+/// Plans of a type that is converted, in many blocks and in few.
+fn narrow<E: Element>(operation: Operation, case: &Case, isa: Isa, layout: Layout) {
+    let arguments = Arguments::new(operation, case).with_tensors_of::<E>();
+    for choice in Choice::all_of::<E>(operation, isa, layout).into_iter().filter(|choice| choice.kernel.is_none()) {
+        let name = format!("{operation:?} of {}, {:?}, {choice:?}", E::TYPE, case.input);
+        check(&Plan::<E>::of(operation, case, &arguments, choice).expect(&name), &arguments, layout, &name);
+    }
+}
+
+fn check<E: Element>(plan: &Plan<E>, arguments: &Arguments, layout: Layout, name: &str) {
     let shape = plan.output_shape(arguments.input.shape).expect(name);
-    let input = Buffer::of(&arguments.input, layout, Arrangement::Contiguous);
-    let residual = arguments.residual.as_ref().map(|r| Buffer::of(r, layout, Arrangement::Contiguous));
+    let input = Buffer::of(&arguments.input.map(E::from_f32), layout, Arrangement::Contiguous);
+    let residual =
+        arguments.residual.as_ref().map(|r| Buffer::of(&r.map(E::from_f32), layout, Arrangement::Contiguous));
     let residual = residual.as_ref().map(Buffer::view);
     let mut output = Buffer::blank(shape, layout, Arrangement::Contiguous);
     let sized = |parallelism| {

@@ -4,8 +4,8 @@
 //! Neither values nor digests come from a dependency, so that no update of one can change them.
 
 use depthwise::{
-    Activation, BatchNorm, Conv2d, DepthwiseConv2d, Isa, Layout, Padding, Parallelism, PointwiseConv2d, Run,
-    SeparableConv2d, Shape, Strides, TensorView, TensorViewMut, Workspace,
+    Activation, BatchNorm, Conv2d, DepthwiseConv2d, Element, Isa, Layout, Padding, Parallelism, PointwiseConv2d, Run,
+    SeparableConv2d, Shape, Strides, TensorView, TensorViewMut, Workspace, bf16, f16, narrow, widen,
 };
 
 /// The case, its digest with fused multiply-add, and without.
@@ -47,6 +47,87 @@ const DIGESTS: &[(&str, u64, u64)] = &[
     ("GELU", 0xae61_9256_fb9f_0b58, 0xe524_82a7_07a0_5f49),
     ("tanh", 0x3274_44b8_8958_1c35, 0x1b53_83c9_0078_627f),
     ("mish", 0x9f45_2aef_71a3_bfb7, 0x875a_a644_48bb_766b),
+];
+
+/// The same of tensors of `f16` and of `bf16`, each with fused multiply-add, and without.
+const NARROW: &[(&str, [u64; 2], [u64; 2])] = &[
+    ("3x3", [0x31f0_5e96_6590_4952, 0x31f0_5e96_6590_4952], [0xd2a4_ef09_3ad3_418d, 0xd2a4_ef09_3ad3_418d]),
+    ("3x3, stride 2", [0x0e41_05b4_1c56_0f09, 0x0e41_05b4_1c56_0f09], [0x102c_f101_f2f5_4f35, 0x102c_f101_f2f5_4f35]),
+    ("3x3, no padding", [0xf8c9_68e2_d709_6dd9, 0x05dc_b1e8_0dca_9379], [0x6ec0_e1e6_aa24_e374, 0x6ec0_e1e6_aa24_e374]),
+    (
+        "3x3, 33 channels",
+        [0x6c3d_100d_ca84_fd3d, 0x6c3d_100d_ca84_fd3d],
+        [0x089a_a6db_cd5d_f8ed, 0xaf48_7fd9_6af1_f278],
+    ),
+    ("3x3, one pixel", [0x64d7_d77a_47a7_9a35, 0x64d7_d77a_47a7_9a35], [0xdd7f_78e9_d67b_4bd1, 0xdd7f_78e9_d67b_4bd1]),
+    ("5x5", [0xae1f_3cf5_54a5_bdf3, 0xae1f_3cf5_54a5_bdf3], [0xace9_4720_9f24_6ec7, 0xace9_4720_9f24_6ec7]),
+    ("5x5, stride 2", [0x3635_42ab_866d_d33b, 0x3635_42ab_866d_d33b], [0x539a_aeb6_7829_e264, 0x539a_aeb6_7829_e264]),
+    ("7x7", [0x69c8_25dd_f3b0_52f1, 0x4b79_3a22_ac56_4451], [0x7965_edd3_d1d4_7602, 0x7965_edd3_d1d4_7602]),
+    ("7x7, stride 2", [0x7f4c_9ffe_0aab_7f80, 0x7851_0578_4bf5_cf60], [0x3ee8_e00f_4860_e39b, 0x3ee8_e00f_4860_e39b]),
+    ("4x2, stride 3x1", [0x149c_16fd_5c64_f364, 0x149c_16fd_5c64_f364], [0x0587_8af1_f524_1d81, 0x6f6f_2bd0_16c9_b184]),
+    ("dilation 2x3", [0x2515_5db4_b753_19ae, 0xedb2_4f4c_3a5f_5d63], [0xca85_5900_d214_74e3, 0xca85_5900_d214_74e3]),
+    (
+        "stride 2, dilation 3",
+        [0x921e_964f_7110_100d, 0xd7c0_dde5_58f1_58ed],
+        [0xf59a_a18b_9242_ab8d, 0xf59a_a18b_9242_ab8d],
+    ),
+    ("multiplier 3", [0x4ea3_ba9b_488f_cdbc, 0x4363_fe24_17d7_667c], [0x5389_d69d_0ffd_e401, 0xe913_b5df_ae71_d8d8]),
+    (
+        "batch norm, residual",
+        [0xe8aa_74df_19c4_ad02, 0x5522_9c57_7dd7_61a2],
+        [0x0fcb_3c71_bc0c_54c1, 0x0fcb_3c71_bc0c_54c1],
+    ),
+    ("special values", [0x89e2_a29e_5203_fd06, 0xc093_e980_1488_24c6], [0x4a78_81b7_c790_149d, 0x4a78_81b7_c790_149d]),
+    ("denormal sums", [0x5a5a_df7c_2d57_b6d5, 0x5a5a_df7c_2d57_b6d5], [0x72db_9597_f870_a72f, 0x72db_9597_f870_a72f]),
+    ("pointwise", [0xd265_45f1_0853_fab5, 0xd265_45f1_0853_fab5], [0x58ae_0a5f_d716_85e3, 0x58ae_0a5f_d716_85e3]),
+    (
+        "pointwise, depth 1024",
+        [0x5efe_cfc7_603b_3985, 0x5efe_cfc7_603b_3985],
+        [0xad4d_3edd_d237_6353, 0x40f0_f543_5b5e_a19a],
+    ),
+    (
+        "pointwise, batch norm, residual",
+        [0x3f33_a850_8e08_5fb4, 0x8db8_5b12_f691_30d4],
+        [0x83ba_0a4c_58ec_8926, 0x32b0_4ef8_b802_3edb],
+    ),
+    (
+        "pointwise, special values",
+        [0xf71f_113d_8b13_e78d, 0x0bbf_3099_9407_a0ed],
+        [0x6625_3291_df82_6d7c, 0x6625_3291_df82_6d7c],
+    ),
+    (
+        "pointwise, denormal sums",
+        [0xbc3e_6344_74eb_5095, 0xbc3e_6344_74eb_5095],
+        [0x8197_393d_1a04_17dd, 0x1ecb_96b0_e0aa_c99c],
+    ),
+    ("separable", [0xb82b_0190_2953_2cf6, 0x0012_f424_6474_67f1], [0x797d_aeed_f83b_7f36, 0x797d_aeed_f83b_7f36]),
+    (
+        "separable, stride 2",
+        [0xfd6f_e73f_ecaf_ecbc, 0xf57e_e1a6_ada8_dee7],
+        [0x4a8f_e3f4_48fe_4e79, 0x4a8f_e3f4_48fe_4e79],
+    ),
+    (
+        "separable, depth 512",
+        [0x7008_f1fc_870f_1160, 0x7008_f1fc_870f_1160],
+        [0x8c0b_6778_e662_fb60, 0x8c0b_6778_e662_fb60],
+    ),
+    ("standard", [0x4a17_6684_0db3_1816, 0x9b27_8182_c7c1_d836], [0x3129_66af_24fd_0489, 0x3129_66af_24fd_0489]),
+    (
+        "standard, stride 2",
+        [0x70fe_005b_3487_ff52, 0xb9a0_68c0_d834_6a94],
+        [0x8685_18e7_5039_1219, 0x0876_335b_5c2a_fe52],
+    ),
+    ("ReLU", [0x21b3_c803_f24a_e112, 0x6584_3d4b_f4d9_668e], [0x9ac4_2a26_d4c7_6b5a, 0xdef3_4e92_61a9_54b3]),
+    ("ReLU6", [0xf3d6_a718_0eea_d953, 0x9b01_7d28_9442_c673], [0xa35f_ba00_99ef_3964, 0xa35f_ba00_99ef_3964]),
+    ("clamp", [0xe1d7_4d30_560d_29cd, 0x854f_15dd_b944_f62d], [0x769c_823e_80af_1e69, 0x769c_823e_80af_1e69]),
+    ("leaky ReLU", [0x736f_4ac5_6d45_16fa, 0xba54_946f_0603_ba33], [0xf3c1_62ee_640e_d649, 0x786b_ef54_9210_a324]),
+    ("hard-swish", [0x298c_4f70_6659_ea1c, 0x7a8a_e840_53a8_b5b1], [0x0807_be3f_7729_5a2c, 0x0807_be3f_7729_5a2c]),
+    ("hard-sigmoid", [0x6e89_084b_6d38_4468, 0x6e89_084b_6d38_4468], [0xaf78_8a36_6dfe_8edc, 0xaf78_8a36_6dfe_8edc]),
+    ("sigmoid", [0x5214_51c9_b206_5110, 0x5214_51c9_b206_5110], [0x9abe_2730_6b55_4914, 0x9abe_2730_6b55_4914]),
+    ("SiLU", [0xf027_0030_cfcb_70ec, 0x34eb_2d57_eb3e_0794], [0xd705_e3cb_20db_0b11, 0xd705_e3cb_20db_0b11]),
+    ("GELU", [0x6aa2_6a5a_81aa_2c90, 0x88b6_87d9_2eb2_8c49], [0x88ab_bd22_86bd_b2d3, 0xc3b0_c18a_5d9d_7dc6]),
+    ("tanh", [0x3c6b_ee84_ede4_78f9, 0xc628_14c1_4b38_6899], [0xe670_dd80_96e4_d62e, 0xe670_dd80_96e4_d62e]),
+    ("mish", [0x7aca_816d_6b2c_6bc5, 0x39db_9ae9_54f9_2522], [0x777a_9ad3_a439_33e3, 0x4a20_f736_63a0_ebae]),
 ];
 
 enum Operation {
@@ -182,8 +263,34 @@ fn digests() {
     println!("{} cases on {:?}, both layouts", cases.len(), depthwise_testkit::isas());
 }
 
-/// The output of a case, in logical order: n, c, h, w.
+#[test]
+fn digests_of_narrow_tensors() {
+    let (cases, mut wrong) = (cases(), String::new());
+    let names = |case: &Case| case.name;
+    assert!(cases.iter().map(names).eq(NARROW.iter().map(|digest| digest.0)), "digests for each case, in order");
+    for (case, &(_, of_f16, of_bf16)) in cases.iter().zip(NARROW) {
+        for isa in depthwise_testkit::isas() {
+            for layout in [Layout::Nchw, Layout::Nhwc] {
+                let outputs = [run_of::<f16>(case, isa, layout), run_of::<bf16>(case, isa, layout)];
+                for (element, (want, got)) in ["f16", "bf16"].iter().zip([of_f16, of_bf16].into_iter().zip(outputs)) {
+                    let (want, got) = (want[usize::from(!isa.is_fused())], digest(&got));
+                    if got != want {
+                        let name = case.name;
+                        wrong += &format!("{name}, {element}, {isa}, {layout}: want {want:#018x}, got {got:#018x}\n");
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "as above, of narrow tensors:\n{wrong}");
+}
+
 fn run(case: &Case, isa: Isa, layout: Layout) -> Vec<f32> {
+    run_of::<f32>(case, isa, layout)
+}
+
+/// The output of a case, in logical order: n, c, h, w. What tensors of that type hold, in `f32`.
+fn run_of<E: Element>(case: &Case, isa: Isa, layout: Layout) -> Vec<f32> {
     let channels = case.input.c;
     let middle = channels * case.multiplier;
     let taps = case.kernel[0] * case.kernel[1];
@@ -213,11 +320,12 @@ fn run(case: &Case, isa: Isa, layout: Layout) -> Vec<f32> {
             if case.batch_norm {
                 builder = builder.batch_norm(norm);
             }
-            let plan = builder.build().expect(case.name);
+            let plan = builder.build_as::<E>().expect(case.name);
             let shape = plan.output_shape(case.input).expect(case.name);
-            let input = reordered(&input, case.input, Layout::Nchw, layout);
+            let input = narrow::<E>(&reordered(&input, case.input, Layout::Nchw, layout));
             let residual = reordered(&draw(shape.len().expect(case.name)), shape, Layout::Nchw, layout);
-            let mut output = vec![0.0; residual.len()];
+            let residual = narrow::<E>(&residual);
+            let mut output = vec![E::ZERO; residual.len()];
             let (workspace, serial) = (&mut Workspace::new(), Parallelism::Serial);
             let input = TensorView::new(&input, case.input, layout).expect(case.name);
             let residual = TensorView::new(&residual, shape, layout).expect(case.name);
@@ -227,7 +335,7 @@ fn run(case: &Case, isa: Isa, layout: Layout) -> Vec<f32> {
             } else {
                 plan.run(Run::new(input, view, workspace).parallelism(serial)).expect(case.name);
             }
-            reordered(&output, shape, layout, Layout::Nchw)
+            reordered(&widen(&output), shape, layout, Layout::Nchw)
         }};
     }
     macro_rules! windowed {

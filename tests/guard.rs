@@ -10,11 +10,13 @@ use std::collections::BTreeMap;
 use std::ptr::{null_mut, read_volatile, write_volatile};
 
 use depthwise::{
-    Activation, ElementType, Error, Isa, KernelInfo, Layout, OutputRange, Parallelism, Run, Shape, Workspace,
+    Activation, Element, ElementType, Error, Isa, KernelInfo, Layout, OutputRange, Parallelism, Run, Shape, Workspace,
+    bf16, f16,
 };
 use depthwise_testkit::cases::{self, Case, Epilogue, Values};
 use depthwise_testkit::emulation;
 use depthwise_testkit::memory::{Arrangement, Buffer};
+use depthwise_testkit::oracle::Tensor;
 use depthwise_testkit::plan::{Arguments, Choice, Operation, Plan};
 
 /// Where memory meets the inaccessible page.
@@ -36,11 +38,11 @@ thread_local! {
     static SPARE: [Cell<*mut u8>; 64] = const { [const { Cell::new(null_mut()) }; 64] };
 }
 
-/// Places each allocation that kernels compute with (`f32`, and cache lines of them) between two inaccessible pages.
+/// Places each allocation that kernels compute with (`f32`, cache lines of them, and elements of 16 bits) between two inaccessible pages.
 struct Guarded;
 
 fn is_guarded(memory: Memory) -> bool {
-    memory.align() == align_of::<f32>() || memory.align() >= 64
+    [align_of::<f32>(), align_of::<u16>()].contains(&memory.align()) || memory.align() >= 64
 }
 
 fn page_size() -> usize {
@@ -122,6 +124,49 @@ fn a_page_before_the_start() {
     every_kernel(Side::Start);
 }
 
+#[test]
+fn narrow_tensors() {
+    for side in [Side::Start, Side::End] {
+        every_operation_of::<f16>(side);
+        every_operation_of::<bf16>(side);
+    }
+}
+
+/// What converts elements, in many blocks: the kernels themselves have tensors of `f32`.
+fn every_operation_of<E: Element>(side: Side) {
+    use Operation::{Conv2d, Depthwise, Pointwise, Separable};
+    SIDE.set(side);
+    listen();
+    let (mut runs, layouts) = (0, [Layout::Nchw, Layout::Nhwc]);
+    for operation in [Depthwise, Pointwise, Separable, Conv2d] {
+        let cases = cases::by_hand().into_iter().filter(|case| case.values == Values::Plain).collect();
+        for case in emulation::chosen(operation, cases, 0).0 {
+            let case = &Case { residual: true, ..case };
+            let arguments = Arguments::new(operation, case).with_tensors_of::<E>();
+            let all = depthwise_testkit::isas().into_iter().flat_map(|isa| layouts.map(|layout| (isa, layout)));
+            for (isa, layout) in all {
+                let narrow = |tensor: &Tensor| Buffer::of(&tensor.map(E::from_f32), layout, Arrangement::Contiguous);
+                let input = narrow(&arguments.input);
+                let residual = narrow(arguments.residual.as_ref().expect("a residual"));
+                let mut output = Buffer::blank(arguments.output, layout, Arrangement::Contiguous);
+                let choices = Choice::all_of::<E>(operation, isa, layout);
+                for choice in choices.into_iter().filter(|choice| choice.kernel.is_none()) {
+                    let running =
+                        format!("{operation:?} of {}, {choice:?}, left its memory in: {}\n", E::TYPE, case.name);
+                    RUNNING.set(running.as_bytes());
+                    let plan = Plan::<E>::of(operation, case, &arguments, choice).expect(&running);
+                    let len = plan.workspace_len(case.input, Parallelism::Serial).expect(&running);
+                    let mut workspace = Workspace::with_len(len).expect(&running);
+                    let run = Run::new(input.view(), output.view_mut(), &mut workspace).residual(residual.view());
+                    plan.run(run).expect(&running);
+                    runs += 1;
+                }
+            }
+        }
+    }
+    println!("{}, a page at the {side:?}: {runs} runs", E::TYPE);
+}
+
 /// How many plans a kernel ran in, and in how many of them its packed weights end where their allocation does: it is
 /// rounded up to a cache line, within which the page catches nothing.
 #[derive(Default)]
@@ -132,10 +177,7 @@ struct Count {
 
 fn every_kernel(side: Side) {
     SIDE.set(side);
-    for signal in [libc::SIGSEGV, libc::SIGBUS] {
-        // SAFETY: the handler does only what a handler may.
-        unsafe { libc::signal(signal, say_who_died as *const () as libc::sighandler_t) };
-    }
+    listen();
     for &isa in Isa::all().iter().filter(|isa| isa.is_available()) {
         for len in 0..500 {
             RUNNING.set("Isa::read left its slice\n".as_bytes());
@@ -156,6 +198,14 @@ fn every_kernel(side: Side) {
         println!("  {:<40} {plans:>5} {flush:>5}", kernel.name);
         let least = if emulation::is_on() { [1, 1] } else { [50, 10] };
         assert!(plans >= least[0] && flush >= least[1], "{} ran in {plans} plans only, flush in {flush}", kernel.name);
+    }
+}
+
+/// Has it said which run touched a page.
+fn listen() {
+    for signal in [libc::SIGSEGV, libc::SIGBUS] {
+        // SAFETY: the handler does only what a handler may.
+        unsafe { libc::signal(signal, say_who_died as *const () as libc::sighandler_t) };
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use depthwise::{Isa, Layout, Parallelism, bf16, f16};
+use depthwise::{ElementType, Isa, Layout, Parallelism, bf16, f16};
 
 use crate::arch::{Arch, Op, Result, counted};
 use crate::engine::{self, Network, Options, Scratch, Stored};
@@ -116,12 +116,12 @@ fn work_as<E: Stored>(args: &Args, parallelism: Parallelism, lines: &mut Lines) 
     let folder = args.model.clone().unwrap_or_else(|| models().join("efficientnet_lite0"));
     let network = Network::<E>::load_as(&folder, Options { layout: args.layout, isa: Some(isa) })?;
     lines.print(format_args!(
-        "{}: {} in {}, {}, {}, {isa}, {}",
+        "{}: {} in {}, {}, {}{isa}, {}",
         network.arch.name,
         counted(network.arch.layers.len(), "layer"),
         counted(network.steps.len(), "step"),
-        args.element,
         args.layout,
+        if E::TYPE == ElementType::F32 { String::new() } else { format!("{}, ", E::TYPE) },
         counted(args.threads, "thread")
     ))?;
     let first_input = match (&args.inputs, &args.outputs) {
