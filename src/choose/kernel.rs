@@ -70,13 +70,8 @@ impl Lie {
 const LINE: usize = 64;
 /// Elements between pixels from which on it matters that inputs and outputs share cache sets.
 const SHARED: usize = 512;
-/// Elements between pixels from which on strips of one vector across cache lines evict themselves: each line is read for two vectors of
-/// channels, and is gone before the second.
-const SPLIT: usize = 256;
 /// Channels first, columns beyond which rows are long.
 const VAST: usize = 96;
-/// Channels last, columns from which on a map of few channels comes from afar.
-const LARGE: usize = 56;
 
 /// Whether an image, of so many inputs for each output, is more than the caches of most cores hold of what they share: 4 MB.
 fn comes_from_afar(output: Shape, inputs: usize) -> bool {
@@ -124,7 +119,7 @@ impl Descriptor {
         let matters = match lie {
             Lie::Lines => false,
             Lie::Sharing => self.machine.writes_behind,
-            Lie::Across => self.machine.splits_lines,
+            Lie::Across => self.machine.across_lines.is_some(),
         };
         let has_others = row.form == Form::Rolling && row.isa == Isa::Avx512 && row.kernel_size == Some([3; 2]);
         let converts = self.element != ElementType::F32;
@@ -134,11 +129,11 @@ impl Descriptor {
         let taps = self.window.taps;
         let columns = output.w.div_ceil(sub_grids(taps.stride[1], taps.dilation[1]));
         let spacing = self.spacing(self.in_channels);
-        let form = match lie {
-            Lie::Across if spacing >= SPLIT => Form::InTurns,
-            Lie::Across if (32..=144).contains(&self.in_channels) && columns >= LARGE => Form::Tile,
-            Lie::Sharing if columns.is_multiple_of(row.tile[1]) && spacing < 1024 => Form::RollingBehind,
-            Lie::Sharing => Form::InTurns,
+        let form = match (lie, self.machine.across_lines) {
+            (Lie::Across, Some(across)) if spacing >= across.turns => Form::InTurns,
+            (Lie::Across, Some(across)) if across.suits_tiles(self.in_channels, columns) => Form::Tile,
+            (Lie::Sharing, _) if columns.is_multiple_of(row.tile[1]) && spacing < 1024 => Form::RollingBehind,
+            (Lie::Sharing, _) => Form::InTurns,
             _ => return None,
         };
         self.alike.into_iter().flatten().find(|other| other.form == form)
@@ -160,7 +155,7 @@ impl Descriptor {
             && match lie {
                 Lie::Lines => true,
                 Lie::Sharing => self.machine.writes_behind && has_strips && self.spacing(self.in_channels) >= SHARED,
-                Lie::Across => self.machine.splits_lines && has_strips,
+                Lie::Across => self.machine.across_lines.is_some() && has_strips,
             }
     }
 

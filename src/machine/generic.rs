@@ -20,6 +20,6 @@ pub(super) const UNMEASURED: Machine = Machine {
     strip_rows: [28, 28],
     strip_columns: [(512, 2), (256, 4)],
     writes_behind: false,
-    splits_lines: false,
+    across_lines: None,
     rolls: false,
 };

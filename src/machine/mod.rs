@@ -48,11 +48,27 @@ pub struct Machine {
     strip_columns: [(usize, usize); 2],
     /// Where inputs and outputs share cache sets, outputs are best written a vector of channels behind.
     pub(crate) writes_behind: bool,
-    /// Where vectors lie across cache lines, strips of one vector of channels are not the best where its pixels are far apart, nor
-    /// where channels are few and the map is large.
-    pub(crate) splits_lines: bool,
+    /// What is best for 3×3 at stride 1, channels last, where vectors lie across cache lines, if it is known.
+    pub(crate) across_lines: Option<AcrossLines>,
     /// Channels first, 3×3 at stride 1 and dilated columns are best rolled down.
     pub(crate) rolls: bool,
+}
+
+/// When other kernels than strips are best where vectors lie across cache lines. A strip's lines are twice as many there, and each is
+/// read for two vectors of channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AcrossLines {
+    /// Elements between pixels from which on channels take turns.
+    pub(crate) turns: usize,
+    /// From how many channels to how many, and from how many columns on, tiles are best.
+    pub(crate) tiles: ([usize; 2], usize),
+}
+
+impl AcrossLines {
+    pub(crate) fn suits_tiles(&self, channels: usize, columns: usize) -> bool {
+        let ([least, most], large) = self.tiles;
+        (least..=most).contains(&channels) && columns >= large
+    }
 }
 
 impl Machine {
@@ -170,7 +186,7 @@ impl Machine {
                 machine.avx512_slots,
                 machine.joins_halves,
                 machine.writes_behind,
-                machine.splits_lines,
+                machine.across_lines,
                 machine.rolls,
             );
             let of_neon = machine.wide_cores;
