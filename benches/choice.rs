@@ -40,7 +40,7 @@ struct Args {
     /// Measuring time for each layer in each way to measure it
     #[arg(long, default_value_t = 0.1)]
     seconds: f64,
-    /// Milliseconds that a plan has to tune itself to a layer
+    /// Milliseconds that a plan has to tune itself to a layer, or 300 times as long as that takes, if it is longer
     #[arg(long, default_value_t = 20)]
     tuning: u64,
     /// How many random layers
@@ -70,6 +70,8 @@ const LEAST_TURNS: usize = 3;
 const HOPELESS: f64 = 2.0;
 /// How often what is above the limit is measured again.
 const AGAIN: usize = 10;
+/// The runs that a plan has time for when it tunes itself.
+const RUNS_OF_TUNING: f64 = 300.0;
 /// Multiply-adds of the largest layer of a test.
 const SMALL: u64 = 1 << 24;
 
@@ -223,11 +225,15 @@ fn measure_all(args: &Args, setting: &Setting, tasks: &[Task]) -> Result<Option<
 
 /// Measures a layer in every way; not one that is too large for a test.
 fn measure(args: &Args, setting: &Setting, task: &Task) -> Result<Option<Layer>, Box<dyn Error>> {
-    let plan = shapes::build(task.block, task.part, setting.layout, setting.isa, None)?;
+    let mut plan = shapes::build(task.block, task.part, setting.layout, setting.isa, None)?;
     if args.test && plan.cost.multiply_adds > SMALL {
         return Ok(None);
     }
-    let tuning = Duration::from_millis(if args.test { 0 } else { args.tuning });
+    let mut tensors = Tensors::new(&plan, setting.placement);
+    let run = setting.crew.turn(Duration::ZERO, |parallelism| plan.run(&mut tensors, parallelism))?;
+    drop(tensors);
+    let tuning = Duration::from_millis(args.tuning).max(Duration::from_secs_f64(RUNS_OF_TUNING * run));
+    let tuning = if args.test { Duration::ZERO } else { tuning };
     let tuned = setting.crew.within(|parallelism| plan.tuned(parallelism, tuning))?;
     let mut candidates = candidates(setting, task, &tuned)?;
     let chosen = (candidates.len() - STRATEGIES.len()..candidates.len()).collect();

@@ -158,7 +158,8 @@ macro_rules! plan {
             ///
             /// Every kernel for the plan's packed weights, fused and in two passes where [`Fusion::Auto`](crate::Fusion::Auto) leaves
             /// that open, on one thread and on several, runs in turns on tensors of `tune`'s own, until the time of `budget` is
-            /// over. It may last one round of runs longer. Give a layer some hundred times as long as it takes, and nothing else
+            /// over. It may last one round of runs longer. Where what runs depends on where tensors lie, each case has its share of
+            /// that time. Give a layer a few hundred times as long as it takes, and nothing else
             /// to the CPU meanwhile. Keep the choice by [`Choice::to_text`]. A kernel asked for by name stays the only one.
             ///
             /// # Errors

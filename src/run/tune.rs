@@ -18,7 +18,7 @@ const SLICE: Duration = Duration::from_micros(20);
 /// What is so much slower than the fastest after so many slices is measured no more.
 const GIVEN_UP: [(u32, f64); 3] = [(1, 2.0), (3, 1.3), (10, 1.1)];
 /// What has fewer slices, or is compared with fewer, may be faster by chance: one of them may have been disturbed.
-const LEAST_SLICES: u32 = 3;
+const LEAST_SLICES: u32 = 5;
 /// What is faster than the prediction by less than that may be so by chance.
 const CERTAIN: f64 = 0.99;
 /// Elements of a page.
