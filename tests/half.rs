@@ -12,10 +12,10 @@ use depthwise_testkit::emulation::chosen;
 use depthwise_testkit::plan::Operation::{self, Conv2d, Depthwise, Pointwise, Separable};
 use depthwise_testkit::{Tally, check_of};
 
-/// `half`: of the cases of plain values, those with an odd number or those with an even one. The kernels were tested with `f32`.
-fn checks<E: Element>(operation: Operation, half: usize) {
+/// `turn`: of the cases of plain values, every fourth from that one on. The kernels were tested with `f32`.
+fn checks<E: Element>(operation: Operation, turn: usize) {
     let cases = by_hand().into_iter().chain((0..120).step_by(5).map(random)).enumerate();
-    let cases = cases.filter(|(i, case)| case.values != Values::Plain || i % 2 == half).map(|(_, case)| case).collect();
+    let cases = cases.filter(|(i, case)| case.values != Values::Plain || i % 4 == turn).map(|(_, case)| case).collect();
     let (cases, _) = chosen(operation, cases, 0);
     let mut tally = Tally::default();
     for case in &cases {
@@ -27,10 +27,10 @@ fn checks<E: Element>(operation: Operation, half: usize) {
 }
 
 macro_rules! suites {
-    ($($name:ident: $element:ident, $half:literal, $operation:ident;)*) => {
+    ($($name:ident: $element:ident, $turn:literal, $operation:ident;)*) => {
         $(#[test]
         fn $name() {
-            checks::<$element>($operation, $half);
+            checks::<$element>($operation, $turn);
         })*
     };
 }
@@ -111,8 +111,5 @@ fn costs_count_bytes_of_the_type() {
 #[test]
 fn blocks_of_long_rows() {
     let case = Case { input: Shape::new(1, 64, 5, 3000), outputs: 5, stride: [1, 2], ..Case::default() };
-    let mut tally = Tally::default();
-    for operation in [Depthwise, Separable] {
-        check_of::<bf16>(operation, &case, &mut tally);
-    }
+    check_of::<bf16>(Separable, &case, &mut Tally::default());
 }

@@ -17,7 +17,9 @@ kernels are named after operation, element type, layout, window and stride, tile
   3x3s1, any   window of 3x3 at stride 1, any window at any stride; a pointwise kernel has no window
   tile         outputs computed at a time: rows x columns (dw), pixels x channels (pw, nhwc), channels x pixels (pw, nchw)
   2v, 2.5v     that many vectors of the instruction set; the half one holds the last channels, of two pixels
-  1x7r, 1x7t   the tile rolls down the rows and keeps sums of rows to come; channels take turns at each row";
+  1x7r, 1x7t   the tile rolls down the rows and keeps sums of rows to come; channels take turns at each row
+  1x2vr        rolls, each row of the tile that many vectors wide
+  1x7rb, 4x16p rolls, and writes its outputs a vector behind; a vector holds columns of a pair of rows";
 
 /// Runs the network `runs` times on one input and writes, for each step, its shortest time.
 /// The peak is that of one thread's multiply-adds, measured, times `threads`.
