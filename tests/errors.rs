@@ -968,12 +968,12 @@ fn names() {
         if kernel.isa != Isa::Portable {
             report.error("of another instruction set", &[kernel.name], || build(kernel.layout, Isa::Portable));
         }
-        if kernel.element != ElementType::F32 {
-            report.error("of other elements", &[kernel.name, "f32"], || build(kernel.layout, kernel.isa));
-        } else if kernel.operation != depthwise::Operation::Depthwise {
+        if kernel.operation != depthwise::Operation::Depthwise {
             report.error("of another operation", &[kernel.name], || build(kernel.layout, kernel.isa));
         } else if kernel.kernel_size.is_some_and(|size| size != [3, 3]) || kernel.stride.is_some_and(|s| s != [1, 1]) {
             report.error("of other taps", &[kernel.name], || build(kernel.layout, kernel.isa));
+        } else if kernel.element != ElementType::F32 {
+            report.error("of other elements", &[kernel.name, "f32"], || build(kernel.layout, kernel.isa));
         } else {
             report.fine("a kernel that fits", || build(kernel.layout, kernel.isa));
         }
