@@ -45,7 +45,7 @@ pub(crate) static FAMILY: Family = Family {
             nchw::Rolling<K3S2, nchw::Picked>,
             nchw::Pairs<K3S2>,
             // The masks of five loads a row for each vector, and addresses.
-            Spills<50, nchw::Tile<K5S1, nchw::Loaded, 4, 2>>,
+            Spills<55, nchw::Tile<K5S1, nchw::Loaded, 4, 2>>,
             nchw::Tile<K5S1, nchw::Loaded, 7, 1>,
             nchw::Rolling<K5S1, nchw::Picked>,
             Spills<20, nchw::Pairs<K5S1>>,
@@ -58,14 +58,15 @@ pub(crate) static FAMILY: Family = Family {
             nchw::Rolling<K7S2, nchw::Picked>,
             nchw::Pairs<K7S2>,
             nchw::Any<4>,
+            // Of part of a vector, elements of 16 bits are loaded one by one.
             #[cfg(feature = "half")]
-            nhwc::InTurns<bf16, K3S1, 3, 3>,
+            Spills<145, nhwc::InTurns<bf16, K3S1, 3, 3>>,
             #[cfg(feature = "half")]
             nhwc::InTurns<bf16, K3S2, 2, 7>,
             #[cfg(feature = "half")]
             nhwc::InTurns<f16, K3S1, 3, 3>,
             #[cfg(feature = "half")]
-            nhwc::InTurns<f16, K3S2, 2, 7>,
+            Spills<40, nhwc::InTurns<f16, K3S2, 2, 7>>,
         ]
     ),
     pointwise: rows!(
