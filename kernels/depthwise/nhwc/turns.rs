@@ -11,7 +11,7 @@
 //! ```
 //!
 //! So a pixel's lines are read one after the other. Hardware brings the lines beside those that are read, and where pixels share
-//! cache sets, these are gone before a strip of one vector comes to them (experiments 013 and 024). It costs the loads and stores of
+//! cache sets, these are gone before a strip of one vector comes to them (experiment 072). It costs the loads and stores of
 //! the buffer, which the first-level cache holds.
 
 use core::marker::PhantomData;
