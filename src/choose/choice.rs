@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+#[cfg(feature = "std")]
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::RangeInclusive;

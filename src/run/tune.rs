@@ -9,9 +9,9 @@ use super::threads::Parallelism;
 use super::workspace::Workspace;
 use crate::choose::choice::Choice;
 use crate::choose::kernel::Lie;
-use depthwise_kernels::{Element, ElementType, Error, Shape, TensorView, TensorViewMut};
+use depthwise_kernels::{Element, Error, Shape, TensorView, TensorViewMut};
 #[cfg(feature = "half")]
-use depthwise_kernels::{bf16, f16};
+use depthwise_kernels::{ElementType, bf16, f16};
 
 /// How long a slice of runs of one choice takes at the least, for the clock to tell them apart.
 const SLICE: Duration = Duration::from_micros(20);
