@@ -480,7 +480,7 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
             biases: [0, biases(&self.parameters, outputs)],
             forced: self.common.kernels[Operation::Depthwise as usize].is_some(),
             kernels: Stages::Depthwise(kernel),
-            alike: choose::alike(kernel, window.taps, self.multiplier),
+            alike: choose::alike(kernel, ElementType::F32, window.taps, self.multiplier),
             own: Alike::default(),
         })
     }
@@ -804,7 +804,7 @@ impl<'a> SeparableConv2dBuilder<'a> {
             biases: [biases(&self.depthwise, between), biases(&self.pointwise, outputs)],
             forced: self.common.kernels[Operation::Depthwise as usize].is_some(),
             kernels: Stages::Separable(kernel, self.common.pointwise_kernel(machine, isa, outputs)?),
-            alike: choose::alike(kernel, window.taps, self.multiplier),
+            alike: choose::alike(kernel, ElementType::F32, window.taps, self.multiplier),
             own: Alike::default(),
         })
     }

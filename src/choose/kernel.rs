@@ -41,11 +41,12 @@ pub(crate) fn depthwise(
 /// The kernels for one window that share a packing: as many as there may be.
 pub(crate) type Alike = [Option<&'static KernelInfo>; 8];
 
-/// The depthwise kernels for that window, of that one's packing and instruction set. A plan keeps them, as a run has no time to look
-/// for them.
-pub(crate) fn alike(packed: &'static KernelInfo, taps: Taps, multiplier: usize) -> Alike {
-    let rows = kernels_of(packed.isa, packed.layout, Operation::Depthwise).filter(|info| info.kernel_size.is_some());
-    let mut rows = rows.filter(|info| info.packs_as(packed) && fits(info, taps, multiplier));
+/// The depthwise kernels for that window and those elements, of that one's packing and instruction set. A plan keeps them, as a run has
+/// no time to look for them.
+pub(crate) fn alike(packed: &'static KernelInfo, element: ElementType, taps: Taps, multiplier: usize) -> Alike {
+    let rows = depthwise_kernels::table().filter(|info| info.isa == packed.isa && info.element == element);
+    let rows = rows.filter(|info| info.kernel_size.is_some() && info.packs_as(packed));
+    let mut rows = rows.filter(|info| fits(info, taps, multiplier));
     let alike = core::array::from_fn(|_| rows.next());
     debug_assert!(rows.next().is_none(), "more kernels than there is room for");
     alike
@@ -149,8 +150,8 @@ impl Descriptor {
         let several = self.alike.iter().flatten().count() > 1;
         let has_strips = self.alike.iter().flatten().any(|row| row.form == Form::Rolling);
         let plain = self.layout == Layout::Nhwc && self.mid_channels == self.in_channels && !self.forced;
-        let plain = plain && self.element == ElementType::F32;
         plain
+            && self.element == ElementType::F32
             && several
             && match lie {
                 Lie::Lines => true,
@@ -201,14 +202,7 @@ impl Descriptor {
         {
             return Ok(self);
         }
-        let (taps, multiplier) = (self.window.taps, self.mid_channels / self.in_channels.max(1));
-        let mut rows = depthwise_kernels::table().filter(|info| {
-            info.element == self.element
-                && info.isa == packed.isa
-                && info.packs_as(packed)
-                && fits(info, taps, multiplier)
-        });
-        let own = core::array::from_fn(|_| rows.next());
+        let own = alike(packed, self.element, self.window.taps, self.mid_channels / self.in_channels.max(1));
         Ok(Self { own, ..self })
     }
 
