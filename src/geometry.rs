@@ -77,6 +77,10 @@ pub(crate) struct AskedWindow {
 }
 
 impl AskedWindow {
+    /// A 1×1 window.
+    pub(crate) const POINT: AskedWindow =
+        AskedWindow { taps: Window::POINT.taps, padding: Some(Window::POINT.padding) };
+
     /// The window, checked, with the padding that was said, or else (K − 1)·d / 2 on each side.
     pub(crate) fn resolve(&self) -> Result<Window, Error> {
         let window = Window { taps: self.taps, padding: self.padding.unwrap_or(Padding::Valid) };
@@ -119,6 +123,16 @@ impl Window {
     /// A 1×1 window: what a pointwise convolution has.
     pub(crate) const POINT: Window =
         Window { taps: Taps { kernel_size: [1, 1], stride: [1, 1], dilation: [1, 1] }, padding: Padding::Valid };
+
+    /// Whether each output reads the input at its own place alone.
+    pub(crate) fn is_point(&self) -> bool {
+        let pads = match self.padding {
+            Padding::Explicit { top, left, bottom, right } => [top, left, bottom, right] != [0; 4],
+            // A tap and a stride of 1 need none.
+            Padding::SameUpper | Padding::SameLower | Padding::Valid => false,
+        };
+        self.taps.kernel_size == [1, 1] && self.taps.stride == [1, 1] && !pads
+    }
 
     /// Fails on a zero and on a stride beyond what kernels compute.
     pub(crate) fn check(&self) -> Result<(), Error> {

@@ -47,6 +47,7 @@
 //! | [`DepthwiseConv2d`] | K×K, each channel by itself                   |
 //! | [`PointwiseConv2d`] | 1×1, over all channels                        |
 //! | [`Conv2d`]          | K×K, over all channels: standard convolution  |
+//! | [`AnyConv2d`]       | any of the last three, by its groups          |
 //!
 //! * To describe one: [`Padding`], [`Activation`], [`BatchNorm`], [`WeightOrder`], [`Layout`], [`Fusion`].
 //! * To run it: [`Shape`], [`TensorView`] and [`TensorViewMut`] with their [`Strides`] say where tensors lie, a [`Workspace`]
@@ -102,9 +103,11 @@ mod geometry;
 mod machine;
 mod run;
 
-pub use api::builder::{Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuilder, SeparableConv2dBuilder};
+pub use api::builder::{
+    AnyConv2dBuilder, Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuilder, SeparableConv2dBuilder,
+};
 pub use api::elements::{narrow, widen};
-pub use api::plan::{Conv2d, Convolution, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
+pub use api::plan::{AnyConv2d, Conv2d, Convolution, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
 pub use api::weights::{BatchNorm, WeightOrder};
 pub use choose::choice::{Choice, Description};
 pub use choose::descriptor::Fusion;

@@ -1,9 +1,9 @@
-//! Builders of the four operations: everything is checked, and weights are packed, once.
+//! Builders of plans: everything is checked, and weights are packed, once.
 
 use alloc::format;
 use alloc::sync::Arc;
 
-use crate::api::plan::{Conv2d, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
+use crate::api::plan::{AnyConv2d, Conv2d, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
 use crate::api::weights::{BatchNorm, Folded, Names, Parameters, WeightOrder};
 use crate::choose::descriptor::{Descriptor, Fusion, Schedule, Stages};
 use crate::choose::kernel::{self as choose, Alike};
@@ -499,10 +499,7 @@ pub struct PointwiseConv2dBuilder<'a> {
 impl<'a> PointwiseConv2dBuilder<'a> {
     pub(crate) fn new(in_channels: usize, out_channels: usize) -> Self {
         Self {
-            common: Common {
-                window: AskedWindow { taps: Window::POINT.taps, padding: Some(Padding::Valid) },
-                ..Common::new()
-            },
+            common: Common { window: AskedWindow::POINT, ..Common::new() },
             in_channels,
             out_channels,
             parameters: Parameters::default(),
@@ -629,6 +626,90 @@ impl<'a> Conv2dBuilder<'a> {
             forced: self.common.kernels[Operation::Depthwise as usize].is_some(),
             kernels: Stages::Gathered(self.common.pointwise_kernel(machine, isa, self.out_channels)?),
         })
+    }
+}
+
+/// Builds an [`AnyConv2d`].
+#[derive(Clone, Debug)]
+pub struct AnyConv2dBuilder<'a> {
+    common: Common<'a>,
+    in_channels: usize,
+    out_channels: usize,
+    groups: usize,
+    parameters: Parameters<'a>,
+    activation: Activation,
+}
+
+/// The builder of the operation that a convolution is.
+enum Picked<'a> {
+    Depthwise(DepthwiseConv2dBuilder<'a>),
+    Pointwise(PointwiseConv2dBuilder<'a>),
+    Standard(Conv2dBuilder<'a>),
+}
+
+impl<'a> AnyConv2dBuilder<'a> {
+    pub(crate) fn new(in_channels: usize, out_channels: usize, groups: usize) -> Self {
+        Self {
+            common: Common::new(),
+            in_channels,
+            out_channels,
+            groups,
+            parameters: Parameters::default(),
+            activation: Activation::default(),
+        }
+    }
+
+    setters!(common);
+    setters!(window);
+    setters!(parameters "`[out_channels, in_channels / groups, kernel height, kernel width]`");
+
+    /// Checks everything and packs the weights, which need not be kept.
+    ///
+    /// # Errors
+    /// If there is neither 1 group nor one for each input channel. If a parameter is zero, too large, missing or of the wrong length,
+    /// if a batch norm or an activation has no meaning or a batch norm folds to what no `f32` holds, or if the instruction set or
+    /// kernel asked for is not available.
+    pub fn build(&self) -> Result<AnyConv2d, Error> {
+        self.build_as()
+    }
+
+    setters!(build_as AnyConv2d);
+
+    fn picked(&self) -> Result<Picked<'a>, Error> {
+        let Self { common, in_channels, out_channels, groups, parameters, activation } = self.clone();
+        check_channels(in_channels, "the number of input channels")?;
+        check_channels(out_channels, "the number of output channels")?;
+        check_channels(groups, "the number of groups")?;
+        let is_point = common.window.resolve()?.is_point();
+        Ok(match groups {
+            1 if is_point => {
+                let common = Common { window: AskedWindow::POINT, ..common };
+                Picked::Pointwise(PointwiseConv2dBuilder { common, in_channels, out_channels, parameters, activation })
+            }
+            // Of one input, no other channel is gathered.
+            _ if groups == in_channels && out_channels % groups == 0 => {
+                let (channels, multiplier) = (in_channels, out_channels / groups);
+                Picked::Depthwise(DepthwiseConv2dBuilder { common, channels, multiplier, parameters, activation })
+            }
+            1 => Picked::Standard(Conv2dBuilder { common, in_channels, out_channels, parameters, activation }),
+            _ => return Err(Error::Groups { groups, inputs: in_channels, outputs: out_channels }),
+        })
+    }
+
+    fn engine(&self, element: ElementType) -> Result<Engine, Error> {
+        match self.picked()? {
+            Picked::Depthwise(builder) => builder.engine(element),
+            Picked::Pointwise(builder) => builder.engine(element),
+            Picked::Standard(builder) => builder.engine(element),
+        }
+    }
+
+    fn descriptor(&self, isa: Isa, machine: &'static Machine) -> Result<Descriptor, Error> {
+        match self.picked()? {
+            Picked::Depthwise(builder) => builder.descriptor(isa, machine),
+            Picked::Pointwise(builder) => builder.descriptor(isa, machine),
+            Picked::Standard(builder) => builder.descriptor(isa, machine),
+        }
     }
 }
 

@@ -4,7 +4,9 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::marker::PhantomData;
 
-use crate::api::builder::{Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuilder, SeparableConv2dBuilder};
+use crate::api::builder::{
+    AnyConv2dBuilder, Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuilder, SeparableConv2dBuilder,
+};
 use crate::choose::choice::Choice;
 use crate::cost::Cost;
 use crate::run::arguments::Run;
@@ -105,7 +107,7 @@ macro_rules! plan {
             /// A balanced split of the output for that many threads: a list of parts for each pass over the tensors. Each element
             /// is in exactly one part of a list. Small work is not split: it is one part.
             ///
-            /// `DepthwiseConv2d`, `PointwiseConv2d` and `Conv2d` have one pass, and so one list. `SeparableConv2d` has one list
+            /// `DepthwiseConv2d`, `PointwiseConv2d`, `Conv2d` and `AnyConv2d` have one pass, and so one list. `SeparableConv2d` has one list
             /// if it runs fused, as it always does with [`Fusion::Fused`](crate::Fusion::Fused). It has two if it runs in two
             /// passes: first the parts of the values between the stages, then the parts of the output.
             ///
@@ -226,6 +228,16 @@ macro_rules! plan {
                 self.run(run)
             }
 
+            fn run_to_vec(
+                &self,
+                input: TensorView<'_, E>,
+                residual: Option<TensorView<'_, E>>,
+                workspace: &mut Workspace,
+                parallelism: Parallelism,
+            ) -> Result<Vec<E>, Error> {
+                self.run_to_vec(input, residual, workspace, parallelism)
+            }
+
             fn parts(&self, input: Shape, threads: usize) -> Result<Vec<Vec<OutputRange>>, Error> {
                 self.parts(input, threads)
             }
@@ -267,7 +279,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// What the four operations have in common, for engines that hold plans of any: `Box<dyn Convolution>`.
+/// What all plans have in common, for engines that hold plans of any: `Box<dyn Convolution>`.
 ///
 /// Each method is that of the plans, where it is described.
 pub trait Convolution<E = f32>: sealed::Sealed + fmt::Debug + Send + Sync {
@@ -289,6 +301,18 @@ pub trait Convolution<E = f32>: sealed::Sealed + fmt::Debug + Send + Sync {
     /// If a shape, a range or a choice does not fit the plan, or a tensor is not contiguous along its layout's last axis; nothing is
     /// written then.
     fn run(&self, run: Run<'_, E>) -> Result<(), Error>;
+
+    /// As `run`, with or without a residual, into a vector of its own.
+    ///
+    /// # Errors
+    /// As `run`, and if there is no memory for the output.
+    fn run_to_vec(
+        &self,
+        input: TensorView<'_, E>,
+        residual: Option<TensorView<'_, E>>,
+        workspace: &mut Workspace,
+        parallelism: Parallelism,
+    ) -> Result<Vec<E>, Error>;
 
     /// A balanced split of the output for that many threads: a list of parts for each pass.
     ///
@@ -364,6 +388,42 @@ plan!(
     Conv2d, Conv2dBuilder, (in_channels, out_channels),
     builder:
     /// Starts a plan from and to that many channels: 3×3, stride 1, padding that keeps the size, no bias, until told otherwise.
+);
+
+plan!(
+    /// Any convolution over height and width, as layers of networks describe it: with channels in groups. It is computed as a
+    /// [`DepthwiseConv2d`], a [`PointwiseConv2d`] or a [`Conv2d`], whichever it is, and has that plan's bits.
+    ///
+    /// `y[n, o, i, j] = activation(b[o] + Σᵤ Σᵥ Σ꜀ x[n, g·C + c, i·s + u·d − p, j·s + v·d − p] · w[o, c, u, v])`, for C inputs and M
+    /// outputs of each group, where g = ⌊o / M⌋; taps in row order, then channels ascending.
+    ///
+    /// ```
+    /// use depthwise::{AnyConv2d, Error, Layout, Parallelism, Shape, TensorView, Workspace};
+    ///
+    /// // Layers of a network: [out, in / groups, kernel height, kernel width], and groups.
+    /// let layers = [([8, 3, 3, 3], 1), ([8, 1, 3, 3], 8), ([16, 8, 1, 1], 1)];
+    /// let mut x = vec![1.0; 3 * 32 * 32];
+    /// let mut shape = Shape::new(1, 3, 32, 32);
+    /// for ([outputs, inputs, kh, kw], groups) in layers {
+    ///     let plan = AnyConv2d::builder(inputs * groups, outputs, groups)
+    ///         .layout(Layout::Nhwc)
+    ///         .kernel_size([kh, kw])
+    ///         .weights(&vec![0.5; outputs * inputs * kh * kw])
+    ///         .build()?;
+    ///     let input = TensorView::new(&x, shape, plan.layout())?;
+    ///     let y = plan.run_to_vec(input, None, &mut Workspace::new(), Parallelism::Serial)?;
+    ///     (shape, x) = (plan.output_shape(shape)?, y);
+    /// }
+    /// assert_eq!(shape, Shape::new(1, 16, 32, 32));
+    ///
+    /// let error = AnyConv2d::builder(8, 8, 4).weights(&[0.5; 8 * 2 * 9]).build().unwrap_err();
+    /// assert_eq!(error, Error::Groups { groups: 4, inputs: 8, outputs: 8 });
+    /// # Ok::<(), Error>(())
+    /// ```
+    AnyConv2d, AnyConv2dBuilder, (in_channels, out_channels, groups),
+    builder:
+    /// Starts a plan from and to that many channels in so many groups: 3×3, stride 1, padding that keeps the size, no bias, until
+    /// told otherwise. Building it fails unless there is 1 group, or one for each input channel.
 );
 
 impl<E: Element> SeparableConv2d<E> {
