@@ -120,7 +120,7 @@ fn start(args: &Args) -> Outcome<()> {
     Ok(pool.install(|| work(args, Parallelism::Rayon).map_err(|error| error.to_string()))?)
 }
 
-fn work(args: &Args, parallelism: Parallelism) -> Outcome<()> {
+fn work(args: &Args, parallelism: Parallelism<'static>) -> Outcome<()> {
     if args.batch == 0 {
         return Err("the batch is 0: there is nothing to measure".into());
     }
@@ -152,7 +152,12 @@ struct Operation {
 }
 
 /// Standard, depthwise, pointwise and separable convolution, without bias, on random values.
-fn prepare(args: &Args, input: Shape, out_channels: usize, parallelism: Parallelism) -> Outcome<Vec<Operation>> {
+fn prepare(
+    args: &Args,
+    input: Shape,
+    out_channels: usize,
+    parallelism: Parallelism<'static>,
+) -> Outcome<Vec<Operation>> {
     let rng = &mut StdRng::seed_from_u64(1);
     let taps = overflowing(args.kernel[0].checked_mul(args.kernel[1]))?;
     let depthwise_len = overflowing(args.channels.checked_mul(taps))?;

@@ -126,6 +126,8 @@ pub use depthwise_kernels::{bf16, f16};
 pub use geometry::Padding;
 pub use machine::Machine;
 pub use run::arguments::Run;
+#[cfg(feature = "std")]
+pub use run::executor::Executor;
 pub use run::threads::Parallelism;
 pub use run::workspace::Workspace;
 

@@ -185,11 +185,11 @@ struct Classifier<'a, E: Stored> {
     network: &'a Network<E>,
     labels: Vec<String>,
     scratch: Scratch<E>,
-    parallelism: Parallelism,
+    parallelism: Parallelism<'a>,
 }
 
 impl<'a, E: Stored> Classifier<'a, E> {
-    fn new(network: &'a Network<E>, folder: &Path, parallelism: Parallelism) -> Result<Self> {
+    fn new(network: &'a Network<E>, folder: &Path, parallelism: Parallelism<'a>) -> Result<Self> {
         Ok(Self { network, labels: labels(&network.arch, folder)?, scratch: network.scratch()?, parallelism })
     }
 

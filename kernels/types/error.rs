@@ -159,6 +159,13 @@ pub enum Error {
         /// The two.
         parts: Box<[OutputRange; 2]>,
     },
+    /// An executor did not call each task of a run, or not to its end.
+    Executor {
+        /// The tasks.
+        tasks: usize,
+        /// Those that came to their end.
+        ended: usize,
+    },
     /// A choice was given to a run that it was not made for: of another plan, shape or number of threads.
     Choice {
         /// What the choice was made for.
@@ -330,6 +337,11 @@ impl fmt::Display for Error {
                 f,
                 "an output cannot be cut into the parts {} and {}, which share elements: each element may be in one part",
                 parts[0], parts[1]
+            ),
+            Error::Executor { tasks, ended } => write!(
+                f,
+                "of {tasks} tasks of a run the executor ended {ended}, so outputs may be missing: `execute` must call each task \
+                 once, and return after the last"
             ),
             Error::Choice { made_for, given_to } => write!(
                 f,

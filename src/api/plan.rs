@@ -65,7 +65,7 @@ macro_rules! plan {
             ///
             /// # Errors
             /// As [`output_shape`](Self::output_shape).
-            pub fn workspace_len(&self, input: Shape, parallelism: Parallelism) -> Result<usize, Error> {
+            pub fn workspace_len(&self, input: Shape, parallelism: Parallelism<'_>) -> Result<usize, Error> {
                 Ok(self.prepare(input, parallelism)?.workspace_len())
             }
 
@@ -92,7 +92,7 @@ macro_rules! plan {
                 input: TensorView<'_, E>,
                 residual: Option<TensorView<'_, E>>,
                 workspace: &mut Workspace,
-                parallelism: Parallelism,
+                parallelism: Parallelism<'_>,
             ) -> Result<Vec<E>, Error> {
                 let (shape, layout) = (self.output_shape(input.shape())?, self.layout());
                 let elements = shape.len().ok_or(Error::Overflow { what: "the number of elements of a tensor" })?;
@@ -152,7 +152,7 @@ macro_rules! plan {
             ///
             /// # Errors
             /// As [`output_shape`](Self::output_shape), and if the workspace would be more than can be addressed.
-            pub fn prepare(&self, input: Shape, parallelism: Parallelism) -> Result<Choice, Error> {
+            pub fn prepare(&self, input: Shape, parallelism: Parallelism<'_>) -> Result<Choice, Error> {
                 self.engine.prepare(input, parallelism)
             }
 
@@ -170,7 +170,7 @@ macro_rules! plan {
             pub fn tune(
                 &self,
                 input: Shape,
-                parallelism: Parallelism,
+                parallelism: Parallelism<'_>,
                 budget: std::time::Duration,
             ) -> Result<Choice, Error> {
                 self.engine.tune(input, parallelism, budget)
@@ -220,7 +220,7 @@ macro_rules! plan {
                 self.output_shape(input)
             }
 
-            fn workspace_len(&self, input: Shape, parallelism: Parallelism) -> Result<usize, Error> {
+            fn workspace_len(&self, input: Shape, parallelism: Parallelism<'_>) -> Result<usize, Error> {
                 self.workspace_len(input, parallelism)
             }
 
@@ -233,7 +233,7 @@ macro_rules! plan {
                 input: TensorView<'_, E>,
                 residual: Option<TensorView<'_, E>>,
                 workspace: &mut Workspace,
-                parallelism: Parallelism,
+                parallelism: Parallelism<'_>,
             ) -> Result<Vec<E>, Error> {
                 self.run_to_vec(input, residual, workspace, parallelism)
             }
@@ -242,7 +242,7 @@ macro_rules! plan {
                 self.parts(input, threads)
             }
 
-            fn prepare(&self, input: Shape, parallelism: Parallelism) -> Result<Choice, Error> {
+            fn prepare(&self, input: Shape, parallelism: Parallelism<'_>) -> Result<Choice, Error> {
                 self.prepare(input, parallelism)
             }
 
@@ -250,7 +250,7 @@ macro_rules! plan {
             fn tune(
                 &self,
                 input: Shape,
-                parallelism: Parallelism,
+                parallelism: Parallelism<'_>,
                 budget: std::time::Duration,
             ) -> Result<Choice, Error> {
                 self.tune(input, parallelism, budget)
@@ -293,7 +293,7 @@ pub trait Convolution<E = f32>: sealed::Sealed + fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// If the plan does not take such an input.
-    fn workspace_len(&self, input: Shape, parallelism: Parallelism) -> Result<usize, Error>;
+    fn workspace_len(&self, input: Shape, parallelism: Parallelism<'_>) -> Result<usize, Error>;
 
     /// Computes the output, or a part of it.
     ///
@@ -311,7 +311,7 @@ pub trait Convolution<E = f32>: sealed::Sealed + fmt::Debug + Send + Sync {
         input: TensorView<'_, E>,
         residual: Option<TensorView<'_, E>>,
         workspace: &mut Workspace,
-        parallelism: Parallelism,
+        parallelism: Parallelism<'_>,
     ) -> Result<Vec<E>, Error>;
 
     /// A balanced split of the output for that many threads: a list of parts for each pass.
@@ -324,14 +324,14 @@ pub trait Convolution<E = f32>: sealed::Sealed + fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// If the plan does not take such an input.
-    fn prepare(&self, input: Shape, parallelism: Parallelism) -> Result<Choice, Error>;
+    fn prepare(&self, input: Shape, parallelism: Parallelism<'_>) -> Result<Choice, Error>;
 
     /// As `prepare`, by measurement: the fastest choice on this machine, whose bits are the same.
     ///
     /// # Errors
     /// If the plan does not take such an input, or there is no memory for the tensors.
     #[cfg(feature = "std")]
-    fn tune(&self, input: Shape, parallelism: Parallelism, budget: std::time::Duration) -> Result<Choice, Error>;
+    fn tune(&self, input: Shape, parallelism: Parallelism<'_>, budget: std::time::Duration) -> Result<Choice, Error>;
 
     /// The choice that [`Choice::to_text`] wrote.
     ///

@@ -16,20 +16,6 @@ pub(crate) trait Join: Copy + Sync {
     ) -> Result<(), Error>;
 }
 
-/// One after the other.
-#[derive(Clone, Copy)]
-struct Serial;
-
-impl Join for Serial {
-    fn join(
-        self,
-        a: impl FnOnce() -> Result<(), Error> + Send,
-        b: impl FnOnce() -> Result<(), Error> + Send,
-    ) -> Result<(), Error> {
-        a().and_then(|()| b())
-    }
-}
-
 /// How an output is cut: along the outer axis into groups, and each group along the inner axis into its share of the
 /// tasks, about one for every thread.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +112,17 @@ impl Split {
         }
     }
 
+    /// The tasks before a group, and where it starts along the outer axis.
+    fn group(&self, group: usize) -> (usize, usize) {
+        let before = self.tasks_before(group);
+        (before, self.position(self.outer, before, self.tasks))
+    }
+
+    /// The tasks of a group.
+    fn tasks_of(&self, group: usize) -> usize {
+        self.tasks_before(group + 1) - self.tasks_before(group)
+    }
+
     /// Runs `leaf` over the parts of `whole`, which has the split's shape.
     pub(crate) fn run<P: Piece>(
         &self,
@@ -133,27 +130,74 @@ impl Split {
         join: impl Join,
         leaf: &(impl Fn(P) -> Result<(), Error> + Sync),
     ) -> Result<(), Error> {
-        let group = |group: usize| {
-            let before = self.tasks_before(group);
-            (before, self.position(self.outer, before, self.tasks))
-        };
-        divide(whole, self.outer, 0..self.groups, join, &group, &|i, piece| {
-            let tasks = self.tasks_before(i + 1) - self.tasks_before(i);
+        divide(whole, self.outer, 0..self.groups, join, &|group| self.group(group), &|i, piece| {
+            let tasks = self.tasks_of(i);
             let task = |task: usize| (task, self.position(self.inner, task, tasks));
             divide(piece, self.inner, 0..tasks, join, &task, &|_, piece| leaf(piece))
         })
     }
 
-    /// The parts of an output of the split's shape.
-    fn parts(&self) -> Result<Vec<OutputRange>, Error> {
-        let mut parts = alloc::vec![None; self.tasks];
-        let whole = Slots { range: OutputRange::all(self.shape), slots: &mut parts };
-        self.run(whole, Serial, &|part: Slots<'_>| {
-            part.slots[0] = Some(part.range);
-            Ok(())
-        })?;
-        Ok(parts.into_iter().flatten().collect())
+    /// The parts of `whole`, which has the split's shape, to be cut off one by one.
+    pub(crate) fn cuts<P>(&self, whole: P) -> Cuts<P> {
+        Cuts { split: *self, groups: 0..self.groups, whole: Some(whole), tasks: 0..0, group: None }
     }
+}
+
+/// The parts of a split's whole that are not cut off yet, in order.
+pub(crate) struct Cuts<P> {
+    split: Split,
+    /// The groups that are left, and what they share.
+    groups: Range<usize>,
+    whole: Option<P>,
+    /// The tasks that are left of the group before them, and what they share.
+    tasks: Range<usize>,
+    group: Option<P>,
+}
+
+impl<P: Piece> Iterator for Cuts<P> {
+    type Item = Result<P, Error>;
+
+    /// The next part that is not empty.
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let part = if !self.tasks.is_empty() {
+                let (split, tasks) = (self.split, self.tasks.end);
+                let task = |task: usize| (task, split.position(split.inner, task, tasks));
+                cut(&mut self.group, split.inner, &mut self.tasks, &task)
+            } else if !self.groups.is_empty() {
+                let (split, group) = (self.split, self.groups.start);
+                match cut(&mut self.whole, split.outer, &mut self.groups, &|group| split.group(group)) {
+                    Ok(piece) => (self.group, self.tasks) = (piece, 0..split.tasks_of(group)),
+                    Err(error) => return Some(Err(error)),
+                }
+                continue;
+            } else {
+                return None;
+            };
+            match part {
+                Ok(Some(part)) if !part.is_empty() => return Some(Ok(part)),
+                Ok(_) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+/// Cuts the first of the shares off `rest`, all of it if it is the last.
+fn cut<P: Piece>(
+    rest: &mut Option<P>,
+    axis: Axis,
+    shares: &mut Range<usize>,
+    start: &impl Fn(usize) -> (usize, usize),
+) -> Result<Option<P>, Error> {
+    let (Some(share), Some(piece)) = (shares.next(), rest.take()) else { return Ok(None) };
+    if Range::is_empty(shares) {
+        return Ok(Some(piece));
+    }
+    let (from, to) = (start(share), start(share + 1));
+    let (first, others) = piece.split(axis, to.1 - from.1, to.0 - from.0)?;
+    *rest = Some(others);
+    Ok(Some(first))
 }
 
 /// How the work of a pass is shared: one split, and where rows are left over of an even one, another of these, after it.
@@ -181,6 +225,22 @@ impl Shares {
         core::iter::once((0, &self.most)).chain(self.rest.iter().map(|rest| (self.most.shape.h, rest)))
     }
 
+    /// The parts of `whole`, which has the shape of the output, to be cut off one by one: those of the one split, then the others.
+    #[cfg(feature = "std")]
+    pub(crate) fn cuts<P: Piece>(
+        &self,
+        whole: P,
+    ) -> Result<impl Iterator<Item = Result<P, Error>> + Send + use<P>, Error> {
+        let (upper, lower) = match self.rest {
+            None => (whole, None),
+            Some(rest) => {
+                let (upper, lower) = whole.split(Axis::H, self.most.rows(), 0)?;
+                (upper, Some(rest.cuts(lower)))
+            }
+        };
+        Ok(self.most.cuts(upper).chain(lower.into_iter().flatten()))
+    }
+
     /// The most tasks at a time.
     pub(crate) fn tasks(&self) -> usize {
         self.splits().map(|(_, split)| split.tasks).fold(1, usize::max)
@@ -205,7 +265,7 @@ impl Shares {
     pub(crate) fn steps(&self) -> Result<Vec<Vec<OutputRange>>, Error> {
         let step = |(first, split): (usize, &Split)| {
             let lower = |part: OutputRange| OutputRange { h: part.h.start + first..part.h.end + first, ..part };
-            Ok(split.parts()?.into_iter().map(lower).collect())
+            split.cuts(OutputRange::all(split.shape)).map(|part| part.map(lower)).collect()
         };
         self.splits().map(step).collect()
     }
@@ -244,22 +304,16 @@ pub(crate) trait Piece: Sized + Send {
     fn split(self, axis: Axis, index: usize, tasks: usize) -> Result<(Self, Self), Error>;
 }
 
-/// A part that is asked for, not run, and a slot for each of its tasks.
-struct Slots<'a> {
-    range: OutputRange,
-    slots: &'a mut [Option<OutputRange>],
-}
-
-impl Piece for Slots<'_> {
+/// A part that is asked for, not run.
+impl Piece for OutputRange {
     fn is_empty(&self) -> bool {
-        self.range.is_empty()
+        OutputRange::is_empty(self)
     }
 
-    fn split(self, axis: Axis, index: usize, tasks: usize) -> Result<(Self, Self), Error> {
-        let (mut first, mut second) = (self.range.clone(), self.range);
+    fn split(self, axis: Axis, index: usize, _: usize) -> Result<(Self, Self), Error> {
+        let (mut first, mut second) = (self.clone(), self);
         let (a, b) = (&mut first[axis], &mut second[axis]);
         (a.end, b.start) = (a.start + index, a.start + index);
-        let (slots, rest) = self.slots.split_at_mut(tasks);
-        Ok((Slots { range: first, slots }, Slots { range: second, slots: rest }))
+        Ok((first, second))
     }
 }

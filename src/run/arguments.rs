@@ -30,7 +30,7 @@ pub struct Run<'a, E = f32> {
     pub(crate) output: TensorViewMut<'a, E>,
     pub(crate) range: Option<OutputRange>,
     pub(crate) workspace: &'a mut Workspace,
-    pub(crate) parallelism: Parallelism,
+    pub(crate) parallelism: Parallelism<'a>,
     pub(crate) choice: Option<&'a Choice>,
 }
 
@@ -89,7 +89,7 @@ impl<'a, E> Run<'a, E> {
     }
 
     /// Who does the work. Default: [`Parallelism::Serial`], the calling thread.
-    pub fn parallelism(mut self, parallelism: Parallelism) -> Self {
+    pub fn parallelism(mut self, parallelism: Parallelism<'a>) -> Self {
         self.parallelism = parallelism;
         self
     }

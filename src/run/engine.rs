@@ -44,12 +44,12 @@ impl Engine {
     }
 
     /// How `output`, all or a part of `whole`, is computed by that many threads, which are asked for only where the work is worth it.
-    fn choose(&self, whole: Shape, output: Shape, parallelism: Parallelism) -> Decision {
+    fn choose(&self, whole: Shape, output: Shape, parallelism: Parallelism<'_>) -> Decision {
         let workers = parallelism.workers(|| self.descriptor.price(whole, output));
         self.descriptor.choose(whole, output, workers.unwrap_or(Workers::ONE))
     }
 
-    pub(crate) fn prepare(&self, input: Shape, parallelism: Parallelism) -> Result<Choice, Error> {
+    pub(crate) fn prepare(&self, input: Shape, parallelism: Parallelism<'_>) -> Result<Choice, Error> {
         let (_, output) = self.descriptor.outputs(input)?;
         Choice::new(&self.descriptor, input, parallelism.workers(|| self.descriptor.price(output, output)))
     }

@@ -2,6 +2,8 @@
 
 pub(crate) mod arguments;
 pub(crate) mod engine;
+#[cfg(feature = "std")]
+pub(crate) mod executor;
 mod gather;
 mod part;
 pub(crate) mod threads;

@@ -4,6 +4,8 @@ use core::ops::Range;
 
 use depthwise_kernels::{Axis, Element, Error, Shape, TensorView, TensorViewMut};
 
+#[cfg(feature = "std")]
+use super::executor;
 use super::threads::Parallelism;
 use super::wide::Tensors;
 use crate::choose::split::{Piece, Shares};
@@ -48,9 +50,15 @@ impl<'a, E: Element> Part<'a, E> {
 pub(crate) fn run<E: Element>(
     shares: &Shares,
     mut whole: Part<'_, E>,
-    parallelism: Parallelism,
+    parallelism: Parallelism<'_>,
     leaf: &(impl Fn(Part<'_, E>) -> Result<(), Error> + Sync),
 ) -> Result<(), Error> {
+    #[cfg(feature = "std")]
+    if let Parallelism::Executor(executor) = parallelism
+        && shares.tasks() > 1
+    {
+        return executor::run(executor, shares, whole, leaf);
+    }
     shares.splits().try_for_each(|(first, split)| {
         let rows = whole.rows(first..first + split.rows())?;
         split.run(rows, parallelism, leaf)

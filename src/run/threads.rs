@@ -1,16 +1,20 @@
 //! Who does the work of a run.
 
+use core::fmt;
+
 use depthwise_kernels::Error;
 
+#[cfg(feature = "std")]
+use super::executor::Executor;
 use crate::choose::split::Join;
 use crate::choose::workers::Workers;
-#[cfg(feature = "rayon")]
+#[cfg(feature = "std")]
 use crate::choose::workers::{LEAST, LEAST_OUTSIDE};
 
 /// Who does the work of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default)]
 #[non_exhaustive]
-pub enum Parallelism {
+pub enum Parallelism<'a> {
     /// The calling thread. This is the default.
     ///
     /// The run uses the floating-point environment of that thread. Results are as promised under the default environment, which
@@ -31,24 +35,44 @@ pub enum Parallelism {
     /// caller has set for itself is not theirs.
     #[cfg(feature = "rayon")]
     Rayon,
+    /// The threads of an [`Executor`].
+    #[cfg(feature = "std")]
+    Executor(&'a dyn Executor),
+    /// Nobody: without `std` nothing is borrowed.
+    #[cfg(not(feature = "std"))]
+    #[doc(hidden)]
+    Nobody(core::convert::Infallible, core::marker::PhantomData<&'a ()>),
 }
 
-impl Parallelism {
+impl Parallelism<'_> {
     /// Who may do work of that price, or `None` if it is not worth several threads: then nobody asks for them. Where there are none,
     /// the calling thread does the work.
-    #[cfg_attr(not(feature = "rayon"), expect(unused_variables, reason = "then there are no threads"))]
+    #[cfg_attr(not(feature = "std"), expect(unused_variables, reason = "then there are no threads"))]
     pub(crate) fn workers(self, price: impl Fn() -> f64) -> Option<Workers> {
         match self {
             Parallelism::Serial => Some(Workers::ONE),
-            #[cfg(feature = "rayon")]
-            Parallelism::Rayon => {
-                let outside = rayon::current_thread_index().is_none();
+            #[cfg(feature = "std")]
+            _ => {
+                let outside = self.is_outside();
                 let least = if outside { LEAST_OUTSIDE } else { 2.0 * LEAST };
                 if price() < least {
                     return None;
                 }
                 Some(Workers { outside, ..Workers::called_within(self.threads()) })
             }
+            #[cfg(not(feature = "std"))]
+            Parallelism::Nobody(nobody, _) => match nobody {},
+        }
+    }
+
+    /// Whether the thread that calls is none of those that work.
+    #[cfg(feature = "std")]
+    fn is_outside(self) -> bool {
+        match self {
+            Parallelism::Serial => false,
+            #[cfg(feature = "rayon")]
+            Parallelism::Rayon => rayon::current_thread_index().is_none(),
+            Parallelism::Executor(_) => false,
         }
     }
 
@@ -57,26 +81,45 @@ impl Parallelism {
         match self {
             Parallelism::Serial => 1,
             #[cfg(feature = "rayon")]
-            Parallelism::Rayon if rayon::current_thread_index().is_none() && !global_pool_runs() => 1,
+            Parallelism::Rayon if self.is_outside() && !global_pool_runs() => 1,
             #[cfg(feature = "rayon")]
             Parallelism::Rayon => rayon::current_num_threads(),
+            #[cfg(feature = "std")]
+            Parallelism::Executor(executor) => executor.threads().max(1),
+            #[cfg(not(feature = "std"))]
+            Parallelism::Nobody(nobody, _) => match nobody {},
         }
     }
 }
 
-impl Join for Parallelism {
+impl fmt::Debug for Parallelism<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Parallelism::Serial => f.write_str("Serial"),
+            #[cfg(feature = "rayon")]
+            Parallelism::Rayon => f.write_str("Rayon"),
+            #[cfg(feature = "std")]
+            Parallelism::Executor(executor) => write!(f, "Executor({} threads)", executor.threads()),
+            #[cfg(not(feature = "std"))]
+            Parallelism::Nobody(nobody, _) => match *nobody {},
+        }
+    }
+}
+
+impl Join for Parallelism<'_> {
     fn join(
         self,
         a: impl FnOnce() -> Result<(), Error> + Send,
         b: impl FnOnce() -> Result<(), Error> + Send,
     ) -> Result<(), Error> {
         match self {
-            Parallelism::Serial => a().and_then(|()| b()),
             #[cfg(feature = "rayon")]
             Parallelism::Rayon => {
                 let (a, b) = rayon::join(a, b);
                 a.and(b)
             }
+            // An executor takes what is shared.
+            _ => a().and_then(|()| b()),
         }
     }
 }

@@ -43,7 +43,7 @@ impl Candidate<'_> {
 /// Where choices are measured.
 struct Bench<'a, E> {
     engine: &'a Engine,
-    parallelism: Parallelism,
+    parallelism: Parallelism<'a>,
     shapes: [Shape; 2],
     data: [Vec<E>; 2],
     /// Of the input and of the output, where they lie like each.
@@ -53,7 +53,7 @@ struct Bench<'a, E> {
 
 impl Engine {
     /// The fastest choice for an input of that shape, measured within that time.
-    pub(crate) fn tune(&self, input: Shape, parallelism: Parallelism, budget: Duration) -> Result<Choice, Error> {
+    pub(crate) fn tune(&self, input: Shape, parallelism: Parallelism<'_>, budget: Duration) -> Result<Choice, Error> {
         match self.descriptor.element {
             #[cfg(feature = "half")]
             ElementType::F16 => self.tune_as::<f16>(input, parallelism, budget),
@@ -63,7 +63,12 @@ impl Engine {
         }
     }
 
-    fn tune_as<E: Element>(&self, input: Shape, parallelism: Parallelism, budget: Duration) -> Result<Choice, Error> {
+    fn tune_as<E: Element>(
+        &self,
+        input: Shape,
+        parallelism: Parallelism<'_>,
+        budget: Duration,
+    ) -> Result<Choice, Error> {
         let predicted = self.prepare(input, parallelism)?;
         let output = self.descriptor.output_shape(input)?;
         let choices = predicted.alternatives();
@@ -86,7 +91,7 @@ impl Engine {
 }
 
 impl<'a, E: Element> Bench<'a, E> {
-    fn new(engine: &'a Engine, parallelism: Parallelism, shapes: [Shape; 2]) -> Result<Self, Error> {
+    fn new(engine: &'a Engine, parallelism: Parallelism<'a>, shapes: [Shape; 2]) -> Result<Self, Error> {
         let data = [values::<E>(shapes[0])?, values::<E>(shapes[1])?];
         let page = [&data[0], &data[1]].map(|data| data.as_ptr().align_offset(4096).min(PAGE));
         let half = engine.descriptor.spacing(engine.descriptor.in_channels) / 2;

@@ -16,7 +16,7 @@ pub fn serve(threads: usize) -> Result<()> {
     crate::serve(&variants, |model, variant| prepare(&model, variant, parallelism))
 }
 
-fn prepare(model: &Model, variant: &str, parallelism: Parallelism) -> Result<Run> {
+fn prepare(model: &Model, variant: &str, parallelism: Parallelism<'static>) -> Result<Run> {
     let layout: Layout = variant[..4].parse()?;
     let fusion = if variant.ends_with("two-pass") { Fusion::TwoPass } else { Fusion::Auto };
     if model.arch.layers.len() > 2 {
@@ -89,7 +89,7 @@ fn prepare(model: &Model, variant: &str, parallelism: Parallelism) -> Result<Run
     }
 }
 
-fn network(model: &Model, layout: Layout, parallelism: Parallelism) -> Result<Run> {
+fn network(model: &Model, layout: Layout, parallelism: Parallelism<'static>) -> Result<Run> {
     let network = Network::load(&model.folder, Options { layout, isa: None })?;
     let mut scratch = network.scratch()?;
     let input = Aligned::new(&model.input(layout)?.0);

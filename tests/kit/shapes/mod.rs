@@ -335,7 +335,7 @@ pub fn prepare_as<E: Element>(
     let built = build_as::<E>(block, part, layout, isa, None);
     let mut built = built.map_err(|e| format!("block {}: {e}", block.name))?;
     let (cost, between, mut tensors) = (built.cost, built.between, None);
-    let run = move |parallelism| {
+    let run = move |parallelism: Parallelism<'_>| {
         let tensors = tensors.get_or_insert_with(|| Tensors::new(&built, placement));
         built.run(tensors, parallelism)
     };
