@@ -6,7 +6,8 @@
 //!   (112, 56, 28, 14, 7). 3×3 rolls, at stride 1 with three rows held: 21 + 7 + 1; at stride 2 with two: 14 + 14 + 1, of which
 //!   LLVM spills some. Where pixels share cache sets, tiles of 2×7 and, at stride 2, 2×2. On Zen 4 channels take turns, at
 //!   stride 2 as at stride 2 above, at stride 1 with three columns: 9 + 3 + 1. Wider windows as 2×7, of whose inputs
-//!   a stride's columns are held: 14 + 7 or, at stride 2, 14 + 14, + 1 + 1.
+//!   a stride's columns are held: 14 + 7 or, at stride 2, 14 + 14, + 1 + 1. Of maps that come from afar 2×2, and of maps four columns
+//!   wide 7×7 at stride 2 as 2×4.
 //! * depthwise channels first: four rows by two vectors: 8 + 2·K + weights as far as they fit. 5×5, 7×7, all at
 //!   stride 2 and, on Zen 4, 3×3 and dilated columns roll, with K rows held, or half as many: at stride 1 2·K + 2·K + 1, at
 //!   stride 2 K + 1 + 2·K + 1 and, but for 7×7, up to seven of the next row. Rows of up to eight columns, two to a vector: 4 + 2·K.
@@ -26,11 +27,13 @@ pub(crate) static FAMILY: Family = Family {
         target_feature(enable = "avx512f"),
         [
             nhwc::Tile<f32, K3S1, 2, 7>,
+            nhwc::Tile<f32, K3S1, 2, 2>,
             nhwc::Tile<f32, K3S2, 2, 2>,
             nhwc::Tile<f32, K5S1, 2, 7>,
             nhwc::Tile<f32, K5S2, 2, 7>,
             nhwc::Tile<f32, K7S1, 2, 7>,
             nhwc::Tile<f32, K7S2, 2, 7>,
+            nhwc::Tile<f32, K7S2, 2, 4>,
             nhwc::Rolling<f32, K3S1, 3, 7>,
             // Thirty-two registers are too few for what LLVM loads ahead.
             Spills<35, nhwc::Rolling<f32, K3S2, 2, 7>>,

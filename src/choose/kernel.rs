@@ -4,7 +4,7 @@
 
 use super::descriptor::{Descriptor, Stages};
 use super::passes::Rows;
-use crate::machine::Machine;
+use crate::machine::{Machine, Vast};
 use crate::{Isa, Layout};
 use alloc::format;
 use depthwise_kernels::{
@@ -71,13 +71,6 @@ impl Lie {
 const LINE: usize = 64;
 /// Elements between pixels from which on it matters that inputs and outputs share cache sets.
 const SHARED: usize = 512;
-/// Channels first, columns beyond which rows are long.
-const VAST: usize = 96;
-
-/// Whether an image, of so many inputs for each output, is more than the caches of most cores hold of what they share: 4 MB.
-fn comes_from_afar(output: Shape, inputs: usize) -> bool {
-    output.c.saturating_mul(output.h).saturating_mul(output.w).saturating_mul(inputs) > 1 << 20
-}
 
 impl Descriptor {
     /// The kernels of a run with that output.
@@ -96,18 +89,39 @@ impl Descriptor {
             Layout::Nhwc => self.preferred(packed.isa, output),
             Layout::Nchw => self.preferred_in_planes(packed, output),
         };
+        self.most_like(&wanted, output).unwrap_or(packed)
+    }
+
+    /// Of the kernels that share the plan's packing, the one that is the most like that.
+    fn most_like(&self, wanted: &Wanted, output: Shape) -> Option<&'static KernelInfo> {
+        let columns = self.columns(output);
         let unwanted = |info: &&KernelInfo| {
             let size = info.tile[0] * info.tile[1];
             let is_narrow = self.layout == Layout::Nchw && info.tile[1] == info.lanes;
+            // What a tile's columns beyond the map compute is for nothing.
+            let beyond = if self.layout == Layout::Nhwc { info.tile[1].saturating_sub(columns) } else { 0 };
             // Where there is no such form, tiles.
             (
                 info.form != wanted.form,
                 info.form != Form::Tile,
                 is_narrow != wanted.is_narrow,
+                beyond,
                 if wanted.is_large { usize::MAX - size } else { size },
             )
         };
-        self.alike.into_iter().flatten().min_by_key(unwanted).unwrap_or(packed)
+        self.alike.into_iter().flatten().min_by_key(unwanted)
+    }
+
+    /// The bytes of what the depthwise stage writes.
+    fn bytes(&self, output: Shape) -> usize {
+        let elements = Shape { c: self.mid_channels, ..output }.len();
+        elements.unwrap_or(usize::MAX).saturating_mul(size_of::<f32>())
+    }
+
+    /// The columns of a sub-grid of the output.
+    fn columns(&self, output: Shape) -> usize {
+        let taps = self.window.taps;
+        output.w.div_ceil(sub_grids(taps.stride[1], taps.dilation[1]))
     }
 
     /// The kernel instead of this one where tensors lie like that, if there is a faster one.
@@ -115,29 +129,33 @@ impl Descriptor {
     /// Where inputs and outputs share sets, outputs are written behind. That is for whole strips: where the map is not of these, or
     /// all pixels share the same few sets, channels take turns. Across cache lines they take turns where pixels are far apart; of few
     /// channels tiles are faster than strips if the map is large: a strip's lines, twice as many there, are gone before the next vector.
-    /// (086)
+    /// Small tiles read each line for two vectors, too, with a row of the map between: of more channels strips are faster. (086, 088)
     pub(crate) fn row_where(&self, lie: Lie, row: &'static KernelInfo, output: Shape) -> Option<&'static KernelInfo> {
         let matters = match lie {
             Lie::Lines => false,
             Lie::Sharing => self.machine.writes_behind,
             Lie::Across => self.machine.across_lines.is_some(),
         };
-        let has_others = row.form == Form::Rolling && row.isa == Isa::Avx512 && row.kernel_size == Some([3; 2]);
+        let is_small_tile = row.form == Form::Tile && row.stride.is_some_and(|[_, stride]| stride == 1);
+        let is_strip = row.form == Form::Rolling;
+        let has_others = (is_strip || is_small_tile) && row.isa == Isa::Avx512 && row.kernel_size == Some([3; 2]);
         let converts = self.element != ElementType::F32;
         if self.forced || self.layout != Layout::Nhwc || converts || !has_others || !matters {
             return None;
         }
-        let taps = self.window.taps;
-        let columns = output.w.div_ceil(sub_grids(taps.stride[1], taps.dilation[1]));
+        let columns = self.columns(output);
         let spacing = self.spacing(self.in_channels);
         let form = match (lie, self.machine.across_lines) {
+            (Lie::Across, Some(across)) if is_small_tile && self.in_channels >= across.strips => Form::Rolling,
+            _ if is_small_tile => return None,
             (Lie::Across, Some(across)) if spacing >= across.turns => Form::InTurns,
             (Lie::Across, Some(across)) if across.suits_tiles(self.in_channels, columns) => Form::Tile,
             (Lie::Sharing, _) if columns.is_multiple_of(row.tile[1]) && spacing < 1024 => Form::RollingBehind,
             (Lie::Sharing, _) => Form::InTurns,
             _ => return None,
         };
-        self.alike.into_iter().flatten().find(|other| other.form == form)
+        let wanted = Wanted { form, is_large: true, is_narrow: false };
+        self.most_like(&wanted, output).filter(|other| other.form == form)
     }
 
     /// How a kernel that is taken where tensors lie otherwise goes about its work.
@@ -248,15 +266,15 @@ impl Descriptor {
         let (lanes, width) = (packed.lanes, output.w);
         let rows = output.h.div_ceil(sub_grids(sh, dh));
         let reach = width.saturating_sub(1).saturating_mul(sw).saturating_add((kw - 1).saturating_mul(dw));
-        // Strips of two vectors read a line or two of each page, before which hardware prefetches begin anew.
-        let is_vast = kw == 3 && width > VAST && comes_from_afar(Shape { c: self.mid_channels, ..output }, 1);
+        let bytes = self.bytes(output);
+        let is_vast = |vast: Vast| kw == 3 && width > vast.columns && bytes > vast.bytes;
         let form = if packed.isa != Isa::Avx512 {
             Form::Tile
         } else if width <= lanes / 2 && reach < lanes {
             Form::Pairs
         } else if sw == 2
             || (dw == 1 && kw > 3)
-            || (self.machine.rolls && !is_vast && (dw == 1 || width > lanes || kw > 3))
+            || ((dw == 1 || width > lanes || kw > 3) && self.machine.rolls_but.is_some_and(|vast| !is_vast(vast)))
         {
             Form::Rolling
         } else {
@@ -267,19 +285,16 @@ impl Descriptor {
 }
 
 /// The instruction set, this one or one that it includes, whose vectors so many channels of a depthwise convolution fill best,
-/// channels last. Where AVX-512's are computed in halves, few that end in half of one are left to AVX2. (Zen 4, 80×80: of 8
-/// channels 3×3 takes 12.5 µs instead of 16.7 µs, at stride 2 4.4 and 9.1 µs, 5×5 25 and 49 µs; of 24 33 and 36 µs, but of a map
-/// of 20×20 2.46 and 2.34 µs, at stride 2 11.5 and 14.9 µs, 5×5 76 and 96 µs; of 40 5×5 133 and 145 µs, but at stride 2 45 and
-/// 41 µs.)
+/// channels last.
 fn filled_by(machine: &Machine, isa: Isa, channels: usize, kernel_size: usize, stride: usize) -> Isa {
-    let few = match (kernel_size, stride) {
-        (..=3, 1) => 8,
-        (5, 1) => 72,
-        (_, 1) => 40,
-        _ => 24,
+    let window = match kernel_size {
+        ..=3 => 0,
+        5 => 1,
+        _ => 2,
     };
+    let few = machine.left_to_avx2[window][usize::from(stride > 1)];
     let leaves_half = channels <= few && (1..=8).contains(&(channels % 16));
-    if isa == Isa::Avx512 && machine.avx512_slots == 2 && leaves_half { Isa::Avx2 } else { isa }
+    if isa == Isa::Avx512 && leaves_half { Isa::Avx2 } else { isa }
 }
 
 /// Which form is the fastest, channels last, and of two tiles whether the larger one.
@@ -290,23 +305,20 @@ fn filled_by(machine: &Machine, isa: Isa, channels: usize, kernel_size: usize, s
 /// cache (Zen 5), and so does a strip of rows a multiple of 2 KB apart, as those of large maps are with such numbers of channels
 /// (Zen 3: 5×5 at 56×56×128 394 µs instead of 281 µs, but at 28×28×240 119 µs instead of 135 µs).
 ///
-/// AVX-512 at stride 2: with few channels maps are large, and their rows come from afar; there a small tile's few streams of
-/// addresses are what hardware prefetches best (Zen 4: than strips whose channels do not take turns, up to 192). Where pixels
-/// share cache sets, tiles touch fewer lines at a time than strips do, which decides on Zen 5 (28×28×256 22 µs instead of 42 µs,
-/// 14×14×512 10.7 µs instead of 27 µs, at stride 2 8.6 µs instead of 14 µs and 5.3 µs instead of 7.0 µs).
-///
-/// AVX-512 in halves (Zen 4): at stride 2 turns (56×56×64 11.5 µs instead of the tiles' 12.7 µs, 28×28×32 1.55 and 1.83 µs, 116
-/// channels at 20×20 3.8 and 4.2 µs), but tiles where few channels leave a vector in part (80×80×58 36.5 µs, turns 40 µs). At stride 1
-/// strips; where a run's tensors lie so that these are slow, it takes another kernel ([`row_where`](Descriptor::row_where), 086).
+/// AVX-512: in the machine's description, where that says something. Else few channels at stride 2 are taken in tiles: their maps are
+/// large. Where pixels share cache sets, tiles touch fewer lines at a time than strips do, which decides on Zen 5 (28×28×256 22 µs
+/// instead of 42 µs, 14×14×512 10.7 µs instead of 27 µs, at stride 2 8.6 µs instead of 14 µs and 5.3 µs instead of 7.0 µs). Where a
+/// run's tensors lie so that what is preferred is slow, it takes another kernel ([`row_where`](Descriptor::row_where), 086).
 impl Descriptor {
     fn preferred(&self, isa: Isa, output: Shape) -> Wanted {
         let taps = self.window.taps;
         let (kernel_size, stride) = (taps.kernel_size[1], undilated_stride(taps.stride[1], taps.dilation[1]));
         let (form, is_large) = preferred(self.machine, isa, self.in_channels, kernel_size, stride);
-        // A small tile's few streams of addresses are what hardware prefetches best (086).
-        let few = isa == Isa::Avx512 && self.machine.avx512_slots == 2 && stride == 2 && self.in_channels <= 64;
-        let from_afar = comes_from_afar(Shape { c: self.mid_channels, ..output }, 4);
-        let form = if few && from_afar { Form::Tile } else { form };
+        let inputs = self.bytes(output).saturating_mul(stride * stride);
+        let small = &self.machine.small_tiles[usize::from(stride > 1)];
+        if isa == Isa::Avx512 && kernel_size == 3 && small.suit(self.in_channels, inputs) {
+            return Wanted { form: Form::Tile, is_large: false, is_narrow: false };
+        }
         Wanted { form, is_large, is_narrow: false }
     }
 }
@@ -320,14 +332,17 @@ fn preferred(machine: &Machine, isa: Isa, channels: usize, kernel_size: usize, s
         (Isa::Avx2, 1) => (Form::Tile, true),
         (Isa::Avx2, _) if channels.is_multiple_of(256) => (Form::InTurns, true),
         (Isa::Avx2, _) => (Form::Tile, !channels.is_multiple_of(128)),
-        (Isa::Avx512, 1) if machine.avx512_slots == 2 => (Form::Rolling, true),
-        (Isa::Avx512, _) if machine.avx512_slots == 2 => {
-            (if channels.is_multiple_of(16) || channels >= 72 { Form::InTurns } else { Form::Tile }, true)
+        (Isa::Avx512, 1) => {
+            let whatever = machine.avx512_slots == 2 || machine.distant_cache;
+            (if whatever || !channels.is_multiple_of(128) { Form::Rolling } else { Form::Tile }, true)
         }
         (Isa::Avx512, _) => {
-            let shares_sets = channels.is_multiple_of(if stride == 1 { 128 } else { 256 });
-            let rolls = (stride == 1 || channels >= 160) && (machine.distant_cache || !shares_sets);
-            (if rolls { Form::Rolling } else { Form::Tile }, true)
+            let form = match machine.turns_from {
+                Some(many) if channels.is_multiple_of(16) || channels >= many => Form::InTurns,
+                None if channels >= 160 && !channels.is_multiple_of(256) => Form::Rolling,
+                _ => Form::Tile,
+            };
+            (form, true)
         }
         _ => (Form::Tile, isa != Isa::Neon || machine.wide_cores),
     }

@@ -2,8 +2,8 @@
 
 use depthwise_kernels::Isa;
 
-use super::Machine;
 use super::generic::UNMEASURED;
+use super::{AcrossLines, Machine, SmallTiles, Vast};
 
 /// Strips of 28, 7 and 4 rows: 56×56×128 220, 164 and 154 µs; 14×14×512 at stride 2 8.4, 8.0 and 9.2 µs.
 pub(super) static EMERALD_RAPIDS: Machine = Machine {
@@ -14,5 +14,13 @@ pub(super) static EMERALD_RAPIDS: Machine = Machine {
     write_shared: 1.0,
     distant_cache: true,
     strip_rows: [4, 7],
+    turns_from: Some(0),
+    small_tiles: [
+        SmallTiles { bytes: 1100 << 10, channels: 320 },
+        SmallTiles { bytes: 1434 << 10, channels: usize::MAX },
+    ],
+    left_to_avx2: [[8, 24], [0; 2], [0; 2]],
+    across_lines: Some(AcrossLines { turns: usize::MAX, tiles: ([1, 0], 0), strips: 65 }),
+    rolls_but: Some(Vast { columns: 36, bytes: 1 << 20 }),
     ..UNMEASURED
 };

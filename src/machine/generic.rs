@@ -2,7 +2,7 @@
 
 use depthwise_kernels::Isa;
 
-use super::Machine;
+use super::{Machine, SmallTiles};
 
 pub(super) static GENERIC: Machine = UNMEASURED;
 
@@ -19,7 +19,10 @@ pub(super) const UNMEASURED: Machine = Machine {
     wide_cores: false,
     strip_rows: [28, 28],
     strip_columns: [(512, 2), (256, 4)],
+    turns_from: None,
+    small_tiles: [SmallTiles::NEVER; 2],
+    left_to_avx2: [[0; 2]; 3],
     writes_behind: false,
     across_lines: None,
-    rolls: false,
+    rolls_but: None,
 };

@@ -46,22 +46,59 @@ pub struct Machine {
     /// Columns of a strip whose channels take turns, at the most, where pixels are a multiple of so many elements apart: the more
     /// columns, the more lines of a cache set are in use. The greatest distance first.
     strip_columns: [(usize, usize); 2],
+    /// 3×3 at stride 2, channels last, AVX-512: channels are best taken in turns, if they fill vectors or are so many.
+    pub(crate) turns_from: Option<usize>,
+    /// 3×3 at stride 1 and at stride 2, channels last, AVX-512: which maps come from so far that small tiles are best.
+    pub(crate) small_tiles: [SmallTiles; 2],
+    /// 3×3, 5×5 and wider, at stride 1 and at stride 2, channels last: up to so many channels that leave half a vector of AVX-512
+    /// are best left to AVX2.
+    pub(crate) left_to_avx2: [[usize; 2]; 3],
     /// Where inputs and outputs share cache sets, outputs are best written a vector of channels behind.
     pub(crate) writes_behind: bool,
     /// What is best for 3×3 at stride 1, channels last, where vectors lie across cache lines, if it is known.
     pub(crate) across_lines: Option<AcrossLines>,
-    /// Channels first, 3×3 at stride 1 and dilated columns are best rolled down.
-    pub(crate) rolls: bool,
+    /// Channels first, AVX-512, 3×3 at stride 1 and dilated columns are best rolled down, but for 3×3 on such maps.
+    pub(crate) rolls_but: Option<Vast>,
 }
 
-/// When other kernels than strips are best where vectors lie across cache lines. A strip's lines are twice as many there, and each is
-/// read for two vectors of channels.
+/// Maps of long rows that come from afar. Channels first, strips of two vectors read a line or two of each page, before which hardware
+/// prefetches begin anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Vast {
+    /// Of more columns.
+    pub(crate) columns: usize,
+    /// And of more bytes of a run's outputs.
+    pub(crate) bytes: usize,
+}
+
+/// When other kernels are best where vectors lie across cache lines, 3×3 at stride 1. A strip's lines are twice as many there, and
+/// each is read for two vectors of channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AcrossLines {
     /// Elements between pixels from which on channels take turns.
     pub(crate) turns: usize,
     /// From how many channels to how many, and from how many columns on, tiles are best.
     pub(crate) tiles: ([usize; 2], usize),
+    /// From how many channels on strips are better than small tiles.
+    pub(crate) strips: usize,
+}
+
+/// Maps whose rows come from the cache that cores share, or from memory. A small tile's few streams of addresses are what hardware
+/// prefetches best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SmallTiles {
+    /// From so many bytes of a run's inputs on.
+    pub(crate) bytes: usize,
+    /// Up to so many channels.
+    pub(crate) channels: usize,
+}
+
+impl SmallTiles {
+    pub(crate) const NEVER: SmallTiles = SmallTiles { bytes: usize::MAX, channels: 0 };
+
+    pub(crate) fn suit(&self, channels: usize, bytes: usize) -> bool {
+        channels <= self.channels && bytes >= self.bytes
+    }
 }
 
 impl AcrossLines {
@@ -187,7 +224,8 @@ impl Machine {
                 machine.joins_halves,
                 machine.writes_behind,
                 machine.across_lines,
-                machine.rolls,
+                machine.rolls_but,
+                (machine.turns_from, machine.small_tiles, machine.left_to_avx2),
             );
             let of_neon = machine.wide_cores;
             (machine.distant_cache, machine.strip_rows, is_avx512.then_some(of_avx512), is_neon.then_some(of_neon))
