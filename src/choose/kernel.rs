@@ -297,54 +297,46 @@ fn filled_by(machine: &Machine, isa: Isa, channels: usize, kernel_size: usize, s
     if isa == Isa::Avx512 && leaves_half { Isa::Avx2 } else { isa }
 }
 
-/// Which form is the fastest, channels last, and of two tiles whether the larger one.
-///
-/// AVX2: turns where pixels share cache sets (measured on a Zen 4, where AVX-512 is better still: 14×14×512 26 µs instead of 36 µs,
-/// 7×7×1024 14 and 35 µs, at stride 2 28×28×256 17 and 23 µs, 14×14×512 8.9 and 20 µs; but 256 channels at stride 1 no faster, and
-/// 112×112×64 at stride 2 74 and 66 µs). At stride 2 a large tile's patch of pixels 512 B apart evicts itself from the first-level
-/// cache (Zen 5), and so does a strip of rows a multiple of 2 KB apart, as those of large maps are with such numbers of channels
-/// (Zen 3: 5×5 at 56×56×128 394 µs instead of 281 µs, but at 28×28×240 119 µs instead of 135 µs).
-///
-/// AVX-512: in the machine's description, where that says something. Else few channels at stride 2 are taken in tiles: their maps are
-/// large. Where pixels share cache sets, tiles touch fewer lines at a time than strips do, which decides on Zen 5 (28×28×256 22 µs
-/// instead of 42 µs, 14×14×512 10.7 µs instead of 27 µs, at stride 2 8.6 µs instead of 14 µs and 5.3 µs instead of 7.0 µs). Where a
-/// run's tensors lie so that what is preferred is slow, it takes another kernel ([`row_where`](Descriptor::row_where), 086).
 impl Descriptor {
+    /// Channels last. What this CPU is best at, for these channels and this map. Where a run's tensors lie so that it is slow, the run
+    /// takes another kernel ([`row_where`](Descriptor::row_where)).
     fn preferred(&self, isa: Isa, output: Shape) -> Wanted {
-        let taps = self.window.taps;
+        let (taps, channels, machine) = (self.window.taps, self.in_channels, self.machine);
         let (kernel_size, stride) = (taps.kernel_size[1], undilated_stride(taps.stride[1], taps.dilation[1]));
-        let (form, is_large) = preferred(self.machine, isa, self.in_channels, kernel_size, stride);
+        let strided = usize::from(stride > 1);
         let inputs = self.bytes(output).saturating_mul(stride * stride);
-        let small = &self.machine.small_tiles[usize::from(stride > 1)];
-        if isa == Isa::Avx512 && kernel_size == 3 && small.suit(self.in_channels, inputs) {
-            return Wanted { form: Form::Tile, is_large: false, is_narrow: false };
-        }
+        let (form, is_large) = match isa {
+            Isa::Avx2 if kernel_size == 5 => {
+                let (divisor, most) = machine.avx2.tiles_5x5;
+                let in_tiles = channels.is_multiple_of(divisor) && channels <= most;
+                (if in_tiles { Form::Tile } else { Form::Rolling }, true)
+            }
+            Isa::Avx2 if channels.is_multiple_of(machine.avx2.turns[strided]) => (Form::InTurns, true),
+            Isa::Avx2 => (Form::Tile, stride == 1 || !channels.is_multiple_of(machine.avx2.small_tiles)),
+            Isa::Avx512 if machine.small_tiles[strided].suit(channels, inputs) => (Form::Tile, kernel_size != 3),
+            Isa::Avx512 => {
+                let in_turns = |from| channels.is_multiple_of(16) || channels >= from;
+                let form = match machine.turns_from {
+                    Some(from) if stride > 1 => {
+                        if in_turns(from) {
+                            Form::InTurns
+                        } else {
+                            Form::Tile
+                        }
+                    }
+                    _ => {
+                        if machine.strips[strided].suit(channels) {
+                            Form::Rolling
+                        } else {
+                            Form::Tile
+                        }
+                    }
+                };
+                (form, true)
+            }
+            _ => (Form::Tile, isa != Isa::Neon || machine.wide_cores),
+        };
         Wanted { form, is_large, is_narrow: false }
-    }
-}
-
-fn preferred(machine: &Machine, isa: Isa, channels: usize, kernel_size: usize, stride: usize) -> (Form, bool) {
-    match (isa, stride) {
-        (Isa::Avx2, _) if kernel_size == 5 => {
-            (if !channels.is_multiple_of(32) || channels >= 256 { Form::Rolling } else { Form::Tile }, true)
-        }
-        (Isa::Avx2, 1) if channels.is_multiple_of(512) => (Form::InTurns, true),
-        (Isa::Avx2, 1) => (Form::Tile, true),
-        (Isa::Avx2, _) if channels.is_multiple_of(256) => (Form::InTurns, true),
-        (Isa::Avx2, _) => (Form::Tile, !channels.is_multiple_of(128)),
-        (Isa::Avx512, 1) => {
-            let whatever = machine.avx512_slots == 2 || machine.distant_cache;
-            (if whatever || !channels.is_multiple_of(128) { Form::Rolling } else { Form::Tile }, true)
-        }
-        (Isa::Avx512, _) => {
-            let form = match machine.turns_from {
-                Some(many) if channels.is_multiple_of(16) || channels >= many => Form::InTurns,
-                None if channels >= 160 && !channels.is_multiple_of(256) => Form::Rolling,
-                _ => Form::Tile,
-            };
-            (form, true)
-        }
-        _ => (Form::Tile, isa != Isa::Neon || machine.wide_cores),
     }
 }
 

@@ -2,10 +2,11 @@
 
 use depthwise_kernels::Isa;
 
-use super::{Machine, SmallTiles};
+use super::{Avx2, Machine, SmallTiles, Strips};
 
 pub(super) static GENERIC: Machine = UNMEASURED;
 
+/// AVX2: 020 (5×5, Zen 3), 028 (turns, Zen 4), 031 (small tiles, Zen 5). AVX-512: 029, 030 (Zen 5).
 pub(super) const UNMEASURED: Machine = Machine {
     name: "generic",
     isas: &[Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Neon],
@@ -19,6 +20,8 @@ pub(super) const UNMEASURED: Machine = Machine {
     wide_cores: false,
     strip_rows: [28, 28],
     strip_columns: [(512, 2), (256, 4)],
+    avx2: Avx2 { turns: [512, 256], small_tiles: 128, tiles_5x5: (32, 224) },
+    strips: [Strips { channels: 0, but: Some(128) }, Strips { channels: 160, but: Some(256) }],
     turns_from: None,
     small_tiles: [SmallTiles::NEVER; 2],
     left_to_avx2: [[0; 2]; 3],

@@ -46,6 +46,10 @@ pub struct Machine {
     /// Columns of a strip whose channels take turns, at the most, where pixels are a multiple of so many elements apart: the more
     /// columns, the more lines of a cache set are in use. The greatest distance first.
     strip_columns: [(usize, usize); 2],
+    /// AVX2, channels last.
+    pub(crate) avx2: Avx2,
+    /// 3×3 at stride 1 and at stride 2, channels last, AVX-512: when strips are best.
+    pub(crate) strips: [Strips; 2],
     /// 3×3 at stride 2, channels last, AVX-512: channels are best taken in turns, if they fill vectors or are so many.
     pub(crate) turns_from: Option<usize>,
     /// 3×3 at stride 1 and at stride 2, channels last, AVX-512: which maps come from so far that small tiles are best.
@@ -81,6 +85,34 @@ pub(crate) struct AcrossLines {
     pub(crate) tiles: ([usize; 2], usize),
     /// From how many channels on strips are better than small tiles.
     pub(crate) strips: usize,
+}
+
+/// Which forms AVX2 is best in. Pixels and rows a large power of two apart share cache sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Avx2 {
+    /// 3×3 at stride 1 and at stride 2: multiples of so many channels are taken in turns.
+    pub(crate) turns: [usize; 2],
+    /// 3×3 at stride 2: multiples of so many others in small tiles.
+    pub(crate) small_tiles: usize,
+    /// 5×5: multiples of so many channels, up to so many, in tiles. The others in strips.
+    pub(crate) tiles_5x5: (usize, usize),
+}
+
+/// When strips are better than tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Strips {
+    /// From so many channels on.
+    pub(crate) channels: usize,
+    /// But not for multiples of so many channels: where pixels share cache sets, tiles touch fewer lines at a time.
+    pub(crate) but: Option<usize>,
+}
+
+impl Strips {
+    pub(crate) const ALWAYS: Strips = Strips { channels: 0, but: None };
+
+    pub(crate) fn suit(&self, channels: usize) -> bool {
+        channels >= self.channels && !self.but.is_some_and(|but| channels.is_multiple_of(but))
+    }
 }
 
 /// Maps whose rows come from the cache that cores share, or from memory. A small tile's few streams of addresses are what hardware
@@ -225,7 +257,7 @@ impl Machine {
                 machine.writes_behind,
                 machine.across_lines,
                 machine.rolls_but,
-                (machine.turns_from, machine.small_tiles, machine.left_to_avx2),
+                (machine.strips, machine.turns_from, machine.small_tiles, machine.left_to_avx2),
             );
             let of_neon = machine.wide_cores;
             (machine.distant_cache, machine.strip_rows, is_avx512.then_some(of_avx512), is_neon.then_some(of_neon))
