@@ -47,12 +47,13 @@
 //! | [`DepthwiseConv2d`] | K×K, each channel by itself                   |
 //! | [`PointwiseConv2d`] | 1×1, over all channels                        |
 //! | [`Conv2d`]          | K×K, over all channels: standard convolution  |
-//! | [`AnyConv2d`]       | any of the last three, by its groups          |
+//! | [`AnyConv2d`]       | one of these three, by its number of groups   |
 //!
 //! * To describe one: [`Padding`], [`Activation`], [`BatchNorm`], [`WeightOrder`], [`Layout`], [`Fusion`].
 //! * To run it: [`Shape`], [`TensorView`] and [`TensorViewMut`] with their [`Strides`] say where tensors lie, a [`Workspace`]
-//!   is memory to use again, [`Parallelism`] says who works; a [`Run`] is all of these. Threads of your own share a run by
-//!   [`parts`](SeparableConv2d::parts) and [`range`](Run::range), an [`OutputRange`] to be computed.
+//!   is memory to use again, [`Parallelism`] says who works; a [`Run`] is all of these. Threads of your own share a run as an
+//!   [`Executor`], or by [`parts`](SeparableConv2d::parts) and [`range`](Run::range), an [`OutputRange`] to be computed.
+//! * To hold plans of any kind: [`Convolution`], a trait of all of them.
 //! * To look into it: [`Isa`] is an instruction set, [`Choice`] what runs on inputs of one shape do, [`Description`] its kernels,
 //!   [`kernels()`] the table of kernels, [`Cost`] what a run has to do; [`compare`] sets a separable beside a standard convolution.
 //! * Tensors have elements of `f32`, or with the feature `half` of `f16` and `bf16`: [`Element`], [`ElementType`]. [`widen`] and
@@ -67,7 +68,7 @@
 //! * Bad input is an [`Error`], not a panic.
 //! * NaN propagates, nothing is flushed to zero, and a tap on padding is multiplied by +0.0.
 //! * A run allocates nothing once its workspace is large enough, and starts no thread. With `Parallelism::Rayon` this holds
-//!   inside a pool.
+//!   inside a pool, with `Parallelism::Executor` as far as the executor does so.
 //!
 //! # Choosing an instruction set
 //!
@@ -78,8 +79,9 @@
 //!
 //! # Features
 //!
-//! * `std` (default): CPU detection at run time, `DEPTHWISE_ISA`, and the rates that [`Isa`] measures. Without it the crate is
-//!   `no_std` with `alloc`, and uses the instruction sets that the compiler was told of (`-C target-cpu=…`).
+//! * `std` (default): CPU detection at run time, `DEPTHWISE_ISA`, `Parallelism::Executor`, a workspace for each thread, `tune`, and the
+//!   rates that [`Isa`] measures. Without it the crate is `no_std` with `alloc`, and uses the instruction sets that the compiler was
+//!   told of (`-C target-cpu=…`).
 //! * `rayon` (default): `Parallelism::Rayon`, which runs on the current `rayon` pool.
 //! * `half`: tensors of `f16` and `bf16`, by a builder's `build_as`. Plans compute with `f32`, and round once what they store.
 //! * `ndarray`: views of the arrays of `ndarray` 0.17, by `TensorView::from_ndarray` and `TensorViewMut::from_ndarray`.

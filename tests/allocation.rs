@@ -1,12 +1,12 @@
-//! `run` allocates nothing once the workspace is large enough: neither alone nor within a pool, neither with a prepared choice
-//! nor without.
+//! `run` allocates nothing once the workspace is large enough: neither alone nor within a pool nor on an executor, neither with a
+//! prepared choice nor without.
 
 use std::alloc::{GlobalAlloc, Layout as Memory, System};
 use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use depthwise::{Element, Isa, Layout, OutputRange, Parallelism, Run, Shape, Workspace, bf16, f16};
+use depthwise::{Element, Executor, Isa, Layout, OutputRange, Parallelism, Run, Shape, Workspace, bf16, f16};
 use depthwise_testkit::cases::Case;
 use depthwise_testkit::memory::{Arrangement, Buffer};
 use depthwise_testkit::plan::{Arguments, Choice, Operation, Plan};
@@ -86,7 +86,7 @@ fn check<E: Element>(plan: &Plan<E>, arguments: &Arguments, layout: Layout, name
         arguments.residual.as_ref().map(|r| Buffer::of(&r.map(E::from_f32), layout, Arrangement::Contiguous));
     let residual = residual.as_ref().map(Buffer::view);
     let mut output = Buffer::blank(shape, layout, Arrangement::Contiguous);
-    let sized = |parallelism| {
+    let sized = |parallelism: Parallelism| {
         let len = plan.workspace_len(input.view().shape(), parallelism).expect(name);
         Workspace::with_len(len).expect(name)
     };
@@ -109,21 +109,60 @@ fn check<E: Element>(plan: &Plan<E>, arguments: &Arguments, layout: Layout, name
     );
     assert_eq!(allocations, 0, "{name}, serial");
 
-    #[cfg(feature = "rayon")]
-    POOL.install(|| {
-        let mut workspace = sized(Parallelism::Rayon);
-        let choice = plan.prepare(input.view().shape(), Parallelism::Rayon).expect(name);
+    let mut shared = |parallelism: Parallelism, count: fn() -> usize| {
+        // The thread's own workspace, which the first call makes.
+        let len = sized(parallelism).len();
+        Workspace::with_thread(|workspace| *workspace = Workspace::with_len(len.max(workspace.len())).expect(name));
+        let choice = plan.prepare(input.view().shape(), parallelism).expect(name);
         let mut run = || {
             for choice in [None, Some(&choice)] {
-                let run = Run::new(input.view(), output.view_mut(), &mut workspace).maybe_residual(residual);
-                plan.run(run.parallelism(Parallelism::Rayon).maybe_choice(choice)).expect(name);
+                Workspace::with_thread(|workspace| {
+                    let run = Run::new(input.view(), output.view_mut(), workspace).maybe_residual(residual);
+                    plan.run(run.parallelism(parallelism).maybe_choice(choice)).expect(name);
+                });
             }
         };
         // Other threads allocate at times on their own account: the pool's when they start and when their queues grow,
         // the test harness's. What a run does, each run does.
-        let least = (0..5).map(|_| grown(|| ALL.load(Ordering::SeqCst), &mut run)).min();
-        assert_eq!(least, Some(0), "{name}, three threads");
+        let least = (0..5).map(|_| grown(count, &mut run)).min();
+        assert_eq!(least, Some(0), "{name}, {parallelism:?}");
+    };
+    shared(Parallelism::Executor(&InTurns), || OWN.get());
+    #[cfg(feature = "rayon")]
+    POOL.install(|| {
+        for parallelism in [Parallelism::Rayon, Parallelism::Executor(&Current)] {
+            shared(parallelism, || ALL.load(Ordering::SeqCst));
+        }
     });
+}
+
+/// Three tasks one after the other.
+struct InTurns;
+
+impl Executor for InTurns {
+    fn threads(&self) -> usize {
+        3
+    }
+
+    fn execute(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        (0..tasks).for_each(task);
+    }
+}
+
+/// The current pool.
+#[cfg(feature = "rayon")]
+struct Current;
+
+#[cfg(feature = "rayon")]
+impl Executor for Current {
+    fn threads(&self) -> usize {
+        rayon::current_num_threads()
+    }
+
+    fn execute(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
+        (0..tasks).into_par_iter().with_max_len(1).for_each(task);
+    }
 }
 
 #[cfg(feature = "rayon")]

@@ -4,8 +4,8 @@ use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use depthwise::{
-    Activation, Axis, BatchNorm, Choice, Conv2d, DepthwiseConv2d, ElementType, Error, Isa, Layout, Machine,
-    OutputRange, Padding, Parallelism, PointwiseConv2d, Run, SeparableConv2d, Shape, Strides, TensorView,
+    Activation, AnyConv2d, Axis, BatchNorm, Choice, Conv2d, DepthwiseConv2d, ElementType, Error, Executor, Isa, Layout,
+    Machine, OutputRange, Padding, Parallelism, PointwiseConv2d, Run, SeparableConv2d, Shape, Strides, TensorView,
     TensorViewMut, Workspace, compare,
 };
 
@@ -926,6 +926,51 @@ fn choices_of_another_run() {
             let small = two.install(|| plan.prepare(right, Parallelism::Rayon)).expect("a choice");
             report.fine("small work", || three.install(|| call(&plan, right, Parallelism::Rayon, &small)));
         }
+    }
+    report.finish();
+}
+
+/// Executors that leave out tasks, and groups that no plan has.
+#[test]
+fn what_is_asked_of_others() {
+    struct Lazy(usize);
+    impl Executor for Lazy {
+        fn threads(&self) -> usize {
+            3
+        }
+
+        fn execute(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+            (0..tasks).take(self.0).for_each(task);
+        }
+    }
+    let mut report = Report::default();
+    for layout in LAYOUTS {
+        let (plan, shape) = (depthwise(layout), Shape::new(8, 4, 200, 200));
+        let x = vec![1.0; shape.len().expect("it fits in memory")];
+        let input = TensorView::new(&x, shape, layout).expect("a view");
+        let run =
+            |executor: &Lazy| plan.run_to_vec(input, None, &mut Workspace::new(), Parallelism::Executor(executor));
+        report.fine("all tasks", || run(&Lazy(3)));
+        report.error("no task", &["3 tasks", "ended 0", "execute"], || run(&Lazy(0)));
+        report.error("not all tasks", &["3 tasks", "ended 2", "execute"], || run(&Lazy(2)));
+        report.error("a choice for an executor", &["3 threads", "1 thread", "prepare"], || {
+            let choice = plan.prepare(shape, Parallelism::Executor(&Lazy(3)))?;
+            let mut target = x.clone();
+            let output = TensorViewMut::new(&mut target, shape, layout)?;
+            plan.run(Run::new(input, output, &mut Workspace::new()).choice(&choice))
+        });
+
+        let any = |inputs, outputs, groups, weights: usize| {
+            AnyConv2d::builder(inputs, outputs, groups).layout(layout).weights(&vec![0.5; weights]).build()
+        };
+        report.fine("one group", || any(8, 6, 1, 432));
+        report.fine("a group for each input", || any(8, 16, 8, 144));
+        report.error("some groups", &["groups 4", "8 inputs", "16 outputs"], || any(8, 16, 4, 288));
+        report.error("groups that do not divide", &["8 input", "12 output", "8 groups"], || any(8, 12, 8, 108));
+        report.error("more groups than inputs", &["4 input", "8 output", "8 groups"], || any(4, 8, 8, 72));
+        report.error("no group", &["groups", "0"], || any(4, 8, 0, 72));
+        report.error("too few weights", &["143", "144", "16 output channels of 1 x 3 x 3"], || any(8, 16, 8, 143));
+        report.error("too many weights", &["433", "432", "6 output channels of 8 x 3 x 3"], || any(8, 6, 1, 433));
     }
     report.finish();
 }

@@ -174,7 +174,7 @@ fn elements_of_16_bits_too() {
 #[test]
 fn the_executor_is_asked_for_as_many_tasks_as_the_choice_has() {
     for layout in LAYOUTS {
-        let mut call = Call::<f32>::new(Operation::Pointwise, &large(), layout, Fusion::Auto);
+        let mut call = Call::<f32>::new(Operation::Conv2d, &large(), layout, Fusion::Auto);
         for threads in [2, 3] {
             let asked = AtomicUsize::new(0);
             let executor = odd(threads, |tasks, task| {
@@ -191,12 +191,13 @@ fn the_executor_is_asked_for_as_many_tasks_as_the_choice_has() {
             assert_eq!(len, choice.workspace_len());
             // The choice is good for another executor of as many threads.
             let mut workspace = Workspace::with_len(len).expect("memory");
+            let room = workspace.len();
             let other = Spawning(threads);
             let run = Run::new(call.input.view(), call.output.view_mut(), &mut workspace)
                 .maybe_residual(call.residual.as_ref().map(Buffer::view))
                 .parallelism(Parallelism::Executor(&other));
             call.plan.run(run.choice(&choice)).expect("a run");
-            assert_eq!(workspace.len(), len, "no more was needed");
+            assert_eq!(workspace.len(), room, "no more was needed");
         }
         let small = Case { input: Shape::new(1, 5, 6, 7), outputs: 3, ..Case::default() };
         let nobody = odd(8, |_, _| panic!("so little work is not shared"));
@@ -253,6 +254,89 @@ fn an_executor_that_does_not_keep_its_promises() {
             // The plan is as good as before.
             let got = call.run(Parallelism::Executor(&Spawning(2)), None).expect("a run");
             assert!(same(&want, &got), "{operation:?}, {layout}");
+        }
+    }
+}
+
+/// A workspace of the thread is there again for the next call, also after a panic; a call within the call has another one, and the
+/// larger one is kept.
+#[test]
+fn a_thread_keeps_its_workspace() {
+    let len = || Workspace::with_thread(|workspace| workspace.len());
+    let grow = |len: usize| {
+        Workspace::with_thread(|workspace| *workspace = Workspace::with_len(len).expect("memory"));
+    };
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            assert_eq!(len(), 0, "a thread starts with none");
+            grow(160);
+            assert_eq!(len(), 160);
+            Workspace::with_thread(|outer| {
+                assert_eq!((outer.len(), len()), (160, 0), "it is taken");
+                grow(480);
+                assert_eq!(len(), 480);
+            });
+            assert_eq!(len(), 480, "the inner one is kept");
+            Workspace::with_thread(|_| grow(320));
+            assert_eq!(len(), 480, "the outer one is kept");
+            let panics = || {
+                Workspace::with_thread(|workspace| {
+                    *workspace = Workspace::with_len(640).expect("memory");
+                    panic!("a caller of the test");
+                })
+            };
+            let panic = std::panic::catch_unwind(panics).expect_err("a panic");
+            assert_eq!(panic.downcast_ref(), Some(&"a caller of the test"));
+            assert_eq!(len(), 640, "it is back after a panic");
+        });
+        thread.join().expect("no panic");
+    });
+    /// Asks for a workspace when its thread is ending, and maybe has none any more.
+    struct Late;
+    impl Drop for Late {
+        fn drop(&mut self) {
+            Workspace::with_thread(|workspace| *workspace = Workspace::with_len(10).expect("memory"));
+        }
+    }
+    std::thread_local!(static LATE: Late = const { Late });
+    let ending = std::thread::spawn(move || {
+        LATE.with(|_| ());
+        Workspace::with_thread(|workspace| workspace.len())
+    });
+    assert_eq!(ending.join().expect("no panic"), 0);
+}
+
+/// An engine that runs images at the same time, each shared on the same pool: a thread that waits for its image begins another.
+#[cfg(feature = "rayon")]
+#[test]
+fn runs_on_rayon_within_rayon() {
+    use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
+    /// The current pool.
+    struct Current;
+    impl Executor for Current {
+        fn threads(&self) -> usize {
+            rayon::current_num_threads()
+        }
+
+        fn execute(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+            (0..tasks).into_par_iter().for_each(task);
+        }
+    }
+
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().expect("a pool");
+    for (operation, fusion) in [(Operation::Separable, Fusion::TwoPass), (Operation::Conv2d, Fusion::Auto)] {
+        let case = Case { residual: false, ..large() };
+        let mut call = Call::<f32>::new(operation, &case, Layout::Nhwc, fusion);
+        let want = call.run(Parallelism::Serial, None).expect("a serial run");
+        let (plan, input) = (&call.plan, call.input.view());
+        for parallelism in [Parallelism::Rayon, Parallelism::Executor(&Current)] {
+            // Within a call, so that there are calls within calls.
+            let image = |_| Workspace::with_thread(|workspace| plan.run_to_vec(input, None, workspace, parallelism));
+            let images: Vec<_> = pool.install(|| (0..24).into_par_iter().map(image).collect());
+            for image in images {
+                assert!(same(&want, &image.expect("a run")), "{operation:?}, {parallelism:?}");
+            }
         }
     }
 }

@@ -61,7 +61,8 @@ macro_rules! plan {
             /// The length of the [`Workspace`], in `f32`, that a run on an input of that shape uses.
             ///
             /// With `Parallelism::Rayon` the length depends on the number of threads of the current pool, and on whether the call
-            /// comes from inside the pool. So ask on the thread that will call [`run`](Self::run).
+            /// comes from inside the pool. So ask on the thread that will call [`run`](Self::run). With `Parallelism::Executor` it
+            /// depends on the executor's number of threads.
             ///
             /// # Errors
             /// As [`output_shape`](Self::output_shape).
@@ -78,7 +79,8 @@ macro_rules! plan {
             /// # Errors
             /// If the input's, output's or residual's shape is not the plan's, or one is not contiguous along its
             /// layout's last axis, if the range does not lie within the output, or if the choice was made for another plan,
-            /// another type of elements, another shape or another number of threads; nothing is written then.
+            /// another type of elements, another shape or another number of threads; nothing is written then. If an executor does
+            /// not run all tasks; some of the output is written then.
             pub fn run(&self, run: Run<'_, E>) -> Result<(), Error> {
                 self.engine.run(run)
             }
@@ -299,7 +301,7 @@ pub trait Convolution<E = f32>: sealed::Sealed + fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// If a shape, a range or a choice does not fit the plan, or a tensor is not contiguous along its layout's last axis; nothing is
-    /// written then.
+    /// written then. If an executor does not run all tasks.
     fn run(&self, run: Run<'_, E>) -> Result<(), Error>;
 
     /// As `run`, with or without a residual, into a vector of its own.

@@ -7,14 +7,48 @@ use depthwise_kernels::{Element, Error};
 use super::part::Part;
 use crate::choose::split::Shares;
 
-/// A pool of threads that is not `rayon`'s current one: an engine's, or one's own. [`Parallelism::Executor`] runs on it.
+/// A pool of threads, an engine's or one's own, for [`Parallelism::Executor`](crate::Parallelism::Executor).
 ///
-/// [`Parallelism::Executor`]: crate::Parallelism::Executor
+/// An executor that breaks its promises cannot do harm: a run that is not complete is an [`Error::Executor`], and a task that is called
+/// too often finds nothing to do. For a pool of `rayon`, `execute` is
+/// `pool.install(|| (0..tasks).into_par_iter().with_max_len(1).for_each(task))`.
+///
+/// ```
+/// use depthwise::{DepthwiseConv2d, Executor, Parallelism, Shape, TensorView, Workspace};
+///
+/// /// Starts threads for each run. A pool keeps them instead.
+/// struct Spawning(usize);
+///
+/// impl Executor for Spawning {
+///     fn threads(&self) -> usize {
+///         self.0
+///     }
+///
+///     fn execute(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+///         std::thread::scope(|scope| {
+///             for i in 1..tasks {
+///                 scope.spawn(move || task(i));
+///             }
+///             task(0); // the calling thread works too
+///         });
+///     }
+/// }
+///
+/// let plan = DepthwiseConv2d::builder(64).weights(&[0.5; 64 * 9]).build()?;
+/// let (shape, x) = (Shape::new(1, 64, 56, 56), vec![1.0; 64 * 56 * 56]);
+/// let input = TensorView::new(&x, shape, plan.layout())?;
+/// let run = |parallelism| plan.run_to_vec(input, None, &mut Workspace::new(), parallelism);
+/// assert_eq!(run(Parallelism::Executor(&Spawning(2)))?, run(Parallelism::Serial)?);
+/// # Ok::<(), depthwise::Error>(())
+/// ```
 pub trait Executor: Sync {
-    /// How many threads may work at once, those that wait in [`execute`](Self::execute) not counted.
+    /// How many threads may work on a run at once. 0 counts as 1.
     fn threads(&self) -> usize;
 
     /// Calls `task(i)` once for each i in `0..tasks`, on any of its threads, and returns when all calls have returned.
+    ///
+    /// The tasks need not run at the same time: one after the other on one thread is fine, and gives the same bits. None waits for
+    /// another.
     fn execute(&self, tasks: usize, task: &(dyn Fn(usize) + Sync));
 }
 
@@ -30,8 +64,8 @@ struct Queue<'a, P> {
 }
 
 /// Runs `leaf` over the parts of `whole`. Each task takes the next part until there is none: where threads differ in speed, the faster
-/// ones take more. The queue is locked while a part is cut off, not while it is computed. Which task takes which part does not matter,
-/// so neither does it which index it is called with, nor how often.
+/// ones take more. Parts are cut off one by one, as a place for all of them would have to be allocated. The queue is locked meanwhile, but
+/// not while a part is computed. Any task may take any part, so it does not matter which index a task is called with.
 pub(super) fn run<E: Element>(
     executor: &dyn Executor,
     shares: &Shares,

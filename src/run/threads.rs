@@ -29,13 +29,22 @@ pub enum Parallelism<'a> {
     ///
     /// Hold no lock, and no borrow of a thread-local, across such a run. A thread of the pool that waits for others runs other tasks
     /// of the pool meanwhile. If such a task takes the same lock, the thread waits for itself. If it borrows the same thread-local,
-    /// it panics.
+    /// it panics. A workspace for each thread is what [`Workspace::with_thread`](crate::Workspace::with_thread) is for.
     ///
     /// The pool's threads have a floating-point environment of their own. A rounding mode or the flushing of denormals that the
     /// caller has set for itself is not theirs.
     #[cfg(feature = "rayon")]
     Rayon,
-    /// The threads of an [`Executor`].
+    /// The threads of an [`Executor`]: of an engine's pool, or of one's own. Runs that take less than some 8 µs stay on the calling
+    /// thread.
+    ///
+    /// A run asks for as many tasks as its [`Choice`](crate::Choice) has, at most one for each thread, once for each pass. Each task
+    /// takes the next part of the output until there is none, so threads of unequal speed take unequal shares. The bits are those of
+    /// any other run. `prepare` and `tune` take it as well, and a choice that was made with one executor is good for each with as many
+    /// threads.
+    ///
+    /// What is said above of locks and thread-locals holds for executors whose threads run other tasks while they wait. A run fails if
+    /// the executor leaves out tasks, and panics if the executor does.
     #[cfg(feature = "std")]
     Executor(&'a dyn Executor),
     /// Nobody: without `std` nothing is borrowed.

@@ -208,13 +208,16 @@ impl<E: Element> Built<E> {
     }
 }
 
+/// A run by those who are named.
+pub type PreparedRun = dyn FnMut(Parallelism<'_>) -> Result<(), depthwise::Error> + Send;
+
 /// A part of a block, ready to run on a random input, which the first run makes.
 pub struct Prepared {
     pub cost: Cost,
     /// The bytes that lie between two stages.
     pub between: u64,
     /// Runs it once.
-    pub run: Box<dyn FnMut(Parallelism) -> Result<(), depthwise::Error> + Send>,
+    pub run: Box<PreparedRun>,
 }
 
 /// The file of a table of blocks.
