@@ -206,7 +206,7 @@ impl Choice {
     /// What a run on a part of the output does: on the same kernels, in as many passes.
     pub(crate) fn of_part(&self, part: Shape) -> Decision {
         let workers = self.workers.unwrap_or(Workers::ONE);
-        let tasks = |price: f64| workers.worthwhile(price).min(self.decision.most);
+        let tasks = |price: f64| workers.worthwhile(price, &self.descriptor.machine.sharing).min(self.decision.most);
         let decision = match self.decision.first {
             Some(_) => self.descriptor.two_passes(self.decision.rows, self.output, part, tasks),
             None => self.descriptor.one_pass(self.decision.rows, self.output, part, tasks),

@@ -18,12 +18,6 @@ use super::workers::Workers;
 const BLOCK_LEN: usize = 64 * 1024;
 /// Pixels in a block at the least: below this the weights pass too often.
 pub(super) const LEAST_PIXELS: usize = 56;
-/// Channels first, channels from which on two passes are the faster, if what lies between them stays in a cache: 1 to 9 %
-/// with 64 to 728 channels; with 32 they are 4 to 9 % slower (Zen 5). From a distant cache they are up to 13 % slower, but not
-/// to fewer channels, where the first stage weighs more: 12 % faster from 240 to 40 (Emerald Rapids).
-const MANY_CHANNELS: usize = 64;
-/// Values that stay in a cache that cores share: 8 MB.
-const NEAR: usize = 2 << 20;
 /// The share of a fused pass that two may take at the most, where its parts are near equal: the prices are no better. (Zen 5, two
 /// threads: of 7×7×512 to 1024 the price is 0.991, and the time 0.97; of 14×14×512 to 512 0.998, and 1.02.)
 const LEAST_GAIN: f64 = 0.995;
@@ -36,15 +30,16 @@ impl Descriptor {
     /// How `output`, all or a part of `whole`, is computed: a part never takes more scratch than the whole.
     pub(crate) fn choose(&self, whole: Shape, output: Shape, workers: Workers) -> Decision {
         let rows = self.rows(whole);
-        let tasks = |price: f64| workers.worthwhile(price);
+        let tasks = |price: f64| workers.worthwhile(price, &self.machine.sharing);
         let one_pass = self.one_pass(rows, whole, output, tasks);
         if !matches!(rows, Stages::Separable(..)) || self.fusion == Fusion::Fused {
             return one_pass;
         }
         // Channels first, blocks of rows are seldom whole tiles of the pointwise kernel's pixels.
-        let near = Shape { c: self.mid_channels, ..whole }.len().is_some_and(|len| len <= NEAR);
+        let near =
+            Shape { c: self.mid_channels, ..whole }.len().is_some_and(|len| 4 * len <= self.machine.shared_cache);
         let near = near && (self.out_channels < self.mid_channels || !self.machine.distant_cache);
-        let blocks_fit = self.layout == Layout::Nhwc || self.mid_channels < MANY_CHANNELS || !near;
+        let blocks_fit = self.layout == Layout::Nhwc || self.mid_channels < self.machine.two_passes_from || !near;
         // Two passes move more: they do not pay for one thread, nor, from a distant cache, where fused parts are near equal.
         let near_even = one_pass.shares.dearest() <= 1.05 * one_pass.shares.even();
         let one_thread = one_pass.shares.tasks() == 1;

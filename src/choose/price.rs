@@ -3,6 +3,7 @@
 use depthwise_kernels::{Axis, KernelInfo, Layout, Shape};
 
 use super::descriptor::{Descriptor, Stages};
+use crate::machine::Sharing;
 
 /// The price of a part of an output, which a split balances. The unit is half a cycle: the time of a multiply-add of vectors,
 /// of which a core does two in a cycle, or of half of one where a vector takes two slots.
@@ -30,27 +31,11 @@ pub(crate) struct Price {
     pub(crate) joined: usize,
     /// Pixels that a kernel computes at a time; those of an image's part are one run.
     pub(crate) pixels: usize,
+    pub(crate) sharing: &'static Sharing,
 }
 
 /// What rows that fill no tile cost beyond their number: they share their inputs with fewer.
 const ODD_ROWS: f64 = 0.4;
-/// What it costs to hand out the tasks and to wait for the last: 1 µs.
-const FORK: f64 = (1 << 13) as f64;
-/// The same for so many tasks, which are handed out by a tree of joins.
-pub(crate) fn fork(tasks: usize) -> f64 {
-    const JOIN: f64 = 0.7 * FORK;
-    FORK.max(JOIN * f64::from(tasks.next_power_of_two().ilog2()))
-}
-/// Channels first, the price of reading in the second of two passes, whose parts read what other cores wrote. (Zen 4, two threads,
-/// rows shared and channels: 28×28×256 481 and 491 µs, 28×28×128 to 256 245.5 and 248.)
-const READ_OTHERS: f64 = 1.0;
-/// What it costs a depthwise convolution to cut between channels that lie side by side, 1.5 µs. (Zen 4, two threads, even rows and cut
-/// channels: 7×7×576 to 1152 3.3 to 6.9 µs and 6.4 to 10 µs, 13×13×960 16 µs both, 17×17×1024 43 and 40 µs.)
-const SEAM: f64 = 1.5 * FORK;
-/// Channels first, what a plane costs a part beyond its pixels, 32 ns: a plane that is cut has a cache line that two threads write,
-/// so planes are not cut but where whole ones share badly. (Zen 4, two threads, half the rows each and half the channels:
-/// 28×28×128 of 56×56 22 and 17 µs, 10×10×136 of 20×20 6.4 and 4.7 µs.)
-const PLANE: f64 = 256.0;
 /// What lies in a thread's own cache is shared only if that gains so much: the prices are no better.
 const CERTAIN: f64 = 0.92;
 
@@ -100,7 +85,8 @@ impl Descriptor {
         let value = filled * (multiply_adds + inputs * read + write);
         // Rows that two parts read, where rows are cut.
         let overlap = filled * (kh.saturating_sub(sh) * sw.min(kw)) as f64 * read;
-        let (channel, seam) = if self.layout == Layout::Nhwc { (0.0, SEAM) } else { (PLANE, 0.0) };
+        let sharing = &self.machine.sharing;
+        let (channel, seam) = if self.layout == Layout::Nhwc { (0.0, sharing.seam) } else { (sharing.plane, 0.0) };
         // What one thread uses run after run stays in its own cache, if that holds it.
         let outputs = Shape { c: self.mid_channels, ..whole }.len();
         let bytes = (1.0 + inputs) * 4.0 * outputs.map_or(f64::INFINITY, |len| len as f64);
@@ -123,6 +109,7 @@ impl Descriptor {
             channels,
             joined: 0,
             pixels: 1,
+            sharing,
         }
     }
 
@@ -147,6 +134,7 @@ impl Descriptor {
             channels,
             joined,
             pixels,
+            sharing: &self.machine.sharing,
         }
     }
 
@@ -174,6 +162,6 @@ impl Descriptor {
     /// What a part of the second of two passes costs.
     pub(crate) fn second_price(&self, info: &KernelInfo) -> Price {
         let nhwc = self.layout == Layout::Nhwc;
-        self.pointwise_price(info, if nhwc { self.machine.pointwise_read() } else { READ_OTHERS })
+        self.pointwise_price(info, if nhwc { self.machine.pointwise_read() } else { self.machine.sharing.read_others })
     }
 }

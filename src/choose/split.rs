@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use depthwise_kernels::{Axis, Error, OutputRange, Shape};
 
-use super::price::{Price, fork};
+use super::price::Price;
 
 /// Does two pieces of work, one after the other or at the same time.
 pub(crate) trait Join: Copy + Sync {
@@ -60,7 +60,7 @@ impl Split {
 
     /// What it takes in all: the dearest part, and to hand out the parts.
     fn total(&self) -> f64 {
-        self.dearest() + if self.tasks > 1 { fork(self.tasks) } else { 0.0 }
+        self.dearest() + if self.tasks > 1 { self.price.sharing.fork(self.tasks) } else { 0.0 }
     }
 
     /// The price of the dearest part, or a little more.

@@ -2,10 +2,14 @@
 
 use depthwise_kernels::Isa;
 
-use super::{Avx2, Machine, SmallTiles, Strips};
+use super::{Avx2, Machine, Sharing, SmallTiles, Strips};
 
 pub(super) static GENERIC: Machine = UNMEASURED;
 
+/// A microsecond in the unit of prices, half a cycle, at 4 GHz.
+const MICROSECOND: f64 = (1 << 13) as f64;
+
+/// Sharing: 062 to 066 (Zen 4). Two passes: 067 (Zen 5, Emerald Rapids).
 /// AVX2: 020 (5×5, Zen 3), 028 (turns, Zen 4), 031 (small tiles, Zen 5). AVX-512: 029, 030 (Zen 5).
 pub(super) const UNMEASURED: Machine = Machine {
     name: "generic",
@@ -15,6 +19,17 @@ pub(super) const UNMEASURED: Machine = Machine {
     read_own: 1.0 / 8.0,
     read_shared: 3.0 / 8.0,
     write_shared: 1.0 / 8.0,
+    sharing: Sharing {
+        fork: MICROSECOND,
+        join: 0.7 * MICROSECOND,
+        least: 4.0 * MICROSECOND,
+        least_outside: 24.0 * MICROSECOND,
+        seam: 1.5 * MICROSECOND,
+        plane: MICROSECOND / 32.0,
+        read_others: 1.0,
+    },
+    shared_cache: 8 << 20,
+    two_passes_from: 64,
     joins_halves: false,
     distant_cache: false,
     wide_cores: false,

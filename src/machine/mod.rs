@@ -34,6 +34,12 @@ pub struct Machine {
     pub(crate) read_own: f64,
     pub(crate) read_shared: f64,
     pub(crate) write_shared: f64,
+    /// What it costs to share work among threads.
+    pub(crate) sharing: Sharing,
+    /// The bytes that stay in a cache that cores share.
+    pub(crate) shared_cache: usize,
+    /// Channels first, channels from which on two passes are the faster, if what lies between them stays in such a cache.
+    pub(crate) two_passes_from: usize,
     /// The last half vector of output channels costs a pointwise kernel what a whole one does, unless two pixels share a vector.
     pub(crate) joins_halves: bool,
     /// The cache that cores share is far from each: what is read and written next should be on its way early.
@@ -85,6 +91,34 @@ pub(crate) struct AcrossLines {
     pub(crate) tiles: ([usize; 2], usize),
     /// From how many channels on strips are better than small tiles.
     pub(crate) strips: usize,
+}
+
+/// What it costs to share work among threads. The unit is that of [`Price`](crate::choose::price::Price).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sharing {
+    /// To hand out tasks and to wait for the last.
+    pub(crate) fork: f64,
+    /// The same for each level of a tree of joins.
+    pub(crate) join: f64,
+    /// The least price of a part that is worth a thread of its own. Halves of a run wait for each other less than that if both threads
+    /// are awake, longer if one was asleep. Layers follow each other faster than threads fall asleep.
+    pub(crate) least: f64,
+    /// The least price of work that is worth handing to a pool from outside.
+    pub(crate) least_outside: f64,
+    /// Channels last, a cut between channels of a depthwise convolution.
+    pub(crate) seam: f64,
+    /// Channels first, a plane beyond its pixels: a plane that is cut has a cache line that two threads write, so planes are not cut but
+    /// where whole ones share badly.
+    pub(crate) plane: f64,
+    /// Channels first, reading a value in the second of two passes, whose parts read what other cores wrote.
+    pub(crate) read_others: f64,
+}
+
+impl Sharing {
+    /// Of so many tasks, which are handed out by a tree of joins.
+    pub(crate) fn fork(&self, tasks: usize) -> f64 {
+        self.fork.max(self.join * f64::from(tasks.next_power_of_two().ilog2()))
+    }
 }
 
 /// Which forms AVX2 is best in. Pixels and rows a large power of two apart share cache sets.

@@ -45,13 +45,15 @@ impl Engine {
 
     /// How `output`, all or a part of `whole`, is computed by that many threads, which are asked for only where the work is worth it.
     fn choose(&self, whole: Shape, output: Shape, parallelism: Parallelism<'_>) -> Decision {
-        let workers = parallelism.workers(|| self.descriptor.price(whole, output));
+        let price = || self.descriptor.price(whole, output);
+        let workers = parallelism.workers(price, &self.descriptor.machine.sharing);
         self.descriptor.choose(whole, output, workers.unwrap_or(Workers::ONE))
     }
 
     pub(crate) fn prepare(&self, input: Shape, parallelism: Parallelism<'_>) -> Result<Choice, Error> {
         let (_, output) = self.descriptor.outputs(input)?;
-        Choice::new(&self.descriptor, input, parallelism.workers(|| self.descriptor.price(output, output)))
+        let price = || self.descriptor.price(output, output);
+        Choice::new(&self.descriptor, input, parallelism.workers(price, &self.descriptor.machine.sharing))
     }
 
     /// A run of the plan, whose elements are of that type.

@@ -8,8 +8,7 @@ use depthwise_kernels::Error;
 use super::executor::Executor;
 use crate::choose::split::Join;
 use crate::choose::workers::Workers;
-#[cfg(feature = "std")]
-use crate::choose::workers::{LEAST, LEAST_OUTSIDE};
+use crate::machine::Sharing;
 
 /// Who does the work of a run.
 #[derive(Clone, Copy, Default)]
@@ -57,13 +56,13 @@ impl Parallelism<'_> {
     /// Who may do work of that price, or `None` if it is not worth several threads: then nobody asks for them. Where there are none,
     /// the calling thread does the work.
     #[cfg_attr(not(feature = "std"), expect(unused_variables, reason = "then there are no threads"))]
-    pub(crate) fn workers(self, price: impl Fn() -> f64) -> Option<Workers> {
+    pub(crate) fn workers(self, price: impl Fn() -> f64, sharing: &Sharing) -> Option<Workers> {
         match self {
             Parallelism::Serial => Some(Workers::ONE),
             #[cfg(feature = "std")]
             _ => {
                 let outside = self.is_outside();
-                let least = if outside { LEAST_OUTSIDE } else { 2.0 * LEAST };
+                let least = if outside { sharing.least_outside } else { 2.0 * sharing.least };
                 if price() < least {
                     return None;
                 }
