@@ -99,13 +99,13 @@ impl Descriptor {
             let size = info.tile[0] * info.tile[1];
             let is_narrow = self.layout == Layout::Nchw && info.tile[1] == info.lanes;
             // What a tile's columns beyond the map compute is for nothing.
-            let beyond = if self.layout == Layout::Nhwc { info.tile[1].saturating_sub(columns) } else { 0 };
+            let is_too_wide = self.layout == Layout::Nhwc && info.tile[1] > columns + 2;
             // Where there is no such form, tiles.
             (
                 info.form != wanted.form,
                 info.form != Form::Tile,
                 is_narrow != wanted.is_narrow,
-                beyond,
+                is_too_wide,
                 if wanted.is_large { usize::MAX - size } else { size },
             )
         };
@@ -149,7 +149,7 @@ impl Descriptor {
             (Lie::Across, Some(across)) if is_small_tile && self.in_channels >= across.strips => Form::Rolling,
             _ if is_small_tile => return None,
             (Lie::Across, Some(across)) if spacing >= across.turns => Form::InTurns,
-            (Lie::Across, Some(across)) if across.suits_tiles(self.in_channels, columns) => Form::Tile,
+            (Lie::Across, Some(across)) if across.suits_tiles(self.in_channels, columns, row.tile[1]) => Form::Tile,
             (Lie::Sharing, _) if columns.is_multiple_of(row.tile[1]) && spacing < 1024 => Form::RollingBehind,
             (Lie::Sharing, _) => Form::InTurns,
             _ => return None,
@@ -303,6 +303,7 @@ impl Descriptor {
     fn preferred(&self, isa: Isa, output: Shape) -> Wanted {
         let (taps, channels, machine) = (self.window.taps, self.in_channels, self.machine);
         let (kernel_size, stride) = (taps.kernel_size[1], undilated_stride(taps.stride[1], taps.dilation[1]));
+        let is_fused = matches!(self.kernels, Stages::Separable(..));
         let strided = usize::from(stride > 1);
         let inputs = self.bytes(output).saturating_mul(stride * stride);
         let (form, is_large) = match isa {
@@ -313,24 +314,18 @@ impl Descriptor {
             }
             Isa::Avx2 if channels.is_multiple_of(machine.avx2.turns[strided]) => (Form::InTurns, true),
             Isa::Avx2 => (Form::Tile, stride == 1 || !channels.is_multiple_of(machine.avx2.small_tiles)),
-            Isa::Avx512 if machine.small_tiles[strided].suit(channels, inputs) => (Form::Tile, kernel_size != 3),
+            Isa::Avx512 if machine.small_tiles[strided].suit(channels, inputs, is_fused) => {
+                (Form::Tile, kernel_size != 3)
+            }
             Isa::Avx512 => {
-                let in_turns = |from| channels.is_multiple_of(16) || channels >= from;
-                let form = match machine.turns_from {
-                    Some(from) if stride > 1 => {
-                        if in_turns(from) {
-                            Form::InTurns
-                        } else {
-                            Form::Tile
-                        }
-                    }
-                    _ => {
-                        if machine.strips[strided].suit(channels) {
-                            Form::Rolling
-                        } else {
-                            Form::Tile
-                        }
-                    }
+                let in_turns =
+                    |[least, most]: [usize; 2]| channels.is_multiple_of(16) || (least..=most).contains(&channels);
+                let form = if stride > 1 && machine.turns.is_some_and(in_turns) {
+                    Form::InTurns
+                } else if machine.strips[strided].suit(channels) {
+                    Form::Rolling
+                } else {
+                    Form::Tile
                 };
                 (form, true)
             }

@@ -13,9 +13,6 @@ use super::split::Shares;
 use super::wide::Widths;
 use super::workers::Workers;
 
-/// `f32` that a block of pixels may take between the stages: a quarter of a megabyte, which the
-/// second-level caches of the last ten years hold with room for the weights that stream past.
-const BLOCK_LEN: usize = 64 * 1024;
 /// Pixels in a block at the least: below this the weights pass too often.
 pub(super) const LEAST_PIXELS: usize = 56;
 /// The share of a fused pass that two may take at the most, where its parts are near equal: the prices are no better. (Zen 5, two
@@ -138,7 +135,12 @@ impl Descriptor {
 
     /// How many pixels go through both stages at a time.
     fn block(&self, rows: Rows, output: Shape) -> Block {
-        let pixels = (BLOCK_LEN / self.mid_channels.max(1)).max(LEAST_PIXELS);
+        let weights = self.mid_channels.saturating_mul(self.out_channels).saturating_mul(size_of::<f32>());
+        let bytes = match self.machine.large_block {
+            Some([least, bytes]) if self.layout == Layout::Nchw && weights >= least => bytes,
+            _ => self.machine.block,
+        };
+        let pixels = (bytes / size_of::<f32>() / self.mid_channels.max(1)).max(LEAST_PIXELS);
         let height = (pixels / output.w.max(1)).max(1);
         let grain = match rows {
             Stages::Separable(d, _) => {

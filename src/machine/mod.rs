@@ -36,7 +36,12 @@ pub struct Machine {
     pub(crate) write_shared: f64,
     /// What it costs to share work among threads.
     pub(crate) sharing: Sharing,
-    /// The bytes that stay in a cache that cores share.
+    /// The bytes that a block of pixels may take between the stages: its core's own cache holds them, with room for the weights that
+    /// stream past once for each block.
+    pub(crate) block: usize,
+    /// Channels first, the bytes of pointwise weights from which on a block may take so many instead.
+    pub(crate) large_block: Option<[usize; 2]>,
+    /// The bytes that stay in a cache that cores share, if that is not far.
     pub(crate) shared_cache: usize,
     /// Channels first, channels from which on two passes are the faster, if what lies between them stays in such a cache.
     pub(crate) two_passes_from: usize,
@@ -56,8 +61,8 @@ pub struct Machine {
     pub(crate) avx2: Avx2,
     /// 3×3 at stride 1 and at stride 2, channels last, AVX-512: when strips are best.
     pub(crate) strips: [Strips; 2],
-    /// 3×3 at stride 2, channels last, AVX-512: channels are best taken in turns, if they fill vectors or are so many.
-    pub(crate) turns_from: Option<usize>,
+    /// 3×3 at stride 2, channels last, AVX-512: channels are best taken in turns, if they fill vectors, or are from so many to so many.
+    pub(crate) turns: Option<[usize; 2]>,
     /// 3×3 at stride 1 and at stride 2, channels last, AVX-512: which maps come from so far that small tiles are best.
     pub(crate) small_tiles: [SmallTiles; 2],
     /// 3×3, 5×5 and wider, at stride 1 and at stride 2, channels last: up to so many channels that leave half a vector of AVX-512
@@ -89,6 +94,8 @@ pub(crate) struct AcrossLines {
     pub(crate) turns: usize,
     /// From how many channels to how many, and from how many columns on, tiles are best.
     pub(crate) tiles: ([usize; 2], usize),
+    /// Tiles are best, too, where channels fill a vector in part, and columns whole tiles.
+    pub(crate) tiles_of_parts: bool,
     /// From how many channels on strips are better than small tiles.
     pub(crate) strips: usize,
 }
@@ -143,6 +150,7 @@ pub(crate) struct Strips {
 
 impl Strips {
     pub(crate) const ALWAYS: Strips = Strips { channels: 0, but: None };
+    pub(crate) const NEVER: Strips = Strips { channels: usize::MAX, but: None };
 
     pub(crate) fn suit(&self, channels: usize) -> bool {
         channels >= self.channels && !self.but.is_some_and(|but| channels.is_multiple_of(but))
@@ -157,20 +165,24 @@ pub(crate) struct SmallTiles {
     pub(crate) bytes: usize,
     /// Up to so many channels.
     pub(crate) channels: usize,
+    /// And from so many in a fused pass, whose outputs stay near.
+    pub(crate) fused: usize,
 }
 
 impl SmallTiles {
-    pub(crate) const NEVER: SmallTiles = SmallTiles { bytes: usize::MAX, channels: 0 };
+    pub(crate) const NEVER: SmallTiles = SmallTiles { bytes: usize::MAX, channels: 0, fused: 0 };
 
-    pub(crate) fn suit(&self, channels: usize, bytes: usize) -> bool {
-        channels <= self.channels && bytes >= self.bytes
+    pub(crate) fn suit(&self, channels: usize, bytes: usize, is_fused: bool) -> bool {
+        channels <= self.channels && bytes >= self.bytes && !(is_fused && channels < self.fused)
     }
 }
 
 impl AcrossLines {
-    pub(crate) fn suits_tiles(&self, channels: usize, columns: usize) -> bool {
+    /// `tile`: the columns of one.
+    pub(crate) fn suits_tiles(&self, channels: usize, columns: usize, tile: usize) -> bool {
         let ([least, most], large) = self.tiles;
-        (least..=most).contains(&channels) && columns >= large
+        let parts = self.tiles_of_parts && !channels.is_multiple_of(16) && columns.is_multiple_of(tile);
+        parts || ((least..=most).contains(&channels) && columns >= large)
     }
 }
 
@@ -291,7 +303,7 @@ impl Machine {
                 machine.writes_behind,
                 machine.across_lines,
                 machine.rolls_but,
-                (machine.strips, machine.turns_from, machine.small_tiles, machine.left_to_avx2),
+                (machine.strips, machine.turns, machine.small_tiles, machine.left_to_avx2),
             );
             let of_neon = machine.wide_cores;
             (machine.distant_cache, machine.strip_rows, is_avx512.then_some(of_avx512), is_neon.then_some(of_neon))

@@ -11,12 +11,12 @@ pub(super) static ZEN_4: Machine = Machine {
     isas: &[Isa::Portable, Isa::Avx2, Isa::Avx512],
     avx512_slots: 2,
     read_own: 3.0 / 8.0,
-    strips: [Strips::ALWAYS; 2],
-    turns_from: Some(72),
-    small_tiles: [SmallTiles::NEVER, SmallTiles { bytes: (4 << 20) + 1, channels: 64 }],
+    strips: [Strips::ALWAYS, Strips::NEVER],
+    turns: Some([72, usize::MAX]),
+    small_tiles: [SmallTiles::NEVER, SmallTiles { bytes: (4 << 20) + 1, channels: 64, fused: 0 }],
     left_to_avx2: [[8, 24], [72, 24], [40, 24]],
     writes_behind: true,
-    across_lines: Some(AcrossLines { turns: 256, tiles: ([32, 144], 56), strips: usize::MAX }),
+    across_lines: Some(AcrossLines { turns: 256, tiles: ([32, 144], 56), tiles_of_parts: false, strips: usize::MAX }),
     rolls_but: Some(Vast { columns: 96, bytes: 4 << 20 }),
     ..UNMEASURED
 };
