@@ -3,7 +3,7 @@
 use depthwise_kernels::Isa;
 
 use super::generic::UNMEASURED;
-use super::{AcrossLines, Machine, SmallTiles, Strips, Vast};
+use super::{AcrossLines, Avx2, Machine, SmallTiles, Strips, Vast};
 
 /// Rows of a strip: 010. Its shared cache: 071. Which kernel: 088.
 pub(super) static EMERALD_RAPIDS: Machine = Machine {
@@ -16,6 +16,7 @@ pub(super) static EMERALD_RAPIDS: Machine = Machine {
     large_block: Some([1 << 20, 1 << 20]),
     shared_cache: 1 << 20,
     strip_rows: [4, 7],
+    avx2: Avx2 { turns: [512, 1], ..UNMEASURED.avx2 },
     strips: [Strips::ALWAYS; 2],
     turns: Some([0, 127]),
     small_tiles: [
