@@ -34,7 +34,7 @@ pub enum Parallelism<'a> {
     /// caller has set for itself is not theirs.
     #[cfg(feature = "rayon")]
     Rayon,
-    /// The threads of an [`Executor`]: of an engine's pool, or of one's own. Runs that take less than some 8 µs stay on the calling
+    /// The threads of an [`Executor`]: of an engine's pool, or of one's own. Runs that take less than some 24 µs stay on the calling
     /// thread.
     ///
     /// A run asks for as many tasks as its [`Choice`](crate::Choice) has, at most one for each thread, once for each pass. Each task
@@ -80,7 +80,8 @@ impl Parallelism<'_> {
             Parallelism::Serial => false,
             #[cfg(feature = "rayon")]
             Parallelism::Rayon => rayon::current_thread_index().is_none(),
-            Parallelism::Executor(_) => false,
+            // It may be, or not. To wait for other threads costs more than a little work on one takes longer.
+            Parallelism::Executor(_) => true,
         }
     }
 
