@@ -930,9 +930,10 @@ fn choices_of_another_run() {
     report.finish();
 }
 
-/// Executors that leave out tasks, and groups that no plan has.
+/// Executors that leave out tasks.
 #[test]
-fn what_is_asked_of_others() {
+#[cfg_attr(miri, ignore = "so much work is not interpreted, and less is not shared")]
+fn executors() {
     struct Lazy(usize);
     impl Executor for Lazy {
         fn threads(&self) -> usize {
@@ -959,7 +960,15 @@ fn what_is_asked_of_others() {
             let output = TensorViewMut::new(&mut target, shape, layout)?;
             plan.run(Run::new(input, output, &mut Workspace::new()).choice(&choice))
         });
+    }
+    report.finish();
+}
 
+/// Groups that no plan has, and weights for other groups.
+#[test]
+fn groups() {
+    let mut report = Report::default();
+    for layout in LAYOUTS {
         let any = |inputs, outputs, groups, weights: usize| {
             AnyConv2d::builder(inputs, outputs, groups).layout(layout).weights(&vec![0.5; weights]).build()
         };
