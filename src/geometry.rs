@@ -134,6 +134,11 @@ impl Window {
         self.taps.kernel_size == [1, 1] && self.taps.stride == [1, 1] && !pads
     }
 
+    /// Whether outputs beside each other read some inputs of the same rows or columns.
+    pub(crate) fn overlaps(&self) -> bool {
+        self.taps.kernel_size.iter().zip(self.taps.stride).any(|(&kernel, stride)| kernel > stride)
+    }
+
     /// Fails on a zero and on a stride beyond what kernels compute.
     pub(crate) fn check(&self) -> Result<(), Error> {
         for (extents, what) in [

@@ -80,7 +80,10 @@ fn check<E: Element>(layer: Layer) {
             _ => Box::new(all!(Conv2d::builder(inputs, outputs))),
         };
         let shape = Shape::new(2, inputs, 9, 8);
-        assert_eq!(format!("{any:?}"), format!("{one:?}"), "{layer:?}");
+        // Of one input, whichever is the faster.
+        if inputs > 1 || is_point {
+            assert_eq!(format!("{any:?}"), format!("{one:?}"), "{layer:?}");
+        }
         let residual = values(any.output_shape(shape).expect("a shape").len().expect("small"), 8);
         assert_eq!(bits(&any, shape, &residual), bits(&*one, shape, &residual), "{layer:?}, {layout}, {order:?}");
         if inputs == 1 {
@@ -97,7 +100,7 @@ fn check<E: Element>(layer: Layer) {
     }
 }
 
-const LAYERS: [Layer; 12] = [
+const LAYERS: [Layer; 14] = [
     LAYER,
     Layer { stride: [2, 1], kernel: [3, 2], padding: Some(Padding::same_upper()), ..LAYER },
     Layer { channels: [3, 16], stride: [2, 2], ..LAYER },
@@ -108,7 +111,9 @@ const LAYERS: [Layer; 12] = [
     Layer { kernel: [1, 1], stride: [2, 2], ..LAYER },
     Layer { kernel: [1, 1], padding: Some(Padding::explicit(0, 1, 2, 0)), ..LAYER },
     Layer { groups: 6, kernel: [1, 1], ..LAYER },
+    Layer { channels: [1, 1], ..LAYER },
     Layer { channels: [1, 8], ..LAYER },
+    Layer { channels: [1, 8], kernel: [4, 4], stride: [4, 4], padding: Some(Padding::valid()), ..LAYER },
     Layer { channels: [1, 5], kernel: [1, 1], ..LAYER },
 ];
 

@@ -680,14 +680,17 @@ impl<'a> AnyConv2dBuilder<'a> {
         check_channels(in_channels, "the number of input channels")?;
         check_channels(out_channels, "the number of output channels")?;
         check_channels(groups, "the number of groups")?;
-        let is_point = common.window.resolve()?.is_point();
+        let window = common.window.resolve()?;
+        let is_each_alone = groups == in_channels && out_channels % groups == 0;
+        // One input is depthwise and standard. The latter gathers its taps, which pays where several outputs lie side by side, or where
+        // windows do not overlap.
+        let pays_to_gather = out_channels > 1 && (common.layout == Layout::Nhwc || !window.overlaps());
         Ok(match groups {
-            1 if is_point => {
+            1 if window.is_point() => {
                 let common = Common { window: AskedWindow::POINT, ..common };
                 Picked::Pointwise(PointwiseConv2dBuilder { common, in_channels, out_channels, parameters, activation })
             }
-            // Of one input, no other channel is gathered.
-            _ if groups == in_channels && out_channels % groups == 0 => {
+            _ if is_each_alone && (in_channels > 1 || !pays_to_gather) => {
                 let (channels, multiplier) = (in_channels, out_channels / groups);
                 Picked::Depthwise(DepthwiseConv2dBuilder { common, channels, multiplier, parameters, activation })
             }
