@@ -109,7 +109,7 @@ fn check<E: Element>(plan: &Plan<E>, arguments: &Arguments, layout: Layout, name
     );
     assert_eq!(allocations, 0, "{name}, serial");
 
-    let mut shared = |parallelism: Parallelism, count: fn() -> usize| {
+    let mut shared = |parallelism: Parallelism, count: fn() -> usize, times: usize| {
         // The thread's own workspace, which the first call makes.
         let len = sized(parallelism).len();
         Workspace::with_thread(|workspace| *workspace = Workspace::with_len(len.max(workspace.len())).expect(name));
@@ -124,16 +124,12 @@ fn check<E: Element>(plan: &Plan<E>, arguments: &Arguments, layout: Layout, name
         };
         // Other threads allocate at times on their own account: the pool's when they start and when their queues grow,
         // the test harness's. What a run does, each run does.
-        let least = (0..5).map(|_| grown(count, &mut run)).min();
+        let least = (0..times).map(|_| grown(count, &mut run)).min();
         assert_eq!(least, Some(0), "{name}, {parallelism:?}");
     };
-    shared(Parallelism::Executor(&InTurns), || OWN.get());
+    shared(Parallelism::Executor(&InTurns), || OWN.get(), 1);
     #[cfg(feature = "rayon")]
-    POOL.install(|| {
-        for parallelism in [Parallelism::Rayon, Parallelism::Executor(&Current)] {
-            shared(parallelism, || ALL.load(Ordering::SeqCst));
-        }
-    });
+    POOL.install(|| shared(Parallelism::Rayon, || ALL.load(Ordering::SeqCst), 5));
 }
 
 /// Three tasks one after the other.
@@ -146,22 +142,6 @@ impl Executor for InTurns {
 
     fn execute(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
         (0..tasks).for_each(task);
-    }
-}
-
-/// The current pool.
-#[cfg(feature = "rayon")]
-struct Current;
-
-#[cfg(feature = "rayon")]
-impl Executor for Current {
-    fn threads(&self) -> usize {
-        rayon::current_num_threads()
-    }
-
-    fn execute(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
-        use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
-        (0..tasks).into_par_iter().with_max_len(1).for_each(task);
     }
 }
 
