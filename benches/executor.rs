@@ -1,7 +1,9 @@
-//! What it costs to share a run: the time of a call on two threads, and what of it the work does not account for.
+//! What it costs to share a run between two threads.
 //!
-//! `cargo bench --bench executor` prints a line for each layer: its time on the calling thread, and on two threads by each way to share
-//! it, the least of many slices in turns. The last column but one of each is what a call takes beyond half of the serial time.
+//! `cargo bench --bench executor` prints a line for each layer: the time of a call on the calling thread, of one whose tasks run one after
+//! the other there ("alone": what it takes to cut the parts), and of calls on two threads by `rayon`, by an executor on the same pool,
+//! and by an executor that calls another pool from outside. Each is the least of many slices, in turns. In brackets stands what a call
+//! takes beyond half of the serial time. It needs a machine that does nothing else.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -111,7 +113,7 @@ fn cases() -> Vec<Case> {
 fn main() {
     let pool = || rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool");
     let (inside, outside) = (pool(), Pool(pool()));
-    println!("us a call; in brackets: what it takes beyond half of the serial time");
+    println!("us a call; in brackets: beyond half of the serial time");
     println!("{:<32}{:>10}{:>10}{:>20}{:>20}{:>20}", "", "serial", "alone", "rayon", "executor", "from outside");
     let (mut ratios, mut count) = (0.0, 0.0);
     for mut case in cases() {
