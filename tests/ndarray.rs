@@ -61,4 +61,13 @@ fn an_empty_array_is_a_view() {
     let array = Array4::<f32>::zeros((0, 2, 3, 4));
     let view = TensorView::from_ndarray(array.view(), Layout::Nchw).expect("no images");
     assert_eq!(view.shape().len(), Some(0));
+    // An empty batch is run as any other, whatever its strides.
+    let (input, mut output) = (Array4::<f32>::zeros((0, 2, 3, 4)), Array4::<f32>::zeros((0, 3, 3, 4)));
+    let plan = PointwiseConv2d::builder(2, 3).weights(&[1.0; 6]).build().expect("a plain plan");
+    plan.run(Run::new(
+        TensorView::from_ndarray(input.view(), Layout::Nchw).expect("an empty array"),
+        TensorViewMut::from_ndarray(output.view_mut(), Layout::Nchw).expect("an empty array"),
+        &mut Workspace::new(),
+    ))
+    .expect("a run of nothing");
 }

@@ -117,7 +117,7 @@ impl Engine {
             ("output", part, output.strides()),
             ("residual", part, residual.map_or(output.strides(), |residual| residual.strides())),
         ] {
-            if shape[axis] > 1 && strides[axis] != 1 {
+            if shape[axis] > 1 && strides[axis] != 1 && !shape.is_empty() {
                 return Err(Error::NotContiguous { what, layout, axis, stride: strides[axis] });
             }
         }
