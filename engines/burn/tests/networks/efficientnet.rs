@@ -23,7 +23,7 @@ struct Described {
 }
 
 enum Op {
-    Conv(Conv2d),
+    Conv(Box<Conv2d>),
     Mean,
     Add,
 }
@@ -99,7 +99,7 @@ impl EfficientNet {
                     conv.weight = Param::from_tensor(Tensor::from_data(weight, &Device::flex()));
                     let bias = TensorData::new(floats(&text("bias")), [channels[1]]);
                     conv.bias = Some(Param::from_tensor(Tensor::from_data(bias, &Device::flex())));
-                    Op::Conv(conv)
+                    Op::Conv(Box::new(conv))
                 }
             };
             let inputs = match layer["inputs"].as_array() {
