@@ -1,0 +1,7 @@
+//! Models run by tract with depthwise, against tract's own results.
+
+mod cases;
+mod interface;
+mod kit;
+mod networks;
+mod random;

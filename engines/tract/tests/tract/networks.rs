@@ -1,0 +1,54 @@
+//! Whole networks.
+
+use depthwise_models::{Dim, efficientnet_lite0, mobilenet_v1, mobilenet_v3_like};
+
+use crate::kit::{check, check_file};
+
+fn images(height: impl Into<Dim>, width: impl Into<Dim>) -> [Dim; 4] {
+    ["batch".into(), 3.into(), height.into(), width.into()]
+}
+
+#[test]
+fn mobilenet_v1_runs_in_fourteen_plans() {
+    for report in check(&mobilenet_v1(images(96, 64)), &[&[2, 3, 96, 64]], "MobileNetV1") {
+        assert_eq!(report.replaced.len(), 14); // the stem, and thirteen separable convolutions
+        assert_eq!(report.left_convolutions().count(), 0, "{report}");
+    }
+}
+
+#[test]
+fn mobilenet_v1_takes_images_of_any_size() {
+    check(&mobilenet_v1(images("height", "width")), &[&[1, 3, 75, 50]], "MobileNetV1");
+}
+
+#[test]
+fn efficientnet_lite0_keeps_nothing_but_pool_and_classifier() {
+    for report in check(&efficientnet_lite0(images(224, 224)), &[&[1, 3, 224, 224]], "EfficientNet-Lite0") {
+        // The stem, fifteen expansions, sixteen separable convolutions, the head.
+        assert_eq!(report.replaced.len(), 33);
+        assert_eq!(report.left_convolutions().count(), 0, "{report}");
+        // Residuals and clips are absorbed.
+        for left in &report.left {
+            assert!(!["Add", "Max", "Min"].contains(&&*left.op) || left.node.contains("gemm"), "{left}");
+        }
+    }
+}
+
+#[test]
+fn mobilenet_v3_with_batch_norm_unfolded_and_squeeze_excite() {
+    for report in check(&mobilenet_v3_like(images(64, 96)), &[&[1, 3, 64, 96]], "MobileNetV3") {
+        assert_eq!(report.left_convolutions().count(), 0, "{report}");
+        // Batch norm and hard-swish are absorbed.
+        for left in &report.left {
+            assert!(!["HardSwish", "Sub", "Min", "Max"].contains(&&*left.op), "{left}");
+        }
+    }
+}
+
+#[test]
+fn ppocr_text_direction_classifier() {
+    let file = include_bytes!("../../../models/onnx/ppocr_cls_mobile_v2.onnx");
+    for report in check_file(file, &[vec![1, 3, 48, 192]], "PP-OCR's classifier") {
+        assert_eq!(report.left_convolutions().count(), 0, "{report}");
+    }
+}
