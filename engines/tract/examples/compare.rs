@@ -12,7 +12,7 @@ use depthwise_tract::DepthwiseTransform;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::ToDim;
 use tract_onnx::tract_core::tract_linalg::multithread::Executor;
-use tract_onnx::tract_hir::internal::{DimFact, InferenceFact, ShapeFactoid};
+use tract_onnx::tract_hir::internal::{DimFact, Factoid, InferenceFact, ShapeFactoid};
 
 const USAGE: &str = "usage: compare MODEL.onnx [--threads N] [--shape N,C,H,W]... [--budget MS] [--quiet]
   --threads N       threads of tract's executor; 1 if not given
@@ -169,17 +169,24 @@ fn run(arguments: &Arguments) -> Result<(f64, f32, f32), String> {
         let typed = model.into_typed();
         typed.map_err(|error| format!("tract cannot infer the shapes of {}: {}", arguments.model, sentence(&error)))
     };
-    let (mut fixed, asis) = (load()?, load()?);
+    let (mut fixed, mut asis) = (load()?, load()?);
     let mut shapes = Vec::new();
     let mut symbolic = false;
     for (k, outlet) in fixed.inputs.clone().into_iter().enumerate() {
         let name = fixed.node(outlet.node).name.clone();
         let fact = fixed.input_fact(k).map_err(|error| sentence(&error))?.clone();
         let shape = extents(&name, &fact, arguments.shapes.get(k))?;
-        symbolic |= !fact.shape.is_concrete();
-        let dims = shape.iter().map(|&extent| DimFact::Only(extent.to_dim()));
-        let fact = InferenceFact { shape: ShapeFactoid::closed(dims.collect()), ..fact };
-        fixed.set_input_fact(k, fact).map_err(|error| sentence(&error))?;
+        let known = |axis| fact.shape.dim(axis).and_then(|dim| dim.concretize());
+        symbolic |= (0..shape.len()).any(|axis| known(axis).is_none_or(|dim| dim.to_usize().is_err()));
+        // An extent that has no name gets one.
+        let named = |axis| known(axis).unwrap_or_else(|| asis.symbols.new_with_prefix("extent").into());
+        let dims: [Vec<TDim>; 2] =
+            [shape.iter().map(|&extent| extent.to_dim()).collect(), (0..shape.len()).map(named).collect()];
+        for (model, dims) in [&mut fixed, &mut asis].into_iter().zip(dims) {
+            let shape = ShapeFactoid::closed(dims.into_iter().map(DimFact::Only).collect());
+            let fact = InferenceFact { shape, ..fact.clone() };
+            model.set_input_fact(k, fact).map_err(|error| sentence(&error))?;
+        }
         shapes.push(shape);
     }
     let fixed = typed(fixed)?;

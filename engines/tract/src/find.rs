@@ -158,11 +158,6 @@ fn of_conv(model: &TypedModel, node: &TypedNode, conv: &Conv) -> Candidate {
     if pool.rank() == 0 || pool.rank() > 2 {
         return Err(format!("it has {} spatial axes, and only 1 or 2 are computed", pool.rank()));
     }
-    if groups != 1 && (groups != inputs || outputs % groups != 0) {
-        return Err(format!(
-            "it has {groups} groups for {inputs} input and {outputs} output channels, and only 1 and {inputs} are computed"
-        ));
-    }
     let input = model.outlet_fact(node.inputs[0]).map_err(|error| error.to_string())?;
     if input.datum_type != f32::datum_type() {
         return Err(format!("its elements are {:?}, and only F32 is computed", input.datum_type));

@@ -62,3 +62,8 @@ impl Runtime for DepthwiseRuntime {
 
 register_runtime!(DepthwiseRuntime = DepthwiseRuntime);
 register_simple_model_transform!("depthwise", DepthwiseTransform);
+
+/// README's code, to be tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;

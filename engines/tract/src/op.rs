@@ -1,6 +1,5 @@
 //! The op that stands for a convolution in tract's graph.
 
-use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -52,11 +51,6 @@ impl Op for DepthwiseOp {
     op_as_typed_op!();
 }
 
-thread_local! {
-    /// Taken for the time of a run: a thread that waits for others within it may begin another run.
-    static WORKSPACE: Cell<Option<Workspace>> = const { Cell::new(None) };
-}
-
 impl EvalOp for DepthwiseOp {
     op_out_of_plan!();
 
@@ -77,15 +71,15 @@ impl EvalOp for DepthwiseOp {
         let mut plain = output.try_as_plain_ram_mut()?;
         let elements = plain.as_slice_mut::<f32>()?;
         let view = TensorViewMut::new(elements, output_shape, Layout::Nhwc)?;
-        let mut workspace = WORKSPACE.take().unwrap_or_default();
-        let run = Run::new(input, view, &mut workspace).maybe_residual(residual);
-        let done = match current_tract_executor() {
-            Executor::SingleThread => self.plan.run(run),
-            Executor::MultiThread(pool) => pool.install(|| self.plan.run(run.parallelism(Parallelism::Rayon))),
-            Executor::RayonGlobal => self.plan.run(run.parallelism(Parallelism::Rayon)),
-        };
-        WORKSPACE.set(Some(workspace));
-        done?;
+        // The thread's workspace is not borrowed meanwhile: a thread that waits within a run may begin another.
+        Workspace::with_thread(|workspace| {
+            let run = Run::new(input, view, workspace).maybe_residual(residual);
+            match current_tract_executor() {
+                Executor::SingleThread => self.plan.run(run),
+                Executor::MultiThread(pool) => pool.install(|| self.plan.run(run.parallelism(Parallelism::Rayon))),
+                Executor::RayonGlobal => self.plan.run(run.parallelism(Parallelism::Rayon)),
+            }
+        })?;
         if self.after != Affine::IDENTITY {
             let (scale, shift) = (self.after.scale as f32, self.after.shift as f32);
             let len = elements.len();

@@ -3,10 +3,20 @@
 use depthwise_models::{Graph, Random};
 use depthwise_tract::{DepthwiseTransform, Report};
 use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::internal::{DimFact, Factoid, InferenceFact, ShapeFactoid};
 
-/// The typed model of a file, as it is loaded or decluttered.
+/// The typed model of a file, as it is loaded or decluttered. Extents that the file gives neither number nor name get a name.
 pub fn load(file: &[u8], declutter: bool) -> TypedModel {
-    let model = tract_onnx::onnx().model_for_read(&mut &file[..]).expect("tract reads the file");
+    let mut model = tract_onnx::onnx().model_for_read(&mut &file[..]).expect("tract reads the file");
+    for k in 0..model.inputs.len() {
+        let fact = model.input_fact(k).expect("an input").clone();
+        let dims = fact.shape.dims().map(|dim| match dim.concretize() {
+            Some(dim) => DimFact::Only(dim),
+            None => DimFact::Only(model.symbols.new_with_prefix("extent").into()),
+        });
+        let shape = ShapeFactoid::closed(dims.collect());
+        model.set_input_fact(k, InferenceFact { shape, ..fact.clone() }).expect("an input");
+    }
     let model = model.into_typed().expect("tract infers its shapes");
     if declutter { model.into_decluttered().expect("tract declutters it") } else { model }
 }
