@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use depthwise_models::Random;
 use depthwise_tract::DepthwiseTransform;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::internal::ToDim;
 use tract_onnx::tract_core::tract_linalg::multithread::Executor;
 use tract_onnx::tract_hir::internal::{DimFact, Factoid, InferenceFact, ShapeFactoid};
 
@@ -133,7 +132,7 @@ fn compare(typed: &TypedModel, inputs: &TVec<TValue>, arguments: &Arguments) -> 
     };
     let options = RunOptions { executor: Some(executor), ..RunOptions::default() };
     let prepare = |name| -> TractResult<Box<dyn State>> {
-        let runtime = runtime_for_name(name)?.with_context(|| format!("there is no runtime {name}"))?;
+        let runtime = runtime_for_name(name)?.ok_or_else(|| TractError::msg(format!("there is no runtime {name}")))?;
         runtime.prepare_with_options(typed.clone(), &options)?.spawn()
     };
     let (mut tract, mut ours) = (prepare("cpu")?, prepare("depthwise")?);

@@ -8,7 +8,7 @@ use tract_core::ops::cnn::{Conv, KernelFormat, PaddingSpec, PoolSpec};
 use tract_core::ops::einsum::EinSum;
 use tract_core::ops::element_wise::ElementWiseOp;
 use tract_core::ops::identity::Identity;
-use tract_core::ops::math::{Add, Div, Max, Min, Mul, Sub, Tanh};
+use tract_core::ops::math::{Add, Div, Max, Min, Mul, Sub, SubF, Tanh};
 use tract_core::ops::nn::gelu_exact::GeluExact;
 use tract_core::ops::nn::silu::Silu;
 use tract_core::ops::nn::{DataFormat, HardSwish, LeakyRelu, Sigmoid};
@@ -116,16 +116,25 @@ fn scalar(model: &TypedModel, node: &TypedNode, slot: usize) -> Option<Scalar> {
     let op = node.op_as::<TypedBinOp>().filter(|op| op.1.is_none())?;
     let value = number(model, node.inputs[1 - slot])?;
     let affine = |scale, shift| Some(Scalar::Affine(Affine { scale, shift }));
+    match minuend(op, slot) {
+        Some(true) => return affine(1.0, -value),
+        Some(false) => return affine(-1.0, value),
+        None => {}
+    }
     match slot {
         _ if op.0.is::<Add>() => affine(1.0, value),
         _ if op.0.is::<Mul>() => affine(value, 0.0),
-        0 if op.0.is::<Sub>() => affine(1.0, -value),
-        1 if op.0.is::<Sub>() => affine(-1.0, value),
         0 if op.0.is::<Div>() && value != 0.0 => affine(1.0 / value, 0.0),
         _ if op.0.is::<Max>() => Some(Scalar::AtLeast(value)),
         _ if op.0.is::<Min>() => Some(Scalar::AtMost(value)),
         _ => None,
     }
+}
+
+/// Of a subtraction, whether the input `slot` is what something is subtracted from. `SubF` has its inputs the other way round.
+fn minuend(op: &TypedBinOp, slot: usize) -> Option<bool> {
+    let first = op.0.is::<Sub>();
+    (first || op.0.is::<SubF>()).then_some((slot == 0) == first)
 }
 
 fn is_output(model: &TypedModel, outlet: OutletId) -> bool {
@@ -410,12 +419,12 @@ impl Found {
                 return false;
             }
             for ((scale, bias), value) in self.scale.iter_mut().zip(&mut self.bias).zip(values) {
-                let (factor, term) = match slot {
-                    _ if op.0.is::<Add>() => (1.0, value),
-                    0 if op.0.is::<Sub>() => (1.0, -value),
-                    _ if op.0.is::<Mul>() && !has_residual => (value, 0.0),
-                    0 if op.0.is::<Div>() && !has_residual => (1.0 / value, 0.0),
-                    1 if op.0.is::<Sub>() && !has_residual => (-1.0, value),
+                let (factor, term) = match minuend(op, slot) {
+                    Some(true) => (1.0, -value),
+                    Some(false) if !has_residual => (-1.0, value),
+                    None if op.0.is::<Add>() => (1.0, value),
+                    None if op.0.is::<Mul>() && !has_residual => (value, 0.0),
+                    None if op.0.is::<Div>() && slot == 0 && !has_residual => (1.0 / value, 0.0),
                     _ => return false,
                 };
                 *scale *= factor;
