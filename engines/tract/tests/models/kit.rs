@@ -25,7 +25,7 @@ pub fn load(file: &[u8], declutter: bool) -> TypedModel {
 pub fn load_with(file: &[u8], shapes: &[Vec<usize>], declutter: bool) -> TypedModel {
     let mut model = tract_onnx::onnx().model_for_read(&mut &file[..]).expect("tract reads the file");
     for (k, shape) in shapes.iter().enumerate() {
-        model.set_input_fact(k, f32::fact(shape).into()).expect("an input");
+        model.set_input_fact(k, f32::fact(shape.iter().copied()).into()).expect("an input");
     }
     let model = model.into_typed().expect("tract infers its shapes");
     if declutter { model.into_decluttered().expect("tract declutters it") } else { model }
