@@ -11,7 +11,7 @@ use depthwise_models::Random;
 use depthwise_tract::DepthwiseTransform;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::tract_linalg::multithread::Executor;
-use tract_onnx::tract_hir::internal::{DimFact, Factoid, InferenceFact, ShapeFactoid};
+use tract_onnx::tract_hir::internal::{DimFact, DimLike, Factoid, InferenceFact, ShapeFactoid};
 
 const USAGE: &str = "usage: compare MODEL.onnx [--threads N] [--shape N,C,H,W]... [--budget MS] [--quiet]
   --threads N       threads of tract's executor; 1 if not given
