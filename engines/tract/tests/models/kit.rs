@@ -68,10 +68,15 @@ pub fn assert_close(expected: &TVec<TValue>, found: &TVec<TValue>, what: &str) {
 /// Compares a graph in all forms: as loaded and decluttered, with the shapes as they are in the file and as they are in the inputs.
 /// Gives what became of its nodes in each.
 pub fn check_file(file: &[u8], shapes: &[Vec<usize>], what: &str) -> Vec<Report> {
+    check_forms(file, shapes, &[(false, false), (false, true), (true, false), (true, true)], what)
+}
+
+/// As `check_file`, in these forms: whether shapes are those of the inputs, and whether the model is decluttered.
+pub fn check_forms(file: &[u8], shapes: &[Vec<usize>], forms: &[(bool, bool)], what: &str) -> Vec<Report> {
     let inputs = inputs(shapes);
     let expected = run("cpu", &load_with(file, shapes, false), &inputs);
     let mut reports = Vec::new();
-    for (fixed, declutter) in [(false, false), (false, true), (true, false), (true, true)] {
+    for &(fixed, declutter) in forms {
         let mut model = if fixed { load_with(file, shapes, declutter) } else { load(file, declutter) };
         let what = format!(
             "{what}, {} shapes, {}",
