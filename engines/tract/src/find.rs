@@ -240,7 +240,7 @@ fn of_einsum(model: &TypedModel, node: &TypedNode, op: &EinSum) -> Option<Found>
     let (x, w, y) = (&inputs[0], &inputs[1], &outputs[0]);
     let input = model.outlet_fact(node.inputs[0]).ok()?;
     let weights = constant(model, node.inputs[1]).filter(|weights| weights.rank() == 2)?;
-    if input.datum_type != f32::datum_type() || x.len() != y.len() {
+    if input.datum_type != f32::datum_type() {
         return None;
     }
     let [a, b] = w.chars().collect::<Vec<_>>()[..] else { return None };
@@ -253,7 +253,17 @@ fn of_einsum(model: &TypedModel, node: &TypedNode, op: &EinSum) -> Option<Found>
         return None;
     };
     let others = |letters: &str, channel| letters.chars().filter(|&letter| letter != channel).collect::<String>();
-    if others(x, i) != others(y, o) {
+    // A batch of 1 may be missing on one side.
+    let (before, behind) = (others(x, i), others(y, o));
+    let without_batch = |letters: &str| letters.get(1..).filter(|_| letters.len() == 3).map(str::to_string);
+    let unit = |outlet: &TypedFact, letters: &str| {
+        let at = letters.chars().position(|letter| letters_of_batch(letter, &before, &behind));
+        at.is_some_and(|at| outlet.shape[at].is_one())
+    };
+    let same = before == behind
+        || without_batch(&before).as_ref() == Some(&behind) && unit(input, x)
+        || without_batch(&behind).as_ref() == Some(&before) && unit(&node.outputs[0].fact, y);
+    if !same {
         return None;
     }
     let [input_axes, output_axes] = [Axes::of_letters(x, i)?, Axes::of_letters(y, o)?];
@@ -275,6 +285,11 @@ fn of_einsum(model: &TypedModel, node: &TypedNode, op: &EinSum) -> Option<Found>
         output_channels: outputs,
     };
     Some(Found::new(node, pool, Padding::valid(), 1, weights, vec![0.0; outputs], [input_axes, output_axes]))
+}
+
+/// Whether a letter stands for the axis that only one of two lists of axes has, as its first.
+fn letters_of_batch(letter: char, before: &str, behind: &str) -> bool {
+    before.contains(letter) != behind.contains(letter) && [before, behind].iter().any(|list| list.starts_with(letter))
 }
 
 impl Found {
