@@ -306,6 +306,25 @@ fn a_thread_keeps_its_workspace() {
     assert_eq!(ending.join().expect("no panic"), 0);
 }
 
+/// However many threads an executor says that it has, tasks are as many as can be chosen among.
+#[test]
+fn more_threads_than_there_are() {
+    let case = Case { residual: false, ..large() };
+    let mut call = Call::<f32>::new(Operation::Depthwise, &case, Layout::Nhwc, Fusion::Auto);
+    let want = call.run(Parallelism::Serial, None).expect("a serial run");
+    let most = AtomicUsize::new(0);
+    let executor = Odd(usize::MAX, |tasks: usize, task: &(dyn Fn(usize) + Sync)| {
+        most.fetch_max(tasks, Ordering::SeqCst);
+        (0..tasks).for_each(task);
+    });
+    let parallelism = Parallelism::Executor(&executor);
+    let tuned = call.plan.tune(case.input, parallelism, Duration::from_millis(1)).expect("a choice");
+    assert_eq!(call.plan.choice_from_text(&tuned.to_text()).expect("its text").to_text(), tuned.to_text());
+    assert!(same(&want, &call.run(parallelism, None).expect("a run")));
+    let most = most.into_inner();
+    assert!((2..=1024).contains(&most), "{most} tasks");
+}
+
 /// An engine that runs images at the same time, each shared on the same pool: a thread that waits for its image begins another.
 #[cfg(feature = "rayon")]
 #[test]

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use depthwise::{
-    Activation, DepthwiseConv2d, Element, KernelInfo, Layout, Parallelism, PointwiseConv2d, Run, SeparableConv2d,
-    Shape, TensorView, TensorViewMut, Workspace, bf16, f16, narrow,
+    Activation, Convolution, DepthwiseConv2d, Element, Fusion, KernelInfo, Layout, Parallelism, PointwiseConv2d, Run,
+    SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace, bf16, f16, narrow,
 };
 use depthwise_testkit::cases::{Case, Values, by_hand, random};
 use depthwise_testkit::emulation::chosen;
@@ -74,6 +74,33 @@ fn stages_and_choices<E: Element>() {
         assert_eq!(whole, output, "{}, {layout}, tuned", E::TYPE);
         assert!(format!("{plan:?}").contains(&format!("element: {}", E::TYPE)), "{plan:?}");
     }
+}
+
+/// Channels that fill vectors, so that a plan has kernels of its own elements where there are any.
+fn choices_of_own_kernels<E: Element>() {
+    let (shape, weights, serial) = (Shape::new(1, 64, 14, 14), numbers::<f32>(64 * 64), Parallelism::Serial);
+    for layout in [Layout::Nchw, Layout::Nhwc] {
+        let depthwise = DepthwiseConv2d::builder(64).layout(layout).weights(&weights[..64 * 9]);
+        let separable = SeparableConv2d::builder(64, 64).layout(layout).depthwise_weights(&weights[..64 * 9]);
+        let separable = separable.pointwise_weights(&weights).fusion(Fusion::TwoPass);
+        let plans: [Box<dyn Convolution<E>>; 2] = [
+            Box::new(depthwise.build_as::<E>().expect("a plan")),
+            Box::new(separable.build_as::<E>().expect("a plan")),
+        ];
+        for plan in plans {
+            let tuned = plan.tune(shape, serial, Duration::from_millis(1)).expect("a choice");
+            for choice in [plan.prepare(shape, serial).expect("a choice"), tuned] {
+                let text = choice.to_text();
+                assert_eq!(plan.choice_from_text(&text).expect(&text).to_text(), text);
+            }
+        }
+    }
+}
+
+#[test]
+fn choices_of_plans_with_own_kernels_are_read_back() {
+    choices_of_own_kernels::<f16>();
+    choices_of_own_kernels::<bf16>();
 }
 
 #[test]

@@ -149,7 +149,7 @@ impl Choice {
     #[cfg(feature = "std")]
     pub(crate) fn alternatives(&self) -> Vec<Choice> {
         let mut all = alloc::vec![self.clone()];
-        let threads = self.workers.map_or(1, |workers| workers.threads);
+        let threads = self.workers.map_or(1, |workers| workers.threads).clamp(1, MOST_TASKS);
         let same = |a: &Choice, b: &Choice| a.describe() == b.describe() && a.decision.most == b.decision.most;
         for rows in self.descriptor.all_rows() {
             for passes in self.passes() {
@@ -272,15 +272,18 @@ impl Choice {
                 return Err(not(FACTS[i], found[i], format!("`{value}`")));
             }
         }
+        let (passes, most) = (number(PASSES)?, number(MOST)?);
+        // Kernels are named as a run of so many passes takes them: those of the plan's own elements, where there are some. Several rows may
+        // become the same kernel, so the predicted one is asked first.
         let named = |rows: &Rows| {
-            let [depthwise, pointwise] = names(*rows).map(|name| name.unwrap_or(NONE));
+            let rows = descriptor.on_own_elements(*rows, passes == 2);
+            let [depthwise, pointwise] = names(rows).map(|name| name.unwrap_or(NONE));
             found[DEPTHWISE] == depthwise && found[POINTWISE] == pointwise
         };
-        let Some(rows) = descriptor.all_rows().find(named) else {
+        let Some(rows) = core::iter::once(descriptor.rows(here.output)).chain(descriptor.all_rows()).find(named) else {
             let kernels = format!("{} and {}", found[DEPTHWISE], found[POINTWISE]);
             return Err(not("kernels", &kernels, "kernels of the plan's packing".into()));
         };
-        let (passes, most) = (number(PASSES)?, number(MOST)?);
         if !here.passes().contains(&passes) {
             let allowed = here.passes();
             return Err(not(FACTS[PASSES], found[PASSES], format!("{} to {}", allowed.start(), allowed.end())));

@@ -7,13 +7,15 @@
  * caller must see to:
  *
  * 1. A pointer to a struct, a number or a handle is NULL, or points to memory that holds one, which nobody writes during the call. If
- *    it is not const, the memory may be written, and nobody else reads it.
+ *    it is not const, the memory may be written, and nobody else reads it, a workspace aside.
  * 2. A plan, a workspace or a choice is one that this library returned, and was not freed. To free it, no other call may use it.
- * 3. A buffer is NULL, or has as many elements as its length says, of its type. Those to be read are initialised, and nobody writes
- *    them during the call. Those to be written may be written, and nobody else reads or writes them during the call. Of a tensor, the
+ * 3. A buffer is NULL, or has as many elements as its length says, of its type. Those to be read are initialised, gaps included,
+ *    and nobody writes them during the call. Those to be written may be written, and nobody else reads or writes them during the call. Of a tensor, the
  *    buffer ends with its last element for this purpose.
  * 4. A text to be read ends with a NUL. A place for a text has the bytes that its capacity says.
  * 5. `execute` does what dw_execute says, on any thread; `context` is what it wants.
+ * 6. While a plan is made, or first run by DW_PARALLELISM_KIND_RAYON, no other thread changes the environment: DEPTHWISE_ISA,
+ *    DEPTHWISE_MACHINE and RAYON_NUM_THREADS are read.
  */
 
 /* Made by cbindgen: edit src/, and run `cargo run -p depthwise-c-header -- write`. */
@@ -377,14 +379,14 @@ typedef struct dw_descriptor {
   const struct dw_batch_norm *depthwise_batch_norm;
   // Separable: the function applied between the stages. Default: none.
   struct dw_activation depthwise_activation;
+  // The function applied to each output, after the residual was added. Default: none.
+  struct dw_activation activation;
   // The weights. Separable: those of the second stage.
   struct dw_array weights;
   // A number for each output channel, where sums start. Default: none.
   struct dw_array bias;
   // A batch normalisation after the convolution. Default: NULL, none.
   const struct dw_batch_norm *batch_norm;
-  // The function applied to each output, after the residual was added. Default: none.
-  struct dw_activation activation;
 } dw_descriptor;
 
 // The extents of a tensor, whatever its layout.
@@ -492,7 +494,7 @@ extern "C" {
 const char *dw_version(void);
 
 // What the last call of this thread that failed says: a sentence with the numbers that are wrong, in UTF-8; "" if none failed. Valid
-// until the next call of this thread that fails. Never NULL.
+// until the next call of this thread that fails, or until the thread ends. Never NULL.
 const char *dw_last_error_message(void);
 
 // 1 if this library has kernels for the instruction set and this CPU runs them, else 0.

@@ -4,13 +4,15 @@
 //! of enumerations, lengths, and buffers that overlap within a call are checked.
 //!
 //! 1. A pointer to a struct, a number or a handle is NULL, or points to memory that holds one, which nobody writes during the call. If
-//!    it is not const, the memory may be written, and nobody else reads it.
+//!    it is not const, the memory may be written, and nobody else reads it, a workspace aside.
 //! 2. A plan, a workspace or a choice is one that this library returned, and was not freed. To free it, no other call may use it.
-//! 3. A buffer is NULL, or has as many elements as its length says, of its type. Those to be read are initialised, and nobody writes
-//!    them during the call. Those to be written may be written, and nobody else reads or writes them during the call. Of a tensor, the
+//! 3. A buffer is NULL, or has as many elements as its length says, of its type. Those to be read are initialised, gaps included,
+//!    and nobody writes them during the call. Those to be written may be written, and nobody else reads or writes them during the call. Of a tensor, the
 //!    buffer ends with its last element for this purpose.
 //! 4. A text to be read ends with a NUL. A place for a text has the bytes that its capacity says, as 3 says of a buffer.
 //! 5. `execute` does what `dw_execute` says, on any thread; `context` is what it wants.
+//! 6. While a plan is made, or first run by `DW_PARALLELISM_KIND_RAYON`, no other thread changes the environment: `DEPTHWISE_ISA`,
+//!    `DEPTHWISE_MACHINE` and `RAYON_NUM_THREADS` are read.
 //!
 //! Failures and panics become a status in [`guarded`]. No function unwinds.
 
@@ -36,7 +38,6 @@ use crate::types::{
 use crate::value;
 
 #[cfg(test)]
-#[path = "tests.rs"]
 #[allow(clippy::multiple_unsafe_ops_per_block, reason = "calls, one after the other")]
 mod tests;
 
@@ -301,7 +302,7 @@ pub extern "C" fn dw_version() -> *const c_char {
 }
 
 /// What the last call of this thread that failed says: a sentence with the numbers that are wrong, in UTF-8; "" if none failed. Valid
-/// until the next call of this thread that fails. Never NULL.
+/// until the next call of this thread that fails, or until the thread ends. Never NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn dw_last_error_message() -> *const c_char {
     failure::message()
@@ -605,10 +606,14 @@ unsafe fn run<E: Element>(
     let dw_tensor_mut { data, len, element, shape, strides } = *output;
     plan::check_element::<E>(element, "output")?;
     let (data, len) = (data.cast::<E>(), needed(len, shape, strides));
+    check_buffer(data, len, "output")?;
     // SAFETY: the caller promises 1.
     let residual = unsafe { optional(options.residual, "residual") }?;
-    for (read, what) in [(Some(input), "the output and the input"), (residual, "the output and the residual")] {
+    for (read, name, what) in
+        [(Some(input), "input", "the output and the input"), (residual, "residual", "the output and the residual")]
+    {
         let Some(read) = read else { continue };
+        plan::check_element::<E>(read.element, name)?;
         let extent = needed(read.len, read.shape, read.strides);
         check_apart(bytes(read.data.cast::<E>(), extent), bytes(data, len), what)?;
     }

@@ -35,15 +35,22 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let status = match error {
             Error::OutOfMemory { .. } => dw_status::OutOfMemory,
-            Error::UnavailableIsa { .. } | Error::Groups { .. } => dw_status::Unsupported,
+            Error::UnavailableIsa { .. } => dw_status::Unsupported,
+            // Groups that there are, but no plan for.
+            Error::Groups { groups, inputs, outputs } if inputs % groups == 0 && outputs % groups == 0 => {
+                dw_status::Unsupported
+            }
             _ => dw_status::InvalidArgument,
         };
         let message = match error {
-            // The crate's sentence names a method of Rust's.
+            // The crate's sentences name methods of Rust's.
             Error::PaddingNotGiven { axis, kernel, dilation } => format!(
                 "no padding was given, and along the {axis} half of it on each side is no whole number: ({kernel} - 1) * \
                  {dilation} is odd; set `padding.kind`, such as to DW_PADDING_KIND_SAME_UPPER"
             ),
+            Error::Missing { what, .. } => {
+                format!("{what} must be given: set `weights`, and of a separable convolution `depthwise_weights` too")
+            }
             error => error.to_string(),
         };
         Self { status, message }

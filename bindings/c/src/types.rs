@@ -407,15 +407,30 @@ pub struct dw_descriptor {
     pub depthwise_batch_norm: *const dw_batch_norm,
     /// Separable: the function applied between the stages. Default: none.
     pub depthwise_activation: dw_activation,
+    /// The function applied to each output, after the residual was added. Default: none.
+    pub activation: dw_activation,
     /// The weights. Separable: those of the second stage.
     pub weights: dw_array,
     /// A number for each output channel, where sums start. Default: none.
     pub bias: dw_array,
     /// A batch normalisation after the convolution. Default: NULL, none.
     pub batch_norm: *const dw_batch_norm,
-    /// The function applied to each output, after the residual was added. Default: none.
-    pub activation: dw_activation,
 }
+
+// A field that is added begins where these structs end now: no padding may take it in.
+const _: () = {
+    use core::mem::offset_of;
+    assert!(offset_of!(dw_descriptor, batch_norm) + size_of::<*const dw_batch_norm>() == size_of::<dw_descriptor>());
+    assert!(offset_of!(dw_run_options, choice) + size_of::<*const dw_choice>() == size_of::<dw_run_options>());
+};
+
+// Any thread may use and free them.
+const _: () = {
+    const fn shareable<T: Send + Sync>() {}
+    shareable::<dw_plan>();
+    shareable::<dw_choice>();
+    shareable::<dw_workspace>();
+};
 
 /// A task of a run: to be called with what `execute` was given.
 pub type dw_task = unsafe extern "C" fn(argument: *mut c_void, index: usize);

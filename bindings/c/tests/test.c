@@ -706,7 +706,11 @@ static void errors(void) {
   options.residual = &wrong;
   FAILS(dw_plan_run(plan, &input, &output, &options), invalid, "the output and the residual overlap");
   dw_tensor_mut meeting = output;
-  meeting.strides.h = 1;
+  wrong = input, wrong.data = NULL, meeting.data = NULL;
+  FAILS(dw_plan_run(plan, &wrong, &meeting, NULL), null, "output is NULL");
+  wrong = input, wrong.data = (char *)y - 2, wrong.element = DW_ELEMENT_F16;
+  FAILS(dw_plan_run(plan, &wrong, &output, NULL), invalid, "the input has elements of");
+  meeting = output, meeting.strides.h = 1;
   FAILS(dw_plan_run(plan, &input, &meeting, NULL), invalid, "two elements at the same place");
   FAILS(dw_widen(x, DW_ELEMENT_F32, x + 1, 4), invalid, "overlap");
   FAILS(dw_widen(x, 3, y, 4), invalid, "3 is no dw_element");
