@@ -305,7 +305,7 @@ impl Descriptor {
         let (kernel_size, stride) = (taps.kernel_size[1], undilated_stride(taps.stride[1], taps.dilation[1]));
         let is_fused = matches!(self.kernels, Stages::Separable(..));
         let strided = usize::from(stride > 1);
-        let inputs = self.bytes(output).saturating_mul(stride * stride);
+        let inputs = self.bytes(output).saturating_mul(stride).saturating_mul(stride);
         let (form, is_large) = match isa {
             Isa::Avx2 if kernel_size == 5 => {
                 let (divisor, most) = machine.avx2.tiles_5x5;

@@ -33,8 +33,9 @@ impl Descriptor {
             return one_pass;
         }
         // Channels first, blocks of rows are seldom whole tiles of the pointwise kernel's pixels.
-        let near =
-            Shape { c: self.mid_channels, ..whole }.len().is_some_and(|len| 4 * len <= self.machine.shared_cache);
+        let near = Shape { c: self.mid_channels, ..whole }
+            .len()
+            .is_some_and(|len| len <= self.machine.shared_cache / size_of::<f32>());
         let near = near && (self.out_channels < self.mid_channels || !self.machine.distant_cache);
         let blocks_fit = self.layout == Layout::Nhwc || self.mid_channels < self.machine.two_passes_from || !near;
         // Two passes move more: they do not pay for one thread, nor, from a distant cache, where fused parts are near equal.

@@ -13,7 +13,7 @@ use super::cases::{Case, taps_of_kernels};
 use super::plan::Operation;
 
 /// The most cases of a suite, and the most multiply-adds of one of them.
-const CASES: usize = if cfg!(miri) { 3 } else { 12 };
+const CASES: usize = if cfg!(miri) { 3 } else { 24 };
 const MULTIPLY_ADDS: usize = if cfg!(miri) { 1 << 9 } else { 1 << 16 };
 
 pub fn is_on() -> bool {
