@@ -100,6 +100,15 @@ pub(crate) struct AcrossLines {
     pub(crate) strips: usize,
 }
 
+impl AcrossLines {
+    /// `tile`: the columns of one.
+    pub(crate) fn suits_tiles(&self, channels: usize, columns: usize, tile: usize) -> bool {
+        let ([least, most], large) = self.tiles;
+        let parts = self.tiles_of_parts && !channels.is_multiple_of(16) && columns.is_multiple_of(tile);
+        parts || ((least..=most).contains(&channels) && columns >= large)
+    }
+}
+
 /// What it costs to share work among threads. The unit is that of [`Price`](crate::choose::price::Price).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sharing {
@@ -174,15 +183,6 @@ impl SmallTiles {
 
     pub(crate) fn suit(&self, channels: usize, bytes: usize, is_fused: bool) -> bool {
         channels <= self.channels && bytes >= self.bytes && !(is_fused && channels < self.fused)
-    }
-}
-
-impl AcrossLines {
-    /// `tile`: the columns of one.
-    pub(crate) fn suits_tiles(&self, channels: usize, columns: usize, tile: usize) -> bool {
-        let ([least, most], large) = self.tiles;
-        let parts = self.tiles_of_parts && !channels.is_multiple_of(16) && columns.is_multiple_of(tile);
-        parts || ((least..=most).contains(&channels) && columns >= large)
     }
 }
 
@@ -306,7 +306,16 @@ impl Machine {
                 (machine.strips, machine.turns, machine.small_tiles, machine.left_to_avx2),
             );
             let of_neon = machine.wide_cores;
-            (machine.distant_cache, machine.strip_rows, is_avx512.then_some(of_avx512), is_neon.then_some(of_neon))
+            let of_blocks = (machine.block, machine.large_block);
+            let of_avx2 = machine.avx2;
+            (
+                machine.distant_cache,
+                machine.strip_rows,
+                of_blocks,
+                of_avx2,
+                is_avx512.then_some(of_avx512),
+                is_neon.then_some(of_neon),
+            )
         })
     }
 

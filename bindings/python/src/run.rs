@@ -117,18 +117,11 @@ fn read<'py, T: Element>(array: &Bound<'py, PyArray4<T>>, what: &str) -> PyResul
 
 /// The tensor that an array with axes of that order is.
 fn view<'a, T: Element>(array: ArrayView4<'a, T>, layout: Layout) -> Result<TensorView<'a, T>, Error> {
-    if array.is_empty() {
-        // Its strides are 0, which no plan takes.
-        return TensorView::new(&[], shape(array.dim(), layout), layout);
-    }
     TensorView::from_ndarray(array, layout)
 }
 
 /// The tensor that is written.
 fn view_mut<'a, T: Element>(array: ArrayViewMut4<'a, T>, layout: Layout) -> Result<TensorViewMut<'a, T>, Error> {
-    if array.is_empty() {
-        return TensorViewMut::new(&mut [], shape(array.dim(), layout), layout);
-    }
     TensorViewMut::from_ndarray(array, layout)
 }
 
