@@ -31,11 +31,15 @@ pub(crate) struct Price {
     pub(crate) joined: usize,
     /// Pixels that a kernel computes at a time; those of an image's part are one run.
     pub(crate) pixels: usize,
+    /// Columns that are never cut: a kernel's tile, or a cache line of them.
+    pub(crate) columns: usize,
     pub(crate) sharing: &'static Sharing,
 }
 
 /// What rows that fill no tile cost beyond their number: they share their inputs with fewer.
 const ODD_ROWS: f64 = 0.4;
+/// The elements of a cache line.
+const LINE: usize = 16;
 /// What lies in a thread's own cache is shared only if that gains so much: the prices are no better.
 const CERTAIN: f64 = 0.92;
 
@@ -56,7 +60,11 @@ impl Price {
 
     /// What of `shape` along an axis is never cut.
     pub(crate) fn grain(&self, axis: Axis) -> usize {
-        if axis == Axis::C { self.channels } else { 1 }
+        match axis {
+            Axis::C => self.channels,
+            Axis::W => self.columns,
+            Axis::N | Axis::H => 1,
+        }
     }
 
     /// By how much the last of these may be longer.
@@ -109,6 +117,7 @@ impl Descriptor {
             channels,
             joined: 0,
             pixels: 1,
+            columns: if self.layout == Layout::Nhwc { info.tile[1] } else { LINE },
             sharing,
         }
     }
@@ -134,6 +143,7 @@ impl Descriptor {
             channels,
             joined,
             pixels,
+            columns: if self.layout == Layout::Nhwc { 1 } else { LINE },
             sharing: &self.machine.sharing,
         }
     }

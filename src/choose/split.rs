@@ -34,15 +34,15 @@ fn share(grains: usize, shares: usize, of: usize) -> usize {
 }
 
 impl Split {
-    /// The split of an output of that shape that has the lowest price of its dearest part.
-    fn new(shape: Shape, price: Price, tasks: usize) -> Self {
+    /// The split of an output of that shape, along `long`, channels and images, that has the lowest price of its dearest part.
+    fn new(shape: Shape, long: Axis, price: Price, tasks: usize) -> Self {
         let one = Split { tasks: 1, shape, price, outer: Axis::N, inner: Axis::H, groups: 1 };
         if tasks == 1 {
             return one;
         }
         let mut best = (one.total(), one);
-        for outer in [Axis::N, Axis::H, Axis::C] {
-            for inner in [Axis::H, Axis::C, Axis::N] {
+        for outer in [Axis::N, long, Axis::C] {
+            for inner in [long, Axis::C, Axis::N] {
                 if inner == outer || price.grains(shape, inner) == 1 {
                     continue;
                 }
@@ -210,7 +210,9 @@ pub(crate) struct Shares {
 impl Shares {
     /// Of an output of that shape, the shares that finish soonest.
     pub(crate) fn new(shape: Shape, price: Price, tasks: usize) -> Self {
-        let of_rows = |h: usize| Split::new(Shape { h, ..shape }, price, tasks);
+        // Where there is not a row for each task, columns are cut.
+        let long = if shape.h < tasks && shape.h < shape.w { Axis::W } else { Axis::H };
+        let of_rows = |h: usize| Split::new(Shape { h, ..shape }, long, price, tasks);
         let one = Shares { most: of_rows(shape.h), rest: None };
         let left = shape.h % tasks;
         if left == 0 || left == shape.h {
