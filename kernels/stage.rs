@@ -1,6 +1,7 @@
 //! A convolution's packed weights with the kernel that they were packed for, and the one place where
 //! a kernel is called: everything that a kernel relies on is asserted here.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::depthwise::{DepthwiseArgs, DepthwiseTuning, MOST_STRIP_ROWS};
@@ -20,10 +21,10 @@ pub struct DepthwiseStage {
     /// Input channels.
     channels: usize,
     multiplier: usize,
-    packed: AlignedBuf,
+    packed: Arc<AlignedBuf>,
     /// What a kernel reads in place of padding, channels last. Apart from the weights: what reads past the end of those
     /// must not find them.
-    zeros: AlignedBuf,
+    zeros: Arc<AlignedBuf>,
     epilogue: Epilogue,
 }
 
@@ -130,10 +131,20 @@ impl DepthwiseStage {
                 }
             }
         }
+        let (packed, zeros) = (Arc::new(packed), Arc::new(zeros));
         let epilogue = Epilogue::of(activation);
-        let others = table().filter(|other| other.packs_as(info) && fits(other, taps, multiplier));
-        let kernels = others.filter_map(available).collect();
-        Ok(Self { kernels, taps, channels, multiplier, packed, zeros, epilogue })
+        Ok(Self { kernels: alike(info, taps, multiplier), taps, channels, multiplier, packed, zeros, epilogue })
+    }
+
+    /// The stage for tensors with height and width exchanged, on the same packed weights, if the window has one row or one column. Else
+    /// taps would follow each other in another order.
+    #[doc(hidden)]
+    pub fn turned(&self) -> Option<Self> {
+        let Self { channels, multiplier, epilogue, .. } = *self;
+        let taps = self.taps.turned();
+        let kernels = alike(self.kernels.first()?.info(), taps, multiplier);
+        let (packed, zeros) = (Arc::clone(&self.packed), Arc::clone(&self.zeros));
+        taps.kernel_size.contains(&1).then_some(Self { kernels, taps, channels, multiplier, packed, zeros, epilogue })
     }
 
     /// Computes the part of the output that `output` views, which starts at image 0 and at channel, row
@@ -256,6 +267,11 @@ impl DepthwiseStage {
         unsafe { entry(&args) }
         kernel
     }
+}
+
+/// The kernels of this CPU that compute these taps and take the packing of that one.
+fn alike(info: &KernelInfo, taps: Taps, multiplier: usize) -> Vec<Available> {
+    table().filter(|other| other.packs_as(info) && fits(other, taps, multiplier)).filter_map(available).collect()
 }
 
 /// Whether a depthwise kernel computes a convolution.

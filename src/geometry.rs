@@ -124,6 +124,15 @@ impl Window {
     pub(crate) const POINT: Window =
         Window { taps: Taps { kernel_size: [1, 1], stride: [1, 1], dilation: [1, 1] }, padding: Padding::Valid };
 
+    /// With height and width exchanged.
+    pub(crate) fn turned(&self) -> Self {
+        let padding = match self.padding {
+            Padding::Explicit { top, left, bottom, right } => Padding::explicit(left, top, right, bottom),
+            same_on_both @ (Padding::SameUpper | Padding::SameLower | Padding::Valid) => same_on_both,
+        };
+        Self { taps: self.taps.turned(), padding }
+    }
+
     /// Whether each output reads the input at its own place alone.
     pub(crate) fn is_point(&self) -> bool {
         let pads = match self.padding {

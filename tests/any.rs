@@ -152,7 +152,7 @@ fn groups_that_it_does_not_do() {
     let short = AnyConv2d::builder(9, 8, 1).kernel_size([1, 1]).weights(&[1.0; 9]).build().expect_err("an error");
     assert_eq!(
         short.to_string(),
-        "9 elements were given for the pointwise weights, but 72 are needed (8 output channels of 9 x 1 x 1 weights)"
+        "9 elements were given for the weights, but 72 are needed (8 output channels of 9 x 1 x 1 weights)"
     );
     // What no window is, whatever the operation.
     let stride = AnyConv2d::builder(4, 4, 1).kernel_size([1, 1]).dilation([0, 1]).weights(&[1.0; 16]).build();

@@ -2,6 +2,8 @@
 
 pub mod cores;
 pub mod crew;
+pub mod machine;
+pub mod measure;
 pub mod record;
 pub mod regret;
 pub mod report;

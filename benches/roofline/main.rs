@@ -6,8 +6,6 @@
 //! The second makes the report of a record. Each prints the report and writes `report.md`, `report.csv` and a plot for each number of threads to
 //! `target/roofline`.
 
-mod machine;
-mod measure;
 mod plot;
 
 use std::error::Error;
@@ -24,9 +22,9 @@ use depthwise_testkit::shapes::{self, Block, Part, Placement, Prepared, model};
 use indicatif::{ProgressBar, ProgressStyle};
 use regex::Regex;
 
+use depthwise_benches::machine::{self, Machine};
+use depthwise_benches::measure::Surveyor;
 use depthwise_benches::report::{LEFT_OUT, NOTE, OPERATIONS, Report, Row};
-use machine::Machine;
-use measure::Surveyor;
 
 #[derive(Parser)]
 #[command(about = "Measures the roofs of this machine, and what of them each layer reaches")]

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use depthwise::{Error, Isa};
 
+use crate::crew::Crew;
 use crate::machine::Machine;
-use depthwise_benches::crew::Crew;
-use depthwise_benches::roof::{Level, Roofs};
+use crate::roof::{Level, Roofs};
 
 /// Measures the roofs of a crew, the better the more rounds.
 pub struct Surveyor<'a> {

@@ -92,6 +92,13 @@ fn check_range(axis: Axis, range: &Range<usize>, extent: usize) -> Result<(), Er
 }
 
 impl<'a, T> TensorView<'a, T> {
+    /// The same elements with height and width exchanged.
+    #[doc(hidden)]
+    #[inline]
+    pub fn turned(self) -> Self {
+        Self { shape: self.shape.turned(), strides: self.strides.turned(), ..self }
+    }
+
     /// A contiguous tensor, which is all of `data`. For a part of a longer slice, or one with gaps, see
     /// [`strided`](Self::strided).
     ///
@@ -194,6 +201,16 @@ impl<'a, T> TensorView<'a, T> {
         Some(unsafe { core::slice::from_raw_parts(self.ptr.add(strides.offset(n, 0, h, w)), shape.c) })
     }
 
+    /// Each image as a single pixel, whose channels are all its elements, if channels last they are neighbours.
+    #[doc(hidden)]
+    pub fn pixels(self) -> Option<Self> {
+        let (Shape { n, c, h, w }, strides) = (self.shape, self.strides);
+        let all = c * h * w;
+        let dense = (c <= 1 || strides.c == 1) && (w <= 1 || strides.w == c) && (h <= 1 || strides.h == w * c);
+        let strides = Strides { n: strides.n, c: 1, h: all, w: all };
+        dense.then_some(Self { shape: Shape::new(n, all, 1, 1), strides, ..self })
+    }
+
     /// Where its first element is.
     #[doc(hidden)]
     pub fn address(&self) -> usize {
@@ -206,6 +223,13 @@ impl<'a, T> TensorView<'a, T> {
 }
 
 impl<'a, T> TensorViewMut<'a, T> {
+    /// The same elements with height and width exchanged.
+    #[doc(hidden)]
+    #[inline]
+    pub fn turned(self) -> Self {
+        Self { shape: self.shape.turned(), strides: self.strides.turned(), ..self }
+    }
+
     /// A contiguous tensor, which is all of `data`. For a part of a longer slice, or one with gaps, see
     /// [`strided`](Self::strided).
     ///

@@ -73,19 +73,25 @@ pub(crate) struct Runs {
     pub(crate) len: usize,
     /// Runs in an image.
     pub(crate) runs: usize,
+    /// Images, or one for all of them.
+    pub(crate) images: usize,
 }
 
 impl Runs {
-    /// Whole images where all three tensors step from a row's end to the next row as between pixels,
-    /// which are contiguous if `dense`.
+    /// Whole images where all three tensors step from a row's end to the next row as between pixels, which are contiguous if `dense`.
+    /// All images, unless `dense`, where they step from one to the next like that, too.
     #[inline(always)]
     pub(crate) fn of(a: &PointwiseArgs, dense: bool) -> Self {
-        let Shape { h, w, .. } = a.shape;
-        let flat = |s: Strides| h <= 1 || s.h == if dense { w } else { w * s.w };
-        if flat(a.input_strides) && flat(a.output_strides) && (a.residual.is_none() || flat(a.residual_strides)) {
-            Self { len: h * w, runs: 1 }
+        let Shape { n, h, w, .. } = a.shape;
+        let all = |flat: &dyn Fn(Strides) -> bool| {
+            flat(a.input_strides) && flat(a.output_strides) && (a.residual.is_none() || flat(a.residual_strides))
+        };
+        if !all(&|s| h <= 1 || s.h == if dense { w } else { w * s.w }) {
+            Self { len: w, runs: h, images: n }
+        } else if n > 1 && !dense && all(&|s| s.n == h * w * s.w) {
+            Self { len: n * h * w, runs: 1, images: 1 }
         } else {
-            Self { len: w, runs: h }
+            Self { len: h * w, runs: 1, images: n }
         }
     }
 }

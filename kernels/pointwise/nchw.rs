@@ -31,7 +31,7 @@ impl<S: Simd, const MR: usize> Algorithm<S> for Tile<MR> {
 unsafe fn part<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
     let runs = Runs::of(a, true);
     let end = a.channel + a.shape.c;
-    for n in 0..a.shape.n {
+    for n in 0..runs.images {
         for run in 0..runs.runs {
             let input = a.input.wrapping_add(n * a.input_strides.n + run * a.input_strides.h);
             let output = a.output.wrapping_add(n * a.output_strides.n + run * a.output_strides.h);

@@ -90,7 +90,7 @@ unsafe fn part<S: Columns, const MR: usize, const JOINED: usize>(_: S, a: &Point
     let (brought, run) = (2 * S::LANES * a.depth, rows.saturating_mul(a.output_strides.w));
     let brings_outputs = a.prefetches_outputs && a.shape.c == a.channels && brought <= run.saturating_add(run / 2);
     let mut next = 0;
-    for n in 0..a.shape.n {
+    for n in 0..runs.images {
         for run in 0..runs.runs {
             let input = a.input.wrapping_add(n * a.input_strides.n + run * a.input_strides.h);
             let output = a.output.wrapping_add(n * a.output_strides.n + run * a.output_strides.h);

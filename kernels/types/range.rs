@@ -19,6 +19,12 @@ pub struct OutputRange {
 }
 
 impl OutputRange {
+    /// With height and width exchanged.
+    #[doc(hidden)]
+    pub fn turned(self) -> Self {
+        Self { h: self.w, w: self.h, ..self }
+    }
+
     /// All of an output.
     pub fn all(output: Shape) -> Self {
         Self { n: 0..output.n, c: 0..output.c, h: 0..output.h, w: 0..output.w }

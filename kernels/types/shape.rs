@@ -61,6 +61,12 @@ impl Axis {
 }
 
 impl Shape {
+    /// With height and width exchanged.
+    #[doc(hidden)]
+    pub fn turned(self) -> Self {
+        Self { h: self.w, w: self.h, ..self }
+    }
+
     /// A shape of `n` images of `c` channels of `h` rows and `w` columns.
     pub const fn new(n: usize, c: usize, h: usize, w: usize) -> Self {
         Self { n, c, h, w }
@@ -81,6 +87,12 @@ impl Shape {
 }
 
 impl Strides {
+    /// Those of the same elements with height and width exchanged.
+    #[doc(hidden)]
+    pub fn turned(self) -> Self {
+        Self { h: self.w, w: self.h, ..self }
+    }
+
     /// The element at an index, counted from the first.
     pub fn offset(self, n: usize, c: usize, h: usize, w: usize) -> usize {
         n * self.n + c * self.c + h * self.h + w * self.w

@@ -11,6 +11,16 @@ pub struct Taps {
     pub dilation: [usize; 2],
 }
 
+impl Taps {
+    /// With height and width exchanged.
+    #[doc(hidden)]
+    pub fn turned(self) -> Self {
+        let [kernel_size, stride, dilation] =
+            [self.kernel_size, self.stride, self.dilation].map(|[height, width]| [width, height]);
+        Self { kernel_size, stride, dilation }
+    }
+}
+
 /// The largest row or column that a window may touch, padding included: far enough from overflow that
 /// kernels need not look out for it.
 pub const MAX_POSITION: usize = isize::MAX as usize / 64;

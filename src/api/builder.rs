@@ -10,6 +10,7 @@ use crate::choose::kernel::{self as choose, Alike};
 use crate::geometry::{AskedWindow, Padding, Window};
 use crate::machine::Machine;
 use crate::run::engine::Engine;
+use crate::run::twin::{Label, Twin};
 use depthwise_kernels::{
     Activation, Available, DepthwiseStage, Element, ElementType, Error, Isa, KernelInfo, Layout, Operation,
     PointwiseStage, Taps, fits,
@@ -188,6 +189,38 @@ fn depthwise_stage(
     let (taps, channels) = (descriptor.window.taps, descriptor.in_channels);
     let parameters = [&folded.weights[..], &folded.bias];
     DepthwiseStage::new(available(kernel)?, taps, channels, multiplier, parameters, activation)
+}
+
+fn depthwise_engine(
+    descriptor: Descriptor,
+    multiplier: usize,
+    folded: &Folded,
+    activation: Activation,
+) -> Result<Engine, Error> {
+    let build = |descriptor: Descriptor| {
+        let Stages::Depthwise(kernel) = descriptor.kernels else {
+            unreachable!("it describes a depthwise convolution")
+        };
+        let stage = depthwise_stage(&descriptor, kernel, multiplier, folded, activation)?;
+        let descriptor = descriptor.with_own_kernels(kernel, stage.sweeps())?;
+        Ok(Engine::new(descriptor, Stages::Depthwise(Arc::new(stage))))
+    };
+    let plane = descriptor.plane().map(build).transpose()?;
+    let engine = build(descriptor)?;
+    Ok(match plane {
+        Some(plane) => Engine { twin: Some(Twin::new(Label::Plane, plane)), ..engine },
+        None => engine,
+    })
+}
+
+fn pointwise_engine(descriptor: Descriptor, folded: &Folded, activation: Activation) -> Result<Engine, Error> {
+    let (kernel, stages): (_, fn(_) -> _) = match descriptor.kernels {
+        Stages::Pointwise(kernel) => (kernel, Stages::Pointwise),
+        Stages::Gathered(kernel) => (kernel, Stages::Gathered),
+        Stages::Depthwise(_) | Stages::Separable(..) => unreachable!("it describes a matrix product"),
+    };
+    let stage = pointwise_stage(&descriptor, kernel, folded, activation)?;
+    Ok(Engine::new(descriptor, stages(Arc::new(stage))))
 }
 
 fn pointwise_stage(
@@ -451,14 +484,9 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
     fn engine(&self, element: ElementType) -> Result<Engine, Error> {
         let descriptor = self.descriptor(self.common.isa()?, self.common.machine()?)?;
         let descriptor = Descriptor { element, ..descriptor };
-        let Stages::Depthwise(kernel) = descriptor.kernels else {
-            unreachable!("it describes a depthwise convolution")
-        };
         let taps = descriptor.window.taps;
         let folded = self.parameters.fold(DEPTHWISE, descriptor.out_channels, 1, taps.kernel_size)?;
-        let stage = depthwise_stage(&descriptor, kernel, self.multiplier, &folded, self.activation)?;
-        let descriptor = descriptor.with_own_kernels(kernel, stage.sweeps())?;
-        Ok(Engine::new(descriptor, Stages::Depthwise(Arc::new(stage))))
+        depthwise_engine(descriptor, self.multiplier, &folded, self.activation)
     }
 
     fn descriptor(&self, isa: Isa, machine: &'static Machine) -> Result<Descriptor, Error> {
@@ -524,12 +552,8 @@ impl<'a> PointwiseConv2dBuilder<'a> {
     fn engine(&self, element: ElementType) -> Result<Engine, Error> {
         let descriptor = self.descriptor(self.common.isa()?, self.common.machine()?)?;
         let descriptor = Descriptor { element, ..descriptor };
-        let Stages::Pointwise(kernel) = descriptor.kernels else {
-            unreachable!("it describes a pointwise convolution")
-        };
         let folded = self.parameters.fold(POINTWISE, self.out_channels, self.in_channels, [1, 1])?;
-        let stage = pointwise_stage(&descriptor, kernel, &folded, self.activation)?;
-        Ok(Engine::new(descriptor, Stages::Pointwise(Arc::new(stage))))
+        pointwise_engine(descriptor, &folded, self.activation)
     }
 
     fn descriptor(&self, isa: Isa, machine: &'static Machine) -> Result<Descriptor, Error> {
@@ -595,11 +619,12 @@ impl<'a> Conv2dBuilder<'a> {
     fn engine(&self, element: ElementType) -> Result<Engine, Error> {
         let descriptor = self.descriptor(self.common.isa()?, self.common.machine()?)?;
         let descriptor = Descriptor { element, ..descriptor };
-        let Stages::Gathered(kernel) = descriptor.kernels else { unreachable!("it describes a standard convolution") };
         let taps = descriptor.window.taps;
         let folded = self.parameters.fold(STANDARD, self.out_channels, self.in_channels, taps.kernel_size)?;
-        let stage = pointwise_stage(&descriptor, kernel, &folded, self.activation)?;
-        Ok(Engine::new(descriptor, Stages::Gathered(Arc::new(stage))))
+        match descriptor.kernels {
+            Stages::Depthwise(_) => depthwise_engine(descriptor, self.out_channels, &folded, self.activation),
+            _ => pointwise_engine(descriptor, &folded, self.activation),
+        }
     }
 
     fn descriptor(&self, isa: Isa, machine: &'static Machine) -> Result<Descriptor, Error> {
@@ -607,6 +632,19 @@ impl<'a> Conv2dBuilder<'a> {
         check_channels(self.in_channels, "the number of input channels")?;
         check_channels(self.out_channels, "the number of output channels")?;
         check_activation(self.activation)?;
+        let Self { common, in_channels, out_channels, parameters, activation } = self.clone();
+        // One input is a depthwise convolution, too. To gather its taps pays where several outputs lie side by side, or where windows do
+        // not overlap.
+        let pays_to_gather = out_channels > 1 && (common.layout == Layout::Nhwc || !window.overlaps());
+        if window.is_point() {
+            let common = Common { window: AskedWindow::POINT, ..common };
+            let same = PointwiseConv2dBuilder { common, in_channels, out_channels, parameters, activation };
+            return same.descriptor(isa, machine);
+        }
+        if in_channels == 1 && !pays_to_gather && common.kernels[Operation::Pointwise as usize].is_none() {
+            let same = DepthwiseConv2dBuilder { common, channels: 1, multiplier: out_channels, parameters, activation };
+            return same.descriptor(isa, machine);
+        }
         self.common.check_kernels(&[Operation::Pointwise])?;
         let [kh, kw] = window.taps.kernel_size;
         let gathered = kh.checked_mul(kw).and_then(|taps| taps.checked_mul(self.in_channels));
@@ -643,7 +681,6 @@ pub struct AnyConv2dBuilder<'a> {
 /// The builder of the operation that a convolution is.
 enum Picked<'a> {
     Depthwise(DepthwiseConv2dBuilder<'a>),
-    Pointwise(PointwiseConv2dBuilder<'a>),
     Standard(Conv2dBuilder<'a>),
 }
 
@@ -680,29 +717,19 @@ impl<'a> AnyConv2dBuilder<'a> {
         check_channels(in_channels, "the number of input channels")?;
         check_channels(out_channels, "the number of output channels")?;
         check_channels(groups, "the number of groups")?;
-        let window = common.window.resolve()?;
-        let is_each_alone = groups == in_channels && out_channels % groups == 0;
-        // One input is depthwise and standard. The latter gathers its taps, which pays where several outputs lie side by side, or where
-        // windows do not overlap.
-        let pays_to_gather = out_channels > 1 && (common.layout == Layout::Nhwc || !window.overlaps());
-        Ok(match groups {
-            1 if window.is_point() => {
-                let common = Common { window: AskedWindow::POINT, ..common };
-                Picked::Pointwise(PointwiseConv2dBuilder { common, in_channels, out_channels, parameters, activation })
-            }
-            _ if is_each_alone && (in_channels > 1 || !pays_to_gather) => {
+        match groups {
+            1 => Ok(Picked::Standard(Conv2dBuilder { common, in_channels, out_channels, parameters, activation })),
+            _ if groups == in_channels && out_channels % groups == 0 => {
                 let (channels, multiplier) = (in_channels, out_channels / groups);
-                Picked::Depthwise(DepthwiseConv2dBuilder { common, channels, multiplier, parameters, activation })
+                Ok(Picked::Depthwise(DepthwiseConv2dBuilder { common, channels, multiplier, parameters, activation }))
             }
-            1 => Picked::Standard(Conv2dBuilder { common, in_channels, out_channels, parameters, activation }),
-            _ => return Err(Error::Groups { groups, inputs: in_channels, outputs: out_channels }),
-        })
+            _ => Err(Error::Groups { groups, inputs: in_channels, outputs: out_channels }),
+        }
     }
 
     fn engine(&self, element: ElementType) -> Result<Engine, Error> {
         match self.picked()? {
             Picked::Depthwise(builder) => builder.engine(element),
-            Picked::Pointwise(builder) => builder.engine(element),
             Picked::Standard(builder) => builder.engine(element),
         }
     }
@@ -710,7 +737,6 @@ impl<'a> AnyConv2dBuilder<'a> {
     fn descriptor(&self, isa: Isa, machine: &'static Machine) -> Result<Descriptor, Error> {
         match self.picked()? {
             Picked::Depthwise(builder) => builder.descriptor(isa, machine),
-            Picked::Pointwise(builder) => builder.descriptor(isa, machine),
             Picked::Standard(builder) => builder.descriptor(isa, machine),
         }
     }

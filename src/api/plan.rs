@@ -142,7 +142,7 @@ macro_rules! plan {
             /// # Ok::<(), depthwise::Error>(())
             /// ```
             pub fn parts(&self, input: Shape, threads: usize) -> Result<Vec<Vec<OutputRange>>, Error> {
-                Ok(self.engine.descriptor.steps(input, threads)?.iter().map(|steps| steps.concat()).collect())
+                Ok(self.engine.steps(input, threads)?.iter().map(|steps| steps.concat()).collect())
             }
 
             /// What runs on inputs of that shape do: their kernels, passes, blocks, and tasks for threads.
@@ -193,7 +193,7 @@ macro_rules! plan {
             /// # Ok::<(), depthwise::Error>(())
             /// ```
             pub fn choice_from_text(&self, text: &str) -> Result<Choice, Error> {
-                Choice::from_text(&self.engine.descriptor, text)
+                self.engine.choice_from_text(text)
             }
 
             /// The instruction set.

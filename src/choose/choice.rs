@@ -131,6 +131,11 @@ impl Choice {
         Ok(Self { descriptor: descriptor.clone(), input, output, workers, decision, workspace_len })
     }
 
+    /// The same, whose workspace is large enough for the other, too.
+    pub(crate) fn with_workspace_of(self, other: &Choice) -> Self {
+        Self { workspace_len: self.workspace_len.max(other.workspace_len), ..self }
+    }
+
     /// For the same runs, on these rows, in so many passes, shared as so many tasks at the most.
     fn with(&self, rows: Rows, passes: usize, most: usize) -> Result<Self, Error> {
         let (descriptor, output) = (self.descriptor.clone(), self.output);

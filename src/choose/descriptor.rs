@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::choice::Choice;
-use super::kernel::Alike;
+use super::kernel::{self as choose, Alike};
 use super::workers::Workers;
 use crate::Isa;
 use crate::cost::Cost;
@@ -78,12 +78,26 @@ impl Schedule {
 
     /// As a plan's `prepare`, for that many threads.
     pub fn prepare(&self, input: Shape, threads: usize) -> Result<Choice, Error> {
-        Choice::new(&self.descriptor, input, Some(Workers::called_within(threads)))
+        let workers = Some(Workers::called_within(threads));
+        match self.turned(input) {
+            Some(turned) => Choice::new(&turned, input.turned(), workers),
+            None => Choice::new(&self.descriptor, input, workers),
+        }
     }
 
     /// The parts of each step of each pass. `rayon` finishes a step before the next.
     pub fn steps(&self, input: Shape, threads: usize) -> Result<Vec<Vec<Vec<OutputRange>>>, Error> {
-        self.descriptor.steps(input, threads)
+        let Some(turned) = self.turned(input) else { return self.descriptor.steps(input, threads) };
+        let mut passes = turned.steps(input.turned(), threads)?;
+        for range in passes.iter_mut().flatten().flatten() {
+            *range = range.clone().turned();
+        }
+        Ok(passes)
+    }
+
+    /// What runs on such inputs are turned to, if they are.
+    fn turned(&self, input: Shape) -> Option<Descriptor> {
+        self.descriptor.turned().filter(|_| self.descriptor.is_column(input))
     }
 
     /// The slots of a multiply unit that a vector of a kernel takes.
@@ -167,6 +181,46 @@ impl Descriptor {
             own: Alike::default(),
             ..*self
         }
+    }
+
+    /// Of the same convolution with height and width exchanged, on kernels of the same packing: of one column, which has the same taps
+    /// in the same order then.
+    pub(crate) fn turned(&self) -> Option<Descriptor> {
+        let window = self.window.turned();
+        let [kh, _] = window.taps.kernel_size;
+        if kh != 1 || self.forced {
+            return None;
+        }
+        let multiplier = self.mid_channels / self.in_channels.max(1);
+        let turned = |packed| {
+            let kernel = choose::packed_as(packed, window.taps, multiplier)?;
+            Some((kernel, choose::alike(kernel, ElementType::F32, window.taps, multiplier)))
+        };
+        let (kernels, alike) = match self.kernels {
+            Stages::Depthwise(d) => turned(d).map(|(d, alike)| (Stages::Depthwise(d), alike)),
+            Stages::Separable(d, p) => turned(d).map(|(d, alike)| (Stages::Separable(d, p), alike)),
+            Stages::Gathered(p) => Some((Stages::Gathered(p), self.alike)),
+            Stages::Pointwise(_) => None,
+        }?;
+        Some(Descriptor { window, kernels, alike, own: Alike::default(), ..*self })
+    }
+
+    /// Of the same convolution channels first, if one channel is all there is: the memory is the same.
+    pub(crate) fn plane(&self) -> Option<Descriptor> {
+        let Stages::Depthwise(_) = self.kernels else { return None };
+        if (self.layout, self.in_channels, self.out_channels, self.forced) != (Layout::Nhwc, 1, 1, false) {
+            return None;
+        }
+        let kernel = choose::depthwise(self.machine, self.isa, Layout::Nchw, self.window.taps, 1, 1)?;
+        let alike = choose::alike(kernel, ElementType::F32, self.window.taps, 1);
+        Some(Descriptor { layout: Layout::Nchw, kernels: Stages::Depthwise(kernel), alike, ..*self })
+    }
+
+    /// Whether a run on that input is one of a map of one column: it had better be [turned](Self::turned), as kernels compute a row at a
+    /// time.
+    pub(crate) fn is_column(&self, input: Shape) -> bool {
+        let one_column = |outputs: Outputs| (outputs.extent[1], outputs.pad[1]) == (1, 0);
+        input.w == 1 && input.h > 1 && self.window.outputs(input).is_ok_and(one_column)
     }
 
     pub(crate) fn output_shape(&self, input: Shape) -> Result<Shape, Error> {

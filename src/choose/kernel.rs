@@ -38,6 +38,13 @@ pub(crate) fn depthwise(
     of_shape(isa).next().or_else(|| fitting(isa).next())
 }
 
+/// A depthwise kernel for that window that takes the packing of that one.
+pub(crate) fn packed_as(packed: &KernelInfo, taps: Taps, multiplier: usize) -> Option<&'static KernelInfo> {
+    let fitting = kernels_of(packed.isa, packed.layout, Operation::Depthwise)
+        .filter(|info| info.packs_as(packed) && fits(info, taps, multiplier));
+    fitting.min_by_key(|info| info.kernel_size.is_none())
+}
+
 /// The kernels for one window that share a packing: as many as there may be.
 pub(crate) type Alike = [Option<&'static KernelInfo>; 8];
 

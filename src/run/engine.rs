@@ -1,20 +1,23 @@
 //! Running a plan: checks, blocks, stages.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use crate::choose::choice::Choice;
 use crate::choose::descriptor::{Descriptor, Stages};
 use crate::choose::passes::{Decision, Rows};
 use crate::choose::wide::{Wide, Widths};
 use crate::choose::workers::Workers;
+use crate::geometry::Outputs;
 use crate::run::arguments::Run;
 use crate::run::gather::gather;
 use crate::run::part::{self, Part};
 use crate::run::threads::Parallelism;
+use crate::run::twin::Twin;
 use crate::run::wide::Tensors;
 use depthwise_kernels::{
-    Axis, DepthwiseStage, DepthwiseTuning, Element, ElementType, Error, Layout, PointwiseStage, Shape, Strides,
-    TensorView, TensorViewMut, elements_of,
+    Axis, DepthwiseStage, DepthwiseTuning, Element, ElementType, Error, Layout, OutputRange, PointwiseStage, Shape,
+    Strides, TensorView, TensorViewMut, elements_of,
 };
 #[cfg(feature = "half")]
 use depthwise_kernels::{bf16, f16};
@@ -24,11 +27,18 @@ use depthwise_kernels::{bf16, f16};
 pub(crate) struct Engine {
     pub(crate) descriptor: Descriptor,
     pub(crate) stages: Stages<Arc<DepthwiseStage>, Arc<PointwiseStage>>,
+    pub(crate) twin: Option<Twin>,
 }
 
 impl Engine {
     pub(crate) fn new(descriptor: Descriptor, stages: Stages<Arc<DepthwiseStage>, Arc<PointwiseStage>>) -> Self {
-        Self { descriptor, stages }
+        let engine = Self { descriptor, stages, twin: None };
+        Self { twin: Twin::turned(&engine), ..engine }
+    }
+
+    /// The twin that takes runs on inputs of that shape, if their tensors have no gaps.
+    pub(crate) fn twin(&self, input: Shape) -> Option<&Twin> {
+        self.twin.as_ref().filter(|twin| twin.suits(&self.descriptor, input))
     }
 
     /// The depthwise stage of a separable convolution as an engine of its own.
@@ -51,14 +61,56 @@ impl Engine {
     }
 
     pub(crate) fn prepare(&self, input: Shape, parallelism: Parallelism<'_>) -> Result<Choice, Error> {
+        let choice = self.prepare_as_said(input, parallelism)?;
+        match self.twin(input) {
+            // Tensors with gaps may keep a run from its twin.
+            Some(twin) => Ok(twin.engine.prepare(twin.shape(input), parallelism)?.with_workspace_of(&choice)),
+            None => Ok(choice),
+        }
+    }
+
+    /// The choice for runs that no twin takes.
+    fn prepare_as_said(&self, input: Shape, parallelism: Parallelism<'_>) -> Result<Choice, Error> {
         let (_, output) = self.descriptor.outputs(input)?;
         let price = || self.descriptor.price(output, output);
         Choice::new(&self.descriptor, input, parallelism.workers(price, &self.descriptor.machine.sharing))
     }
 
+    /// The parts of each step of each pass, for that many threads.
+    pub(crate) fn steps(&self, input: Shape, threads: usize) -> Result<Vec<Vec<Vec<OutputRange>>>, Error> {
+        let Some(twin) = self.twin(input) else { return self.descriptor.steps(input, threads) };
+        let mut passes = twin.engine.steps(twin.shape(input), threads)?;
+        for range in passes.iter_mut().flatten().flatten() {
+            *range = twin.range(range.clone());
+        }
+        Ok(passes)
+    }
+
+    /// The choice that a text says.
+    pub(crate) fn choice_from_text(&self, text: &str) -> Result<Choice, Error> {
+        let here = Choice::from_text(&self.descriptor, text);
+        match &self.twin {
+            Some(twin) if here.is_err() => twin.engine.choice_from_text(text).or(here),
+            _ => here,
+        }
+    }
+
     /// A run of the plan, whose elements are of that type.
     #[inline]
     pub(crate) fn run<E: Element>(&self, run: Run<'_, E>) -> Result<(), Error> {
+        let Some(twin) = self.twin(run.input.shape()) else { return self.run_as_said(run) };
+        if twin.can_run(&run) {
+            return twin.engine.run(twin.run(run));
+        }
+        // Its choice is that of the twin.
+        if let Some(choice) = run.choice {
+            choice.check(&twin.engine.descriptor, twin.shape(run.input.shape()), || run.parallelism.threads())?;
+        }
+        self.run_as_said(Run { choice: None, ..run })
+    }
+
+    /// A run that no twin takes.
+    fn run_as_said<E: Element>(&self, run: Run<'_, E>) -> Result<(), Error> {
         match E::TYPE {
             ElementType::F32 => run.of_type().map(|run| self.run_f32(run)),
             #[cfg(feature = "half")]
@@ -228,20 +280,32 @@ impl Engine {
                     },
                 )
             }
-            (Stages::Gathered(pointwise), _) => self.blocks(
-                pointwise,
-                part,
-                decision,
-                widths,
-                pad[0],
-                |input, panel, scratch, shape, strides, origin| {
-                    let (input, origin, pad) = self.wide_inputs(input, shape, origin, pad, scratch)?;
-                    gather(descriptor.layout, &descriptor.window.taps, pad, input, origin, panel, shape, strides);
-                    Ok(())
-                },
-            ),
+            (Stages::Gathered(pointwise), _) => match self.gathered(part.input) {
+                Some(input) => self.pointwise_pixels(pointwise, Part { input, ..part }, &widths.last),
+                None => self.blocks(
+                    pointwise,
+                    part,
+                    decision,
+                    widths,
+                    pad[0],
+                    |input, panel, scratch, shape, strides, origin| {
+                        let (input, origin, pad) = self.wide_inputs(input, shape, origin, pad, scratch)?;
+                        gather(descriptor.layout, &descriptor.window.taps, pad, input, origin, panel, shape, strides);
+                        Ok(())
+                    },
+                ),
+            },
             (Stages::Depthwise(_) | Stages::Separable(..), _) => unreachable!("a stage runs on a row of its operation"),
         }
+    }
+
+    /// The inputs as they would be gathered, if they lie so: those of a window as large as the image, channels last.
+    fn gathered<'a, E: Element>(&self, input: TensorView<'a, E>) -> Option<TensorView<'a, E>> {
+        let (Descriptor { layout, window, .. }, Shape { h, w, .. }) = (&self.descriptor, input.shape());
+        let is_image = window.taps.kernel_size == [h, w] && window.taps.dilation == [1, 1];
+        let one_window = window.outputs(input.shape()) == Ok(Outputs { extent: [1, 1], pad: [0, 0] });
+        let as_it_is = *layout == Layout::Nhwc && E::TYPE == ElementType::F32;
+        if as_it_is && is_image && one_window { input.pixels() } else { None }
     }
 
     /// A part in blocks of pixels: `fill` computes what the pointwise stage reads, as a tensor of that shape

@@ -9,5 +9,6 @@ mod part;
 pub(crate) mod threads;
 #[cfg(feature = "std")]
 pub(crate) mod tune;
+pub(crate) mod twin;
 pub(crate) mod wide;
 pub(crate) mod workspace;

@@ -54,6 +54,10 @@ struct Bench<'a, E> {
 impl Engine {
     /// The fastest choice for an input of that shape, measured within that time.
     pub(crate) fn tune(&self, input: Shape, parallelism: Parallelism<'_>, budget: Duration) -> Result<Choice, Error> {
+        if let Some(twin) = self.twin(input) {
+            let here = self.prepare(input, parallelism)?;
+            return Ok(twin.engine.tune(twin.shape(input), parallelism, budget)?.with_workspace_of(&here));
+        }
         match self.descriptor.element {
             #[cfg(feature = "half")]
             ElementType::F16 => self.tune_as::<f16>(input, parallelism, budget),
