@@ -31,6 +31,8 @@ pub enum Form {
     Any,
     /// Pointwise, channels last: a tile whose last half vector of channels is computed for two pixels at a time.
     Joined,
+    /// Pointwise, channels first: output channels are the vector, for maps of few pixels.
+    Channels,
 }
 
 impl Form {
@@ -42,6 +44,7 @@ impl Form {
             Form::RollingBehind => "rb",
             Form::InTurns => "t",
             Form::Pairs => "p",
+            Form::Channels => "c",
         }
     }
 }
@@ -62,7 +65,8 @@ pub struct KernelInfo {
     ///   [`lanes`](Self::lanes) elements: `2v` is two of them, and `2.5v` two and a half, of which the half one holds the
     ///   last channels, computed for two pixels at a time. Then the [form](Self::form): an `r` says that the tile rolls down the
     ///   rows and keeps the sums of rows to come, `rb` that its outputs are written a vector behind besides, `t` that vectors of
-    ///   channels take turns at each row, `p` that pairs of rows share a vector;
+    ///   channels take turns at each row, `p` that pairs of rows share a vector, `c` that channels run along the
+    ///   vector, channels first too, so that pixels are counted one by one;
     /// * instruction set: [`Isa::name`].
     pub name: &'static str,
     /// The instruction set it needs.
@@ -144,6 +148,9 @@ impl Name {
             }
             (Operation::Depthwise, Layout::Nchw) | (Operation::Pointwise, Layout::Nhwc) => {
                 name.number(rows).text("x").vectors(columns, info.lanes)
+            }
+            (Operation::Pointwise, Layout::Nchw) if matches!(info.form, Form::Channels) => {
+                name.number(columns).text("x").number(rows)
             }
             (Operation::Pointwise, Layout::Nchw) => name.number(columns).text("x").vectors(rows, info.lanes),
         };

@@ -30,7 +30,8 @@ pub struct DepthwiseStage {
 
 /// A pointwise convolution, ready to run.
 pub struct PointwiseStage {
-    kernel: Available,
+    /// The kernels that may run it, that which it was packed for first: they take this packing.
+    kernels: Vec<Available>,
     in_channels: usize,
     out_channels: usize,
     packed: AlignedBuf,
@@ -313,6 +314,8 @@ impl PointwiseStage {
         };
         let len = panels(kernel, out_channels)
             .try_fold(0usize, |len, (_, width)| len.checked_add(row(width).checked_mul(in_channels.checked_add(1)?)?));
+        // Channels along the vector are read beyond a panel that is narrower.
+        let len = len.and_then(|len| len.checked_add(16));
         let mut packed = AlignedBuf::zeroed(len.ok_or(Error::Overflow { what: "the number of weights" })?)?;
         // Per panel of output channels: the bias, then a row of weights for each input channel.
         let mut rest = packed.as_mut_slice();
@@ -332,24 +335,29 @@ impl PointwiseStage {
             }
         }
         let epilogue = Epilogue::of(activation);
-        Ok(Self { kernel, in_channels, out_channels, packed, epilogue, prefetches_outputs })
+        let others = table().filter(|&other| other.packs_as(kernel.info()) && !core::ptr::eq(other, kernel.info()));
+        let kernels = core::iter::once(kernel).chain(others.filter_map(available)).collect();
+        Ok(Self { kernels, in_channels, out_channels, packed, epilogue, prefetches_outputs })
     }
 
     /// Computes the part of the output that `output` views, from channel `channel` of the whole on.
     /// `input` holds all input channels of the same pixels, `residual` is shaped as the part. `next` is what will be read
-    /// after this, whole rows of an image.
+    /// after this, whole rows of an image. `info`: the kernel, a row of the table.
     ///
     /// # Panics
-    /// If shapes disagree, if the part does not lie within the whole's channels, or if there are gaps along the kernel's vectors.
+    /// If the weights are not packed for that kernel, if shapes disagree, if the part does not lie within the whole's channels, or if there are gaps along the kernel's vectors.
     pub fn run(
         &self,
+        info: &'static KernelInfo,
         input: TensorView<'_>,
         residual: Option<TensorView<'_>>,
         mut output: TensorViewMut<'_>,
         channel: usize,
         next: Option<TensorView<'_>>,
     ) {
-        let (shape, info) = (output.shape(), self.kernel.info());
+        let kernel = self.kernels.iter().find(|kernel| core::ptr::eq(kernel.info(), info));
+        let Some(kernel) = kernel else { panic!("{} does not run this stage", info.name) };
+        let shape = output.shape();
         if shape.is_empty() {
             return;
         }
@@ -378,11 +386,11 @@ impl PointwiseStage {
             weights: self.packed.as_slice().as_ptr(),
             bounds: [self.epilogue.min, self.epilogue.max],
         };
-        let Entry::Pointwise(entry) = self.kernel.entry else { unreachable!("built from a pointwise kernel") };
+        let Entry::Pointwise(entry) = kernel.entry else { unreachable!("built from a pointwise kernel") };
         // SAFETY: `Available` proves the instruction set; the views hold their elements; shapes and strides
         // were asserted above, the packing when the stage was built.
         unsafe { entry(&args) }
-        sweep(&self.kernel, &self.epilogue, &mut output);
+        sweep(kernel, &self.epilogue, &mut output);
     }
 }
 

@@ -14,13 +14,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use depthwise::{Isa, KernelInfo, Layout, Operation};
+use depthwise::{Form, Isa, KernelInfo, Layout, Operation};
 
 /// The multiply-adds of vectors that a kernel's inner loop has at least: those of a row of taps with a row of the tile; of
 /// kernels for any taps those of one tap, and of pointwise ones those of one input channel.
 fn multiply_adds(kernel: &KernelInfo) -> usize {
     let [rows, columns] = kernel.tile;
     match (kernel.operation, kernel.layout, kernel.kernel_size) {
+        // Two panels.
+        (Operation::Pointwise, ..) if kernel.form == Form::Channels => 2 * rows * columns.div_ceil(kernel.lanes),
         (Operation::Pointwise, ..) => rows * columns / kernel.lanes,
         (_, Layout::Nhwc, taps) => columns * taps.map_or(1, |[_, width]| width),
         // Columns run along the vector; two rows may share one.

@@ -6,12 +6,13 @@
 //!
 //! * channels last: pixels are broadcast (rows of the tile), output channels are the vector, from a
 //!   packed panel;
-//! * channels first: weights are broadcast, from a packed panel, pixels are the vector.
+//! * channels first: weights are broadcast, from a packed panel, pixels are the vector, or of few pixels as channels last.
 //!
 //! Accumulators start at the bias and never leave their registers: every output is one chain of
 //! multiply-adds over ascending channels.
 
 pub(crate) mod nchw;
+pub(crate) mod nchw_channels;
 pub(crate) mod nhwc;
 
 use crate::epilogue::{self, clamp};

@@ -50,7 +50,13 @@ unsafe fn part<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
                 } else {
                     0
                 };
-                let pixels = if more > 0 { rest } else { rest.min(2 * S::LANES) };
+                let mut pixels = if more > 0 { rest } else { rest.min(2 * S::LANES) };
+                // The last vectors are moved back rather than cut, as masked stores are slow on AMD: some outputs are computed twice.
+                let whole = pixels.next_multiple_of(S::LANES);
+                if more == 0 && whole <= runs.len {
+                    x -= whole - pixels;
+                    pixels = whole;
+                }
                 let mut c = a.channel / MR * MR;
                 while c < end {
                     let weights = a.weights.wrapping_add(c * (1 + a.depth));
@@ -75,6 +81,8 @@ unsafe fn part<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
                             channels::<S, MR, 2, 4, Whole>(s, a, p, weights, rows, &r);
                         } else if pixels == 2 * S::LANES {
                             channels::<S, MR, 2, 0, Whole>(s, a, p, weights, rows, &r);
+                        } else if pixels == S::LANES {
+                            channels::<S, MR, 1, 0, Whole>(s, a, p, weights, rows, &r);
                         } else if pixels > S::LANES {
                             channels::<S, MR, 2, 0, Masked>(s, a, p, weights, rows, &r);
                         } else {

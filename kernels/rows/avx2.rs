@@ -53,7 +53,7 @@ pub(crate) static FAMILY: Family = Family {
     pointwise: rows!(
         Avx2,
         target_feature(enable = "avx2,fma"),
-        [pointwise::nhwc::Tile<6>, pointwise::nchw::Tile<4>, pointwise::nchw::Tile<6>]
+        [pointwise::nhwc::Tile<6>, pointwise::nchw::Tile<4>, pointwise::nchw::Tile<6>, Channels<4, 1, 6>, Channels<6, 1, 6>]
     ),
     columns: Avx2::COLUMNS,
     ..family!(Avx2, target_feature(enable = "avx2,fma"), 12)

@@ -14,6 +14,7 @@ mod prelude {
     pub(super) use super::{columns, family, rows};
     pub(super) use crate::depthwise::window::*;
     pub(super) use crate::depthwise::{nchw, nhwc};
+    pub(super) use crate::pointwise::nchw_channels::Channels;
     pub(super) use crate::pointwise::nhwc::{Column, Columns, RunColumn, column};
     pub(super) use crate::pointwise::{self, PointwiseArgs};
     pub(super) use crate::simd::Simd;

@@ -40,7 +40,7 @@ pub(crate) static FAMILY: Family = Family {
     pointwise: rows!(
         Neon,
         target_feature(enable = "neon"),
-        [pointwise::nhwc::Tile<6>, pointwise::nhwc::Tile<8>, pointwise::nchw::Tile<6>, pointwise::nchw::Tile<8>]
+        [pointwise::nhwc::Tile<6>, pointwise::nhwc::Tile<8>, pointwise::nchw::Tile<6>, pointwise::nchw::Tile<8>, Channels<6, 2, 6>, Channels<8, 2, 6>]
     ),
     columns: Neon::COLUMNS,
     ..family!(Neon, target_feature(enable = "neon"), 24)

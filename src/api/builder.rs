@@ -136,6 +136,12 @@ impl<'a> Common<'a> {
         choose::pointwise(machine, isa, self.layout, out_channels)
             .ok_or(Error::UnavailableIsa { isa, from_environment: false })
     }
+
+    /// The one for maps of few pixels beside that, unless one was asked for.
+    fn of_few_pixels(&self, packed: &KernelInfo) -> Option<&'static KernelInfo> {
+        let asked = self.kernels[Operation::Pointwise as usize].is_some();
+        if asked { None } else { choose::of_few_pixels(packed) }
+    }
 }
 
 /// The kernel, if this CPU has its instruction set.
@@ -508,6 +514,7 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
             biases: [0, biases(&self.parameters, outputs)],
             forced: self.common.kernels[Operation::Depthwise as usize].is_some(),
             kernels: Stages::Depthwise(kernel),
+            few_pixels: None,
             alike: choose::alike(kernel, ElementType::F32, window.taps, self.multiplier),
             own: Alike::default(),
         })
@@ -561,6 +568,7 @@ impl<'a> PointwiseConv2dBuilder<'a> {
         check_channels(self.out_channels, "the number of output channels")?;
         check_activation(self.activation)?;
         self.common.check_kernels(&[Operation::Pointwise])?;
+        let kernel = self.common.pointwise_kernel(machine, isa, self.out_channels)?;
         Ok(Descriptor {
             isa,
             machine,
@@ -575,7 +583,8 @@ impl<'a> PointwiseConv2dBuilder<'a> {
             own: Alike::default(),
             biases: [0, biases(&self.parameters, self.out_channels)],
             forced: self.common.kernels[Operation::Depthwise as usize].is_some(),
-            kernels: Stages::Pointwise(self.common.pointwise_kernel(machine, isa, self.out_channels)?),
+            kernels: Stages::Pointwise(kernel),
+            few_pixels: self.common.of_few_pixels(kernel),
         })
     }
 }
@@ -648,6 +657,7 @@ impl<'a> Conv2dBuilder<'a> {
         self.common.check_kernels(&[Operation::Pointwise])?;
         let [kh, kw] = window.taps.kernel_size;
         let gathered = kh.checked_mul(kw).and_then(|taps| taps.checked_mul(self.in_channels));
+        let kernel = self.common.pointwise_kernel(machine, isa, self.out_channels)?;
         Ok(Descriptor {
             isa,
             machine,
@@ -662,7 +672,8 @@ impl<'a> Conv2dBuilder<'a> {
             own: Alike::default(),
             biases: [0, biases(&self.parameters, self.out_channels)],
             forced: self.common.kernels[Operation::Depthwise as usize].is_some(),
-            kernels: Stages::Gathered(self.common.pointwise_kernel(machine, isa, self.out_channels)?),
+            kernels: Stages::Gathered(kernel),
+            few_pixels: self.common.of_few_pixels(kernel),
         })
     }
 }
@@ -901,6 +912,7 @@ impl<'a> SeparableConv2dBuilder<'a> {
         let (inputs, outputs) = (self.in_channels, self.out_channels);
         let between = multiplied(inputs, self.multiplier)?;
         let kernel = self.common.depthwise_kernel(machine, isa, inputs, self.multiplier)?;
+        let pointwise = self.common.pointwise_kernel(machine, isa, outputs)?;
         Ok(Descriptor {
             isa,
             machine,
@@ -913,7 +925,8 @@ impl<'a> SeparableConv2dBuilder<'a> {
             fusion: self.fusion,
             biases: [biases(&self.depthwise, between), biases(&self.pointwise, outputs)],
             forced: self.common.kernels[Operation::Depthwise as usize].is_some(),
-            kernels: Stages::Separable(kernel, self.common.pointwise_kernel(machine, isa, outputs)?),
+            kernels: Stages::Separable(kernel, pointwise),
+            few_pixels: self.common.of_few_pixels(pointwise),
             alike: choose::alike(kernel, ElementType::F32, window.taps, self.multiplier),
             own: Alike::default(),
         })

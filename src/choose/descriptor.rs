@@ -48,6 +48,16 @@ impl<D, P> Stages<D, P> {
         }
     }
 
+    /// The same with another for the pointwise stage, if there is one.
+    pub(crate) fn with_pointwise(self, p: P) -> Self {
+        match self {
+            Stages::Pointwise(_) => Stages::Pointwise(p),
+            Stages::Gathered(_) => Stages::Gathered(p),
+            Stages::Separable(d, _) => Stages::Separable(d, p),
+            Stages::Depthwise(d) => Stages::Depthwise(d),
+        }
+    }
+
     /// The same with another for the depthwise stage.
     pub(crate) fn with_depthwise(self, d: D) -> Self {
         match self {
@@ -126,6 +136,8 @@ pub(crate) struct Descriptor {
     pub(crate) forced: bool,
     /// Those that the weights are packed for.
     pub(crate) kernels: Stages<&'static KernelInfo, &'static KernelInfo>,
+    /// The pointwise one that shares that packing and is for maps of few pixels.
+    pub(crate) few_pixels: Option<&'static KernelInfo>,
     /// The depthwise ones that share that packing: a run takes one of them, unless one was asked for.
     pub(crate) alike: Alike,
     /// Those for the plan's own narrow elements, where no sweep follows: they read and write tensors as they are.

@@ -38,6 +38,12 @@ pub(crate) fn depthwise(
     of_shape(isa).next().or_else(|| fitting(isa).next())
 }
 
+/// The pointwise kernel for maps of few pixels that takes the packing of that one.
+pub(crate) fn of_few_pixels(packed: &KernelInfo) -> Option<&'static KernelInfo> {
+    let mut rows = kernels_of(packed.isa, packed.layout, Operation::Pointwise);
+    rows.find(|info| info.form == Form::Channels && info.packs_as(packed))
+}
+
 /// A depthwise kernel for that window that takes the packing of that one.
 pub(crate) fn packed_as(packed: &KernelInfo, taps: Taps, multiplier: usize) -> Option<&'static KernelInfo> {
     let fitting = kernels_of(packed.isa, packed.layout, Operation::Depthwise)
@@ -82,11 +88,17 @@ const SHARED: usize = 512;
 impl Descriptor {
     /// The kernels of a run with that output.
     pub(crate) fn rows(&self, output: Shape) -> Rows {
-        match self.kernels {
+        let rows = match self.kernels {
             Stages::Depthwise(d) | Stages::Separable(d, _) if !self.forced => {
                 self.kernels.with_depthwise(self.depthwise_row(d, output))
             }
             kernels => kernels,
+        };
+        // Of a map that fills half of a vector at the most, pixels are no vector.
+        let fills = |lanes: usize| output.h.saturating_mul(output.w).saturating_mul(2) > lanes;
+        match self.few_pixels {
+            Some(row) if !fills(row.lanes) => rows.with_pointwise(row),
+            _ => rows,
         }
     }
 
@@ -357,7 +369,7 @@ pub(crate) fn pointwise(
         let [rows, columns] = info.tile;
         let size = rows * columns;
         let for_nothing = (columns - out_channels % columns) % columns;
-        (info.joins() != joins, for_nothing, if large { usize::MAX - size } else { size })
+        (info.form == Form::Channels, info.joins() != joins, for_nothing, if large { usize::MAX - size } else { size })
     };
     kernels_of(isa, layout, Operation::Pointwise).min_by_key(unwanted)
 }

@@ -1,6 +1,6 @@
 //! What parts of a run cost, predicted from machine, kernel and shape.
 
-use depthwise_kernels::{Axis, KernelInfo, Layout, Shape};
+use depthwise_kernels::{Axis, Form, KernelInfo, Layout, Shape};
 
 use super::descriptor::{Descriptor, Stages};
 use crate::machine::Sharing;
@@ -127,9 +127,11 @@ impl Descriptor {
         let mid = self.mid_channels as f64;
         let (channels, pixels) = match self.layout {
             Layout::Nhwc => (2 * info.lanes, 1),
+            Layout::Nchw if info.form == Form::Channels => (info.tile[1], 1),
             Layout::Nchw => (info.tile[1], info.lanes),
         };
-        let value = self.slots(info) * mid / info.lanes as f64 + self.machine.write_shared;
+        let filled = if info.form == Form::Channels { info.tile[1].min(info.lanes) } else { info.lanes };
+        let value = self.slots(info) * mid / filled as f64 + self.machine.write_shared;
         let joined = if info.joins() { info.tile[1] - channels } else { 0 };
         Price {
             pixel: mid * input,

@@ -16,8 +16,8 @@ use crate::run::threads::Parallelism;
 use crate::run::twin::Twin;
 use crate::run::wide::Tensors;
 use depthwise_kernels::{
-    Axis, DepthwiseStage, DepthwiseTuning, Element, ElementType, Error, Layout, OutputRange, PointwiseStage, Shape,
-    Strides, TensorView, TensorViewMut, elements_of,
+    Axis, DepthwiseStage, DepthwiseTuning, Element, ElementType, Error, KernelInfo, Layout, OutputRange,
+    PointwiseStage, Shape, Strides, TensorView, TensorViewMut, elements_of,
 };
 #[cfg(feature = "half")]
 use depthwise_kernels::{bf16, f16};
@@ -206,7 +206,7 @@ impl Engine {
             }
         }
         match (&self.stages, rows, &decision.first) {
-            (Stages::Separable(depthwise, pointwise), Stages::Separable(row, _), Some(first)) => {
+            (Stages::Separable(depthwise, pointwise), Stages::Separable(row, pointwise_row), Some(first)) => {
                 let way = (row, tuning);
                 let between = Shape { c: descriptor.mid_channels, ..part };
                 let len = descriptor.between_len(part).ok_or(Error::Overflow { what: "the workspace" })?;
@@ -231,7 +231,7 @@ impl Engine {
                 let origin = Shape { h: 0, w: 0, ..origin };
                 let whole = Part { input, residual, output, origin, scratch, per_task };
                 part::run(&decision.shares, whole, parallelism, &|part: Part<'_, E>| {
-                    self.pointwise_pixels(pointwise, part, &widths.last)
+                    self.pointwise_pixels((pointwise, pointwise_row), part, &widths.last)
                 })
             }
             _ => {
@@ -259,10 +259,12 @@ impl Engine {
                 let (tensors, scratch) = part.tensors();
                 self.depthwise(stage, (row, tuning), tensors, pad, &widths.first, scratch)
             }
-            (Stages::Pointwise(stage), _) => self.pointwise_pixels(stage, part, &widths.last),
-            (Stages::Separable(depthwise, pointwise), Stages::Separable(row, _)) => {
+            (Stages::Pointwise(stage), Stages::Pointwise(row)) => {
+                self.pointwise_pixels((stage, row), part, &widths.last)
+            }
+            (Stages::Separable(depthwise, pointwise), Stages::Separable(row, pointwise_row)) => {
                 self.blocks(
-                    pointwise,
+                    (pointwise, pointwise_row),
                     part,
                     decision,
                     widths,
@@ -280,10 +282,10 @@ impl Engine {
                     },
                 )
             }
-            (Stages::Gathered(pointwise), _) => match self.gathered(part.input) {
-                Some(input) => self.pointwise_pixels(pointwise, Part { input, ..part }, &widths.last),
+            (Stages::Gathered(pointwise), Stages::Gathered(row)) => match self.gathered(part.input) {
+                Some(input) => self.pointwise_pixels((pointwise, row), Part { input, ..part }, &widths.last),
                 None => self.blocks(
-                    pointwise,
+                    (pointwise, row),
                     part,
                     decision,
                     widths,
@@ -295,7 +297,7 @@ impl Engine {
                     },
                 ),
             },
-            (Stages::Depthwise(_) | Stages::Separable(..), _) => unreachable!("a stage runs on a row of its operation"),
+            _ => unreachable!("a stage runs on a row of its operation"),
         }
     }
 
@@ -312,7 +314,7 @@ impl Engine {
     /// and strides whose first pixel is at that place in the output. `pad`: at the top.
     fn blocks<E: Element>(
         &self,
-        pointwise: &PointwiseStage,
+        (pointwise, row): (&PointwiseStage, &'static KernelInfo),
         mut part: Part<'_, E>,
         decision: &Decision,
         widths: &Widths,
@@ -359,7 +361,7 @@ impl Engine {
                         origin: part.origin,
                     };
                     let next = next.filter(|_| columns.end == shape.w).and_then(TensorView::of_type);
-                    self.pointwise(pointwise, from_panel, next, &widths.last, scratch)?;
+                    self.pointwise(pointwise, row, from_panel, next, &widths.last, scratch)?;
                 }
             }
         }
@@ -369,7 +371,7 @@ impl Engine {
     /// The pixels of `part` from the same pixels of its input.
     fn pointwise_pixels<E: Element>(
         &self,
-        stage: &PointwiseStage,
+        (stage, row): (&PointwiseStage, &'static KernelInfo),
         part: Part<'_, E>,
         wide: &Wide,
     ) -> Result<(), Error> {
@@ -377,6 +379,6 @@ impl Engine {
         let (shape, origin) = (tensors.output.shape(), tensors.origin);
         let rows = tensors.input.narrow(Axis::H, origin.h..origin.h + shape.h)?;
         tensors.input = rows.narrow(Axis::W, origin.w..origin.w + shape.w)?;
-        self.pointwise(stage, tensors, None, wide, scratch)
+        self.pointwise(stage, row, tensors, None, wide, scratch)
     }
 }

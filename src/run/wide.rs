@@ -100,17 +100,18 @@ impl Engine {
         })
     }
 
-    /// A pointwise stage on the pixels of the input, which are the output's. `next`: what will be read after this.
+    /// A pointwise stage, on that kernel, on the pixels of the input, which are the output's. `next`: what will be read after this.
     pub(crate) fn pointwise<A: Element, B: Element>(
         &self,
         stage: &PointwiseStage,
+        row: &'static KernelInfo,
         mut tensors: Tensors<'_, A, B>,
         next: Option<TensorView<'_>>,
         wide: &Wide,
         scratch: &mut [f32],
     ) -> Result<(), Error> {
         if let Some(Tensors { input, residual, output, origin }) = tensors.of_f32() {
-            stage.run(input, residual, output, origin.c, next);
+            stage.run(row, input, residual, output, origin.c, next);
             return Ok(());
         }
         let (descriptor, shape, input) = (&self.descriptor, tensors.output.shape(), tensors.input);
@@ -130,7 +131,7 @@ impl Engine {
             };
             let (residual, output) = tensors.block(at)?;
             self.narrow_outputs(residual, output, wide, scratch, |residual, output| {
-                stage.run(input, residual, output, channel, next);
+                stage.run(row, input, residual, output, channel, next);
             })
         })
     }
