@@ -314,8 +314,6 @@ impl PointwiseStage {
         };
         let len = panels(kernel, out_channels)
             .try_fold(0usize, |len, (_, width)| len.checked_add(row(width).checked_mul(in_channels.checked_add(1)?)?));
-        // Channels along the vector are read beyond a panel that is narrower.
-        let len = len.and_then(|len| len.checked_add(16));
         let mut packed = AlignedBuf::zeroed(len.ok_or(Error::Overflow { what: "the number of weights" })?)?;
         // Per panel of output channels: the bias, then a row of weights for each input channel.
         let mut rest = packed.as_mut_slice();

@@ -1,12 +1,12 @@
 //! Pointwise convolution, channels first, of maps of few pixels: output channels are the vector, pixels are broadcast.
 //!
-//! Panels of weights are those of [`nchw`](super::nchw), which are narrower than a vector on most CPUs: the lanes beyond compute
+//! Panels of weights are those of [`nchw`](super::nchw), which are narrower than vectors on most CPUs: the lanes beyond compute
 //! something that nobody stores.
 
 use crate::epilogue::finish;
 use crate::info::{Form, KernelInfo};
 use crate::pointwise::{PointwiseArgs, info};
-use crate::simd::{Masked, Simd};
+use crate::simd::{Lanes, Masked, Simd, Whole};
 use crate::table::Algorithm;
 use crate::types::Layout;
 
@@ -85,33 +85,22 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const R: usize, const 
     }
     let weights = a.weights.wrapping_add(c * (1 + a.depth));
     let panel = MR * (1 + a.depth);
-    // SAFETY: a panel holds 1 + depth rows of MR weights, and behind the last is a vector more; the part has the pixels.
+    // A panel's last rows are read by lanes: a vector of them would reach beyond the packed weights.
+    let vectors = a.depth.saturating_sub((NV * S::LANES - MR).div_ceil(MR));
+    // SAFETY: a panel holds 1 + depth rows of MR weights; the part has the pixels.
     unsafe {
-        let mut acc = [[[s.splat(0.0); NV]; P]; R];
-        for i in 0..R {
-            for p in 0..P {
-                for v in 0..NV {
-                    acc[i][p][v] = s.load(weights.wrapping_add(p * panel + v * S::LANES));
-                }
-            }
-        }
+        let bias = rows::<S, Masked, MR, NV, P>(s, weights, panel);
+        let mut acc = [bias; R];
         let mut k = weights;
-        for d in 0..a.depth {
+        for d in 0..vectors {
             k = k.wrapping_add(MR);
-            let mut w = [[s.splat(0.0); NV]; P];
-            for p in 0..P {
-                for v in 0..NV {
-                    w[p][v] = s.load(k.wrapping_add(p * panel + v * S::LANES));
-                }
-            }
-            for i in 0..R {
-                let b = s.splat(*x[i].wrapping_add(d * a.input_strides.c));
-                for p in 0..P {
-                    for v in 0..NV {
-                        acc[i][p][v] = s.mul_add(b, w[p][v], acc[i][p][v]);
-                    }
-                }
-            }
+            let w = rows::<S, Whole, MR, NV, P>(s, k, panel);
+            multiply_add::<S, NV, R, P>(s, w, x, d * a.input_strides.c, &mut acc);
+        }
+        for d in vectors..a.depth {
+            k = k.wrapping_add(MR);
+            let w = rows::<S, Masked, MR, NV, P>(s, k, panel);
+            multiply_add::<S, NV, R, P>(s, w, x, d * a.input_strides.c, &mut acc);
         }
         // The ends of all vectors are one piece of code, so sums go through memory.
         let mut sums = [[[[0.0; MOST_LANES]; NV]; P]; R];
@@ -127,6 +116,50 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const R: usize, const 
                 for (v, sums) in vectors.iter().enumerate() {
                     store(s, a, place(i), c + p * MR + v * S::LANES, (MR - v * S::LANES).min(S::LANES), sums);
                 }
+            }
+        }
+    }
+}
+
+/// A row of weights of each of `P` panels, which are so far apart.
+///
+/// # Safety
+/// 1. The rows can be read; if `L` is [`Whole`], as whole vectors.
+#[inline(always)]
+unsafe fn rows<S: Simd, L: Lanes, const MR: usize, const NV: usize, const P: usize>(
+    s: S,
+    row: *const f32,
+    panel: usize,
+) -> [[S::V; NV]; P] {
+    let mut rows = [[s.splat(0.0); NV]; P];
+    for p in 0..P {
+        for v in 0..NV {
+            let mask = s.mask(0, (MR - v * S::LANES).min(S::LANES));
+            // SAFETY: the caller's.
+            rows[p][v] = unsafe { L::load(s, row.wrapping_add(p * panel + v * S::LANES), mask) };
+        }
+    }
+    rows
+}
+
+/// Adds the products of the pixels' inputs, that far behind `x`, with a row of weights.
+///
+/// # Safety
+/// 1. The inputs can be read.
+#[inline(always)]
+unsafe fn multiply_add<S: Simd, const NV: usize, const R: usize, const P: usize>(
+    s: S,
+    w: [[S::V; NV]; P],
+    x: [*const f32; R],
+    at: usize,
+    acc: &mut [[[S::V; NV]; P]; R],
+) {
+    for i in 0..R {
+        // SAFETY: the caller's.
+        let b = s.splat(unsafe { *x[i].wrapping_add(at) });
+        for p in 0..P {
+            for v in 0..NV {
+                acc[i][p][v] = s.mul_add(b, w[p][v], acc[i][p][v]);
             }
         }
     }

@@ -21,7 +21,7 @@ pub(crate) static FAMILY: Family = Family {
             nchw::Any<2>,
         ]
     ),
-    pointwise: rows!(Portable, inline, [pointwise::nhwc::Tile<2>, pointwise::nchw::Tile<2>, Spills<40, Channels<2, 1, 2>>]),
+    pointwise: rows!(Portable, inline, [pointwise::nhwc::Tile<2>, pointwise::nchw::Tile<2>, Spills<50, Channels<2, 1, 2>>]),
     columns: Portable::COLUMNS,
     ..family!(Portable, inline, 5)
 };
