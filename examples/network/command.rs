@@ -11,7 +11,7 @@ use depthwise::{ElementType, Isa, Layout, Parallelism, bf16, f16};
 use crate::arch::{Arch, Op, Result, counted};
 use crate::engine::{self, Network, Options, Scratch, Stored};
 use crate::files::{self, Tensors};
-use crate::{photo, profile};
+use crate::{photo, profile, tflite};
 
 /// How often an image is run, after a warm-up, to find its shortest time.
 const RUNS: usize = 5;
@@ -20,7 +20,7 @@ const PROFILE_RUNS: usize = 10;
 /// How many classes are printed per image.
 const BEST: usize = 5;
 
-/// Runs a network of the format dwx-arch/1 on photographs or on tensors.
+/// Runs a network of the format dwx-arch/1, or of 8 bits from a TFLite file, on photographs or on tensors.
 ///
 /// A photograph that cannot be read is reported, and the others are classified nevertheless. The exit status
 /// is 1 if anything went wrong.
@@ -28,16 +28,21 @@ const BEST: usize = 5;
 pub struct Args {
     /// Photographs to classify, PNG or JPEG [default: those in examples/models/images]. A JPEG that is cut short
     /// or damaged is decoded as far as it goes, without an error
-    photos: Vec<PathBuf>,
-    /// Folder with arch.json and model.safetensors [default: examples/models/efficientnet_lite0]
-    #[arg(long, value_name = "DIR")]
-    model: Option<PathBuf>,
-    /// Read the inputs from this file: images_u8 [n,h,w,c], or images_f32 [n,c,h,w] already normalised
+    pub(crate) photos: Vec<PathBuf>,
+    /// Folder with arch.json and model.safetensors, or a file model.tflite of 8 bits [default: examples/models/efficientnet_lite0,
+    /// then examples/models/visual_wake_words_i8/model.tflite]
+    #[arg(long, value_name = "DIR|FILE.tflite")]
+    pub(crate) model: Option<PathBuf>,
+    /// Read the inputs from this file: images_u8 [n,h,w,c], or images_f32 [n,c,h,w] already normalised. For a TFLite file: images_u8
+    /// (whose names may be in the metadata), or one tensor for each input
     #[arg(long, value_name = "FILE.safetensors", conflicts_with = "photos")]
-    inputs: Option<PathBuf>,
+    pub(crate) inputs: Option<PathBuf>,
     /// Write the network's first output for all inputs to this file, as the tensor output0, and print no classes
     #[arg(long, value_name = "FILE.safetensors", requires = "inputs")]
-    outputs: Option<PathBuf>,
+    pub(crate) outputs: Option<PathBuf>,
+    /// Write every operator's output for every input to this file, as tensors INPUT.LLL (a TFLite file's networks only)
+    #[arg(long, value_name = "FILE.safetensors", requires = "inputs")]
+    pub(crate) all_layers: Option<PathBuf>,
     /// Print a table of what each layer costs, on the first input
     #[arg(long)]
     profile: bool,
@@ -64,7 +69,7 @@ fn threads(text: &str) -> std::result::Result<usize, String> {
 }
 
 /// Where the lines for the person at the terminal go.
-struct Lines<'a> {
+pub(crate) struct Lines<'a> {
     out: &'a mut (dyn Write + Send),
     errors: &'a mut (dyn Write + Send),
     /// Whether no error was reported so far.
@@ -73,11 +78,11 @@ struct Lines<'a> {
 
 impl Lines<'_> {
     /// Like `println!`, which panics where nobody reads on.
-    fn print(&mut self, line: impl Display) -> Result<()> {
+    pub(crate) fn print(&mut self, line: impl Display) -> Result<()> {
         writeln!(self.out, "{line}").map_err(|error| format!("standard output: {error}"))
     }
 
-    fn report(&mut self, error: &str) {
+    pub(crate) fn report(&mut self, error: &str) {
         self.fine = false;
         // There is nowhere to say that this cannot be said.
         let _ = writeln!(self.errors, "error: {error}");
@@ -94,12 +99,35 @@ pub fn run(args: &Args, out: &mut (dyn Write + Send), errors: &mut (dyn Write + 
 }
 
 fn start(args: &Args, lines: &mut Lines) -> Result<()> {
+    let is_tflite = |path: &&Path| path.is_file() || path.extension().is_some_and(|extension| extension == "tflite");
+    if let Some(path) = args.model.as_deref().filter(is_tflite) {
+        expect_tflite_options(args)?;
+        return tflite::command::run(path, args, lines);
+    }
+    if args.all_layers.is_some() {
+        return Err("--all-layers is for networks of 8 bits, with --model FILE.tflite".into());
+    }
     if args.threads == 1 {
         return work(args, Parallelism::Serial, lines);
     }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build();
     let pool = pool.map_err(|error| format!("can not start {} threads: {error}", args.threads))?;
     pool.install(|| work(args, Parallelism::Rayon, lines))
+}
+
+/// What the loops of [`tflite`] have no use for.
+fn expect_tflite_options(args: &Args) -> Result<()> {
+    let given = [
+        ("--profile", args.profile),
+        ("--isa", args.isa.is_some()),
+        ("--threads", args.threads != 1),
+        ("--layout", args.layout != Layout::Nhwc),
+        ("--type", args.element != "f32"),
+    ];
+    match given.iter().find(|(_, is_given)| *is_given) {
+        Some((option, _)) => Err(format!("{option} has no effect on a TFLite file: leave it out")),
+        None => Ok(()),
+    }
 }
 
 fn work(args: &Args, parallelism: Parallelism, lines: &mut Lines) -> Result<()> {
@@ -133,11 +161,13 @@ fn work_as<E: Stored>(args: &Args, parallelism: Parallelism, lines: &mut Lines) 
         (None, _) => {
             let mut classifier = Classifier::new(&network, &folder, parallelism)?;
             if args.photos.is_empty() {
-                let first_input = classifier.classify_photos(&bundled_photos()?, lines)?;
+                let photos = bundled_photos()?;
+                let first_input = classifier.classify_photos(&photos, lines)?;
                 if args.model.is_none() {
                     lines.print(
                         "ImageNet's 1000 classes have no astronaut: that photograph gets the classes most like it",
                     )?;
+                    tflite::command::classify(&models().join("visual_wake_words_i8/model.tflite"), &photos, lines)?;
                 }
                 first_input
             } else {
@@ -287,7 +317,7 @@ fn models() -> PathBuf {
     if compiled.is_dir() { compiled } else { "examples/models".into() }
 }
 
-fn bundled_photos() -> Result<Vec<PathBuf>> {
+pub(crate) fn bundled_photos() -> Result<Vec<PathBuf>> {
     let folder = models().join("images");
     let in_folder = |error: std::io::Error| format!("{}: {error}", folder.display());
     let mut photos = Vec::new();

@@ -64,15 +64,24 @@ impl<'a> Tensors<'a> {
     }
 }
 
-/// Writes the outputs, one row of `dims` per image, as the tensor `output0`.
-pub fn write_outputs(path: &Path, dims: &[usize], rows: &[Vec<f32>]) -> Result<()> {
-    let bytes: Vec<u8> = rows.iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
-    let shape = [&[rows.len()], dims].concat();
-    TensorView::new(Dtype::F32, shape, &bytes)
-        .and_then(|tensor| safetensors::serialize([("output0", tensor)], None))
+/// A tensor to write: name, type, shape, bytes.
+pub type Entry = (String, Dtype, Vec<usize>, Vec<u8>);
+
+pub fn write_tensors(path: &Path, entries: &[Entry]) -> Result<()> {
+    let view =
+        |(name, dtype, shape, bytes): &'_ Entry| Ok((name.clone(), TensorView::new(*dtype, shape.clone(), bytes)?));
+    let views: std::result::Result<Vec<_>, safetensors::SafeTensorError> = entries.iter().map(view).collect();
+    views
+        .and_then(|views| safetensors::serialize(views, None))
         .map_err(|error| error.to_string())
         .and_then(|file| std::fs::write(path, file).map_err(|error| error.to_string()))
         .map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Writes the outputs, one row of `dims` per image, as the tensor `output0`.
+pub fn write_outputs(path: &Path, dims: &[usize], rows: &[Vec<f32>]) -> Result<()> {
+    let bytes: Vec<u8> = rows.iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
+    write_tensors(path, &[("output0".into(), Dtype::F32, [&[rows.len()], dims].concat(), bytes)])
 }
 
 fn floats(name: &str, tensor: &TensorView) -> Result<Vec<f32>> {

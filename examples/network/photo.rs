@@ -14,14 +14,19 @@ const MAX_MEMORY: f64 = 1e9;
 
 /// The pixels `[h, w, c]` of the file at `path`, in the size and the colours that `input` asks for.
 pub fn load(path: &Path, input: &Input) -> Result<Vec<u8>> {
+    load_as(path, input.shape, input.central_crop)
+}
+
+/// As [`load`], for a network of that input, cropped to that share.
+pub fn load_as(path: &Path, shape: Shape, central_crop: Option<f64>) -> Result<Vec<u8>> {
     let in_file = |error: String| format!("{}: {error}", path.display());
-    let Shape { c, h, w, .. } = input.shape;
+    let Shape { c, h, w, .. } = shape;
     let size = |length| u32::try_from(length).map_err(|_| in_file(format!("can not be resized to {length}")));
     let (h, w) = (size(h)?, size(w)?);
     let photo = decode(path, h).map_err(in_file)?.into_rgb8();
     match c {
-        1 => Ok(fit(&grey(&photo), input.central_crop, w, h).into_raw()),
-        3 => Ok(fit(&photo, input.central_crop, w, h).into_raw()),
+        1 => Ok(fit(&grey(&photo), central_crop, w, h).into_raw()),
+        3 => Ok(fit(&photo, central_crop, w, h).into_raw()),
         _ => Err(in_file(format!("the network reads {c} channels, a photograph gives 1 or 3"))),
     }
 }

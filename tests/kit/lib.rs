@@ -4,6 +4,7 @@
 pub mod activation;
 pub mod cases;
 pub mod emulation;
+pub mod int8;
 pub mod memory;
 pub mod oracle;
 pub mod plan;

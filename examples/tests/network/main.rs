@@ -10,6 +10,7 @@ mod errors;
 mod net;
 mod photos;
 mod synthetic;
+mod tflite;
 mod trained;
 
 use network::engine::{Network, Options};
