@@ -4,8 +4,8 @@
 //!
 //! Depthwise layers run on every kernel that fits them; separable blocks on each besides fused and in two passes; and all as the plan
 //! runs them by itself, and as it does when it has tuned itself. A kernel asked for by name is not the same: a run may take another
-//! where inputs and outputs share cache sets. The layers are those of `benches/shapes/`, each once, and random ones. An instruction set
-//! with one number of threads takes some ten minutes.
+//! where inputs and outputs share cache sets. The layers are those of `benches/shapes/`, each once, or of some of its tables (`--shapes
+//! blocks,networks_2026`), and random ones.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -43,6 +43,9 @@ struct Args {
     /// Milliseconds that a plan has to tune itself to a layer, or 300 times as long as that takes, if it is longer
     #[arg(long, default_value_t = 20)]
     tuning: u64,
+    /// Tables of benches/shapes, whose layers are measured each once
+    #[arg(long, value_delimiter = ',', value_parser = shapes::TABLES, default_values = shapes::TABLES)]
+    shapes: Vec<String>,
     /// How many random layers
     #[arg(long, default_value_t = 100)]
     random: usize,
@@ -59,8 +62,6 @@ struct Args {
     #[arg(long, hide = true)]
     bench: bool,
 }
-
-const TABLES: [&str; 4] = ["blocks", "efficientnet_lite0", "xception", "networks_ncnn"];
 
 /// What a way gets at a time. Short, as a disturbance should hit neighbours alike.
 const TURN: Duration = Duration::from_millis(1);
@@ -137,7 +138,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     };
     let crews = Crew::of_each(&args.threads)?;
     let mut networks = Vec::new();
-    for name in TABLES {
+    for name in &args.shapes {
         networks.extend(shapes::load(&shapes::table(name))?);
     }
     let random = random::layers(args.random);
@@ -189,10 +190,8 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 /// Each layer once, whatever its names.
 fn distinct<'a>(operation: &'static str, part: Part, blocks: &'a [Block]) -> Vec<Task<'a>> {
     let mut seen = BTreeSet::new();
-    let has = |block: &&Block| part == Part::Depthwise || block.m.is_some();
-    let outputs = |block: &Block| if part == Part::Depthwise { None } else { block.m };
-    let new = |block: &&Block| seen.insert((block.depthwise_layer(), outputs(block)));
-    blocks.iter().filter(has).filter(new).map(|block| Task { operation, part, block }).collect()
+    let new = |block: &&Block| block.layer(part).is_some_and(|layer| seen.insert(layer));
+    blocks.iter().filter(new).map(|block| Task { operation, part, block }).collect()
 }
 
 /// Measures the layers of a set that the filter leaves, and prints the worst. Nothing if it leaves none.

@@ -1,14 +1,13 @@
 //! What each machine chooses for every layer of `benches/shapes/`, as text in `tests/data/choices/`: a changed price or preference
 //! shows as a diff. `DEPTHWISE_BLESS=1 cargo test --test choices` writes the text anew.
 //!
-//! A line is a layer: its kernels, then the parts of two threads, images × rows × channels, a step after `;` and a pass after `|`.
+//! A line is a layer, each once, under the first of its names: its kernels, then the parts of two threads, images × rows × channels, a step after `;` and a pass after `|`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use depthwise::{Fusion, Isa, Layout, Machine};
 use depthwise_testkit::shapes::{self, Part};
-
-const TABLES: [&str; 4] = ["blocks", "efficientnet_lite0", "xception", "networks_ncnn"];
 
 /// Each machine with its best instruction sets.
 const MACHINES: [(&str, Isa); 8] = [
@@ -23,11 +22,14 @@ const MACHINES: [(&str, Isa); 8] = [
 ];
 
 fn choices(machine: &'static Machine, isa: Isa) -> String {
-    let mut text = String::new();
-    for name in TABLES {
+    let (mut text, mut seen) = (String::new(), BTreeSet::new());
+    for name in shapes::TABLES {
         for block in shapes::load(&shapes::table(name)).expect(name) {
+            let part = if block.m.is_some() { Part::Separable(Fusion::Auto) } else { Part::Depthwise };
+            if !seen.insert(block.layer(part)) {
+                continue;
+            }
             for layout in [Layout::Nhwc, Layout::Nchw] {
-                let part = if block.m.is_some() { Part::Separable(Fusion::Auto) } else { Part::Depthwise };
                 let layer = shapes::layer(&block, part, layout, isa, machine).expect(&block.name);
                 let choice = layer.schedule.prepare(layer.input, 2).expect(&block.name);
                 write!(text, "{name}/{} {layout}: {},", block.name, choice.describe()).expect("a string");

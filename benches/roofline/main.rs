@@ -1,9 +1,10 @@
 //! The roofline report: what this machine can do at most, and what of it each layer reaches.
 //!
 //!     cargo bench --bench roofline -- [FILTER] [--quick] [--layout nhwc] [--threads 1] [--isa avx2] [--list]
+//!     cargo bench --bench roofline -- --shapes networks_2026
 //!     cargo bench --bench roofline -- --from benches/record/zen4/2026-11-28-roofline.csv
 //!
-//! The second makes the report of a record. Each prints the report and writes `report.md`, `report.csv` and a plot for each number of threads to
+//! The second measures the layers of other tables of `benches/shapes/`. The third makes the report of a record. Each prints the report and writes `report.md`, `report.csv` and a plot for each number of threads to
 //! `target/roofline`.
 
 mod plot;
@@ -31,7 +32,10 @@ use depthwise_benches::report::{LEFT_OUT, NOTE, OPERATIONS, Report, Row};
 struct Args {
     /// Only what matches this regular expression in operation/layout/layer, as --list prints them
     filter: Option<Regex>,
-    /// The blocks of blocks.json alone, in fewer rounds: within a minute
+    /// Tables of benches/shapes
+    #[arg(long, value_delimiter = ',', value_parser = shapes::TABLES, default_values = &shapes::TABLES[..4])]
+    shapes: Vec<String>,
+    /// The first table alone, in fewer rounds: with blocks.json within a minute
     #[arg(long)]
     quick: bool,
     #[arg(long, default_value = "both", value_parser = ["nhwc", "nchw", "both"])]
@@ -53,10 +57,6 @@ struct Args {
     bench: bool,
 }
 
-/// Tables of shapes, and whether each has whole networks. The first is the one that --quick measures.
-const TABLES: [(&str, bool); 4] =
-    [("blocks", false), ("efficientnet_lite0", true), ("xception", true), ("networks_ncnn", true)];
-
 /// The bytes of layers that are kept ready at a time.
 const GROUP: u64 = 256 << 20;
 
@@ -77,10 +77,10 @@ impl Task<'_> {
         format!("{}/{}/{}", self.operation, self.layout, self.block.name)
     }
 
-    /// The name without the layer's size: `mobilenet_v2` of `mobilenet_v2-112x32`.
+    /// The name without the layer's: `mobilenet_v2` of `mobilenet_v2-112x32`, `lfm2-t128` (128 time steps) of `lfm2-t128x2048k3`.
     fn network(&self) -> Option<String> {
-        let size = Regex::new(r"-\d+x.*").expect("a regular expression");
-        self.whole_network.then(|| size.replace(&self.block.name, "").into_owned())
+        let layer = Regex::new(r"(-t\d+)[x-].*|-\d+x.*").expect("a regular expression");
+        self.whole_network.then(|| layer.replace(&self.block.name, "$1").into_owned())
     }
 }
 
@@ -134,8 +134,9 @@ fn measured(args: &Args) -> Result<Option<Report>, Box<dyn Error>> {
             format!("this CPU does not have the instruction set {isa}: leave out --isa, or name another").into()
         );
     }
-    let tables = TABLES.iter().take(if args.quick { 1 } else { TABLES.len() });
-    let load = |(name, whole): &(&str, bool)| Ok((shapes::load(&shapes::table(name))?, *whole));
+    let tables = args.shapes.iter().take(if args.quick { 1 } else { usize::MAX });
+    // All tables but one are of whole networks.
+    let load = |name: &String| Ok((shapes::load(&shapes::table(name))?, name != "blocks"));
     let tables = tables.map(load).collect::<Result<Vec<_>, Box<dyn Error>>>()?;
     let tasks = tasks(args, &tables);
     if tasks.is_empty() {
@@ -192,7 +193,7 @@ fn measure(args: &Args, isa: Isa, tasks: &[Task]) -> Result<Report, Box<dyn Erro
     let last = last.unwrap_or(0);
     let bytes = if args.quick { (2 * last).clamp(64 << 20, 256 << 20) } else { (4 * last).clamp(256 << 20, 1 << 30) };
     // From a multiple of 2 MiB on. A slice across one has addresses that differ in many bits, of which Zen's first-level cache
-    // takes some for others: a third of its rate (Zen 4).
+    // takes some for others: it is then slower (experiment 083).
     let data = vec![1.0f32; (bytes + (2 << 20)) / 4];
     let data = &data[data.as_ptr().align_offset(2 << 20).min(data.len() - bytes / 4)..][..bytes / 4];
     let progress = Progress::new(tasks.len() * rounds);

@@ -20,11 +20,11 @@ pub enum Parallelism<'a> {
     /// rounds to nearest and flushes no denormals.
     #[default]
     Serial,
-    /// The current `rayon` pool. Call from inside the pool (`ThreadPool::install`): a call from outside may allocate. Runs that take
-    /// less than some 8 µs stay on one thread.
+    /// The current `rayon` pool. Call from inside the pool (`ThreadPool::install`): a call from outside may allocate. Runs that
+    /// are too short to be worth sharing stay on one thread.
     ///
-    /// A call from outside of any pool uses the global pool. It takes some 5 µs longer (Zen 4), so then runs of less than some
-    /// 24 µs stay on the calling thread.
+    /// A call from outside of any pool uses the global pool. To hand it the work takes time, so then longer runs, too, stay on the
+    /// calling thread.
     ///
     /// Hold no lock, and no borrow of a thread-local, across such a run. A thread of the pool that waits for others runs other tasks
     /// of the pool meanwhile. If such a task takes the same lock, the thread waits for itself. If it borrows the same thread-local,
@@ -34,8 +34,8 @@ pub enum Parallelism<'a> {
     /// caller has set for itself is not theirs.
     #[cfg(feature = "rayon")]
     Rayon,
-    /// The threads of an [`Executor`]: of an engine's pool, or of one's own. Runs that take less than some 24 µs stay on the calling
-    /// thread.
+    /// The threads of an [`Executor`]: of an engine's pool, or of one's own. Short runs stay on the calling thread, as with a `rayon` pool
+    /// that is called from outside.
     ///
     /// A run asks for as many tasks as its [`Choice`](crate::Choice) has, at most one for each thread, once for each pass. Each task
     /// takes the next part of the output until there is none, so threads of unequal speed take unequal shares. The bits are those of

@@ -32,7 +32,7 @@ struct Shapes {
     blocks: Vec<Block>,
 }
 
-/// A depthwise separable block: k×k depthwise on n×c×h×w, then pointwise to m channels.
+/// A depthwise separable block: depthwise on n×c×h×w, then pointwise to m channels.
 #[derive(Deserialize)]
 pub struct Block {
     pub name: String,
@@ -41,11 +41,15 @@ pub struct Block {
     c: usize,
     h: usize,
     w: usize,
-    k: usize,
-    stride: usize,
+    #[serde(flatten)]
+    kernel: Kernel,
+    stride: Axes,
     pad: Pad,
+    #[serde(default)]
+    dilation: Axes,
+    /// Outputs of the depthwise stage for each channel.
     #[serde(default = "one")]
-    dilation: usize,
+    multiplier: usize,
     /// None where a network has nothing pointwise to go with the depthwise stage.
     pub m: Option<usize>,
     /// After the depthwise stage, and after the pointwise one unless that has its own.
@@ -61,7 +65,45 @@ fn one() -> usize {
 }
 
 #[derive(Clone, Copy, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a block has a kernel `k`, or `kh` and `kw`: one or more taps")]
+enum Kernel {
+    Square { k: usize },
+    Sides { kh: usize, kw: usize },
+}
+
+impl Kernel {
+    fn sides(self) -> [usize; 2] {
+        match self {
+            Kernel::Square { k } => [k; 2],
+            Kernel::Sides { kh, kw } => [kh, kw],
+        }
+    }
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(untagged, expecting = "a stride or a dilation is a number, or a pair: over rows, over columns")]
+enum Axes {
+    Equal(usize),
+    Pair([usize; 2]),
+}
+
+impl Default for Axes {
+    fn default() -> Self {
+        Axes::Equal(1)
+    }
+}
+
+impl Axes {
+    fn pair(self) -> [usize; 2] {
+        match self {
+            Axes::Equal(both) => [both; 2],
+            Axes::Pair(pair) => pair,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(untagged, expecting = "a pad is a number, or four: top, left, bottom, right")]
 enum Pad {
     Equal(usize),
     /// Top, left, bottom, right.
@@ -157,10 +199,14 @@ pub struct Layer {
     pub cost: Cost,
     pub layout: Layout,
     pub input: Shape,
+    /// What the pointwise stage reads.
+    pub between: Shape,
     pub output: Shape,
-    /// Of the first stage, per axis; 1 of a pointwise part.
-    pub kernel_size: usize,
+    /// Of the first stage, rows and columns; 1 of a pointwise part.
+    pub kernel_size: [usize; 2],
+    /// Over rows.
     pub stride: usize,
+    pub dilation: usize,
     pub machine: &'static Machine,
     pub schedule: Schedule,
 }
@@ -220,6 +266,10 @@ pub struct Prepared {
     pub run: Box<PreparedRun>,
 }
 
+/// The tables of `benches/shapes/`.
+pub const TABLES: [&str; 6] =
+    ["blocks", "efficientnet_lite0", "xception", "networks_ncnn", "networks_2026", "networks_1d_2026"];
+
 /// The file of a table of blocks.
 pub fn table(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../benches/shapes/{name}.json"))
@@ -239,21 +289,24 @@ fn activation(name: &str) -> Result<Activation, String> {
         "relu6" => Activation::Relu6,
         "leaky" => Activation::LeakyRelu { slope: 0.1 },
         "hardswish" => Activation::HardSwish,
+        "sigmoid" => Activation::Sigmoid,
         "silu" => Activation::Silu,
+        "gelu" => Activation::Gelu,
         "mish" => Activation::Mish,
         _ => {
             return Err(format!(
-                "there is no activation `{name}`: use none, relu, relu6, leaky, hardswish, silu or mish"
+                "there is no activation `{name}`: use none, relu, relu6, leaky, hardswish, sigmoid, silu, gelu or mish"
             ));
         }
     })
 }
 
 impl Block {
-    /// What a depthwise kernel is chosen by: two layers that agree in it are one to measure.
-    pub fn depthwise_layer(&self) -> impl Ord + use<> {
-        let Block { n, c, h, w, k, stride, dilation, .. } = *self;
-        ([n, c, h, w, k, stride, dilation], self.sides())
+    /// What a part's kernels are chosen by: two blocks that agree in it are one layer to measure. Nothing where there is no such part.
+    pub fn layer(&self, part: Part) -> Option<impl Ord + use<>> {
+        let Block { n, c, h, w, kernel, stride, dilation, multiplier, .. } = *self;
+        let outputs = if part == Part::Depthwise { None } else { Some(self.m?) };
+        Some(([n, c, h, w, multiplier], [kernel.sides(), stride.pair(), dilation.pair()], self.sides(), outputs))
     }
 
     /// The padding at top, left, bottom, right.
@@ -269,10 +322,15 @@ impl Block {
         Padding::explicit(top, left, bottom, right)
     }
 
+    /// The channels between the stages.
+    fn between(&self) -> Option<usize> {
+        self.c.checked_mul(self.multiplier)
+    }
+
     /// The output channels of a part.
     fn out_channels(&self, part: Part) -> Result<usize, &'static str> {
         match part {
-            Part::Depthwise => Ok(self.c),
+            Part::Depthwise => self.between().ok_or("channels times multiplier overflow"),
             _ => self.m.ok_or("it is depthwise only: give `m`, its output channels, or run the depthwise part"),
         }
     }
@@ -281,9 +339,9 @@ impl Block {
 macro_rules! with_window {
     ($builder:expr, $block:expr, $layout:expr) => {
         $builder
-            .kernel_size([$block.k; 2])
-            .stride([$block.stride; 2])
-            .dilation([$block.dilation; 2])
+            .kernel_size($block.kernel.sides())
+            .stride($block.stride.pair())
+            .dilation($block.dilation.pair())
             .padding($block.padding())
             .layout($layout)
     };
@@ -298,22 +356,26 @@ pub fn layer(
     machine: &'static Machine,
 ) -> Result<Layer, Box<dyn Error>> {
     let (c, m) = (block.c, block.out_channels(part)?);
-    let depthwise = with_window!(DepthwiseConv2d::builder(c), block, layout).schedule(isa, machine)?;
+    let depthwise = with_window!(DepthwiseConv2d::builder(c).channel_multiplier(block.multiplier), block, layout);
+    let depthwise = depthwise.schedule(isa, machine)?;
     let mut input = Shape::new(block.n, c, block.h, block.w);
-    let (mut kernel_size, mut stride) = (block.k, block.stride);
+    let between = depthwise.output_shape(input)?;
+    let (mut kernel_size, mut stride, mut dilation) =
+        (block.kernel.sides(), block.stride.pair()[0], block.dilation.pair()[0]);
     let schedule = match part {
         Part::Depthwise => depthwise,
         Part::Pointwise => {
-            (input, kernel_size, stride) = (depthwise.output_shape(input)?, 1, 1);
-            PointwiseConv2d::builder(c, m).layout(layout).schedule(isa, machine)?
+            (input, kernel_size, stride, dilation) = (between, [1; 2], 1, 1);
+            PointwiseConv2d::builder(between.c, m).layout(layout).schedule(isa, machine)?
         }
         Part::Separable(fusion) => {
-            with_window!(SeparableConv2d::builder(c, m), block, layout).fusion(fusion).schedule(isa, machine)?
+            let builder = SeparableConv2d::builder(c, m).channel_multiplier(block.multiplier);
+            with_window!(builder, block, layout).fusion(fusion).schedule(isa, machine)?
         }
         Part::Standard => with_window!(Conv2d::builder(c, m), block, layout).schedule(isa, machine)?,
     };
     let (cost, output) = (schedule.cost(input)?, schedule.output_shape(input)?);
-    Ok(Layer { cost, layout, input, output, kernel_size, stride, machine, schedule })
+    Ok(Layer { cost, layout, input, between, output, kernel_size, stride, dilation, machine, schedule })
 }
 
 /// Builds a part of a block, and places its tensors.
@@ -364,13 +426,13 @@ pub fn build_as<E: Element>(
     isa: Isa,
     kernel: Option<&str>,
 ) -> Result<Built<E>, Box<dyn Error>> {
-    let Block { n, c, h, w, k, .. } = *block;
-    let m = block.out_channels(part)?;
+    let Block { n, c, h, w, multiplier, .. } = *block;
+    let (m, mid, [kh, kw]) = (block.out_channels(part)?, block.out_channels(Part::Depthwise)?, block.kernel.sides());
     let first = activation(&block.act)?;
     let last = block.project_act.as_deref().map_or(Ok(first), activation)?;
     let mut rng = StdRng::seed_from_u64(1);
     let mut random = |len: usize| -> Vec<f32> { (0..len).map(|_| rng.random_range(-1.0..1.0)).collect() };
-    let (first_bias, last_bias) = (vec![0.1; c], vec![0.2; m]);
+    let (first_bias, last_bias) = (vec![0.1; mid], vec![0.2; m]);
     let input = Shape::new(n, c, h, w);
 
     macro_rules! built {
@@ -388,20 +450,21 @@ pub fn build_as<E: Element>(
             })
         }};
     }
-    let depthwise_weights = random(c * k * k);
-    let depthwise = with_window!(DepthwiseConv2d::builder(c), block, layout).weights(&depthwise_weights);
-    let depthwise = depthwise.bias(&first_bias).activation(first);
+    let depthwise_weights = random(mid * kh * kw);
+    let depthwise = with_window!(DepthwiseConv2d::builder(c).channel_multiplier(multiplier), block, layout);
+    let depthwise = depthwise.weights(&depthwise_weights).bias(&first_bias).activation(first);
     let between = depthwise.clone().isa(isa).build()?.output_shape(input)?;
     match part {
         Part::Depthwise => built!(depthwise, input, 0),
         Part::Pointwise => {
-            let weights = random(m * c);
-            let plan = PointwiseConv2d::builder(c, m).layout(layout).weights(&weights);
+            let weights = random(m * mid);
+            let plan = PointwiseConv2d::builder(mid, m).layout(layout).weights(&weights);
             built!(plan.bias(&last_bias).activation(last), between, 0)
         }
         Part::Separable(fusion) => {
-            let weights = random(m * c);
+            let weights = random(m * mid);
             let plan = with_window!(SeparableConv2d::builder(c, m), block, layout)
+                .channel_multiplier(multiplier)
                 .fusion(fusion)
                 .depthwise_weights(&depthwise_weights)
                 .depthwise_bias(&first_bias)
@@ -413,7 +476,7 @@ pub fn build_as<E: Element>(
             built!(plan, input, bytes)
         }
         Part::Standard => {
-            let weights = random(m * c * k * k);
+            let weights = random(m * c * kh * kw);
             let plan = with_window!(Conv2d::builder(c, m), block, layout).weights(&weights);
             built!(plan.bias(&last_bias).activation(last), input, 0)
         }

@@ -120,7 +120,7 @@ impl Rates {
         };
         // What an earlier run left, with what lies between two passes.
         let between =
-            if passes.len() == 2 { 4 * layer.output.n * layer.output.h * layer.output.w * layer.input.c } else { 0 };
+            if passes.len() == 2 { 4 * layer.output.n * layer.output.h * layer.output.w * layer.between.c } else { 0 };
         let bytes = layer.cost.bytes as f64 + between as f64;
         let (mut slowest, mut all, mut serial) = (0.0, 0.0, 0.0);
         for (steps, &pass) in passes.iter().zip(kinds) {
@@ -140,7 +140,8 @@ impl Rates {
     /// How long a part of a pass takes at that many bytes in a second.
     fn seconds(&self, layer: &Layer, description: &Description, pass: Pass, part: &OutputRange, bandwidth: f64) -> f64 {
         let (n, rows, c) = (part.n.len(), part.h.len(), part.c.len());
-        let (width, mid, taps) = (layer.output.w, layer.input.c, layer.kernel_size.pow(2));
+        let [kh, kw] = layer.kernel_size;
+        let (width, mid, taps) = (layer.output.w, layer.between.c, kh * kw);
         let mut seconds = 0.0;
         let time = |multiply_adds: usize, kernel: &KernelInfo| {
             layer.schedule.slots(kernel) * multiply_adds as f64 / (self.lane * kernel.lanes as f64)
@@ -156,8 +157,10 @@ impl Rates {
                 Layout::Nchw => rows * (width.next_multiple_of(info.lanes) + info.lanes) * channels,
             };
             seconds += time(n * computed * taps, &info);
-            let rows_read = ((rows - 1) * layer.stride + layer.kernel_size).min(layer.input.h);
-            values += n * rows_read * layer.input.w * channels + taps * channels;
+            let rows_read = ((rows - 1) * layer.stride + (kh - 1) * layer.dilation + 1).min(layer.input.h);
+            // Of some channels between, as many inputs as a multiplier leaves.
+            let read = (channels * layer.input.c).div_ceil(mid);
+            values += n * rows_read * layer.input.w * read + taps * channels;
         }
         if let Pass::Pointwise | Pass::Fused = pass {
             let info = kernel(description.pointwise);

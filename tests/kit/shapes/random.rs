@@ -3,7 +3,7 @@
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
-use super::{Block, Pad};
+use super::{Axes, Block, Kernel, Pad};
 
 /// The most elements of an input: 16 MB.
 const LARGEST: usize = 4 << 20;
@@ -39,7 +39,9 @@ fn layer(rng: &mut impl Rng) -> Block {
         }
     }
     let pad = Pad::Equal(dilation * (k / 2));
-    Block { name, n: 1, c, h, w, k, stride, pad, dilation, m: None, act: act.into(), project_act: None, count: 1 }
+    let (kernel, stride, dilation) = (Kernel::Square { k }, Axes::Equal(stride), Axes::Equal(dilation));
+    let (act, project_act) = (act.into(), None);
+    Block { name, n: 1, c, h, w, kernel, stride, pad, dilation, multiplier: 1, m: None, act, project_act, count: 1 }
 }
 
 /// Small ones as often as large ones.
