@@ -3,6 +3,7 @@
 
 use alloc::vec::Vec;
 
+use crate::depthwise::nhwc::Buffer;
 use crate::depthwise::{DepthwiseArgs, DepthwiseTuning, MOST_STRIP_ROWS};
 use crate::epilogue::Epilogue;
 use crate::info::{Form, KernelInfo};
@@ -117,16 +118,18 @@ impl DepthwiseStage {
             Layout::Nhwc => (info.lanes, outputs.next_multiple_of(info.lanes)),
             Layout::Nchw => (1, 0),
         };
+        let places = places(info, taps, outputs);
         let zeros = AlignedBuf::zeroed(zeros)?;
-        let len = outputs.next_multiple_of(lanes).checked_mul(1 + size).ok_or(overflow)?;
+        let len = places.next_multiple_of(lanes).checked_mul(1 + size).ok_or(overflow)?;
         let mut packed = AlignedBuf::zeroed(len)?;
         // Per vector of channels: the bias, then the taps row by row, each a vector.
         let panels = packed.as_mut_slice().chunks_exact_mut(lanes * (1 + size));
-        for (panel, first) in panels.zip((0..outputs).step_by(lanes)) {
-            for lane in 0..lanes.min(outputs - first) {
-                panel[lane] = bias[first + lane];
-                for tap in 0..size {
-                    panel[(1 + tap) * lanes + lane] = weights[(first + lane) * size + tap];
+        for (panel, first) in panels.zip((0..places).step_by(lanes)) {
+            for lane in 0..lanes.min(places - first) {
+                let channel = (first + lane) % outputs;
+                panel[lane] = bias[channel];
+                for (tap, &weight) in weights[channel * size..][..size].iter().enumerate() {
+                    panel[(1 + tap) * lanes + lane] = weight;
                 }
             }
         }
@@ -258,6 +261,16 @@ impl DepthwiseStage {
     }
 }
 
+/// How many channels' weights a depthwise kernel takes: all, or where they are few so many times all that they fill whole vectors.
+pub fn places(info: &KernelInfo, taps: Taps, outputs: usize) -> usize {
+    match info.form {
+        Form::Buffered => {
+            Buffer::new(info.lanes, info.tile, taps, outputs).filter(|b| b.joins).map_or(outputs, |b| b.period)
+        }
+        _ => outputs,
+    }
+}
+
 /// Whether a depthwise kernel computes a convolution.
 pub fn fits(info: &KernelInfo, taps: Taps, multiplier: usize) -> bool {
     let Taps { kernel_size, stride, dilation } = taps;
@@ -270,6 +283,8 @@ pub fn fits(info: &KernelInfo, taps: Taps, multiplier: usize) -> bool {
             let in_vector = info.form != Form::Pairs || reach.is_some_and(|reach| reach < info.lanes);
             size == kernel_size && s == [undilated[0], stride[1]] && (s[1] == 1 || dilation[1] == 1) && in_vector
         }
+        // A vector of channels at a time takes the least room.
+        _ if info.form == Form::Buffered => Buffer::new(info.lanes, info.tile, taps, info.lanes).is_some(),
         _ => true,
     }
 }

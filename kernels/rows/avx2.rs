@@ -34,6 +34,7 @@ pub(crate) static FAMILY: Family = Family {
             Spills<25, nhwc::InTurns<f32, K3S1, 3, 3>>,
             Spills<25, nhwc::InTurns<f32, K3S2, 2, 4>>,
             nhwc::Any<8>,
+            nhwc::Buffered<2, 4>,
             // Registers are too few for a row of inputs or all weights, which LLVM hoists.
             Spills<115, nchw::Tile<K3S1, nchw::Loaded, 4, 2>>,
             Spills<130, nchw::Tile<K3S2, nchw::Loaded, 4, 2>>,

@@ -41,6 +41,7 @@ pub(crate) static FAMILY: Family = Family {
             nhwc::InTurns<f32, K3S1, 3, 3>,
             nhwc::InTurns<f32, K3S2, 2, 7>,
             nhwc::Any<8>,
+            nhwc::Buffered<2, 4>,
             nchw::Tile<K3S1, nchw::Picked, 4, 2>,
             nchw::Tile<K3S1, nchw::Picked, 7, 1>,
             nchw::Rolling<K3S1, nchw::Picked>,

@@ -22,6 +22,7 @@ pub(crate) static FAMILY: Family = Family {
             nhwc::Tile<f32, K5S2, 2, 4>,
             nhwc::Tile<f32, K7S1, 2, 4>,
             nhwc::Any<8>,
+            nhwc::Buffered<2, 8>,
             nchw::Tile<K3S1, nchw::Loaded, 4, 2>,
             Spills<100, nchw::Tile<K3S2, nchw::Loaded, 4, 2>>,
             nchw::Tile<K5S1, nchw::Loaded, 4, 2>,

@@ -8,7 +8,8 @@ use crate::machine::{Machine, Vast};
 use crate::{Isa, Layout};
 use alloc::format;
 use depthwise_kernels::{
-    DepthwiseTuning, ElementType, Error, Form, KernelInfo, Operation, Shape, Taps, fits, sub_grids, undilated_stride,
+    DepthwiseTuning, ElementType, Error, Form, KernelInfo, Operation, Shape, Taps, fits, places, sub_grids,
+    undilated_stride,
 };
 
 /// The kernels of the table for an operation on `f32` in a layout, by an instruction set, whether or not this CPU has it.
@@ -35,7 +36,15 @@ pub(crate) fn depthwise(
     let narrower = filled_by(machine, isa, channels * multiplier, kernel_size, stride);
     let is_filled = layout == Layout::Nhwc && of_shape(narrower).next().is_some();
     let isa = if is_filled { narrower } else { isa };
-    of_shape(isa).next().or_else(|| fitting(isa).next())
+    let buffered = |isa| fitting(isa).find(|info| info.form == Form::Buffered);
+    // Of so few channels a vector would be mostly empty: it runs over pixels, too.
+    let outputs = channels * multiplier;
+    let is_few = |info: &&KernelInfo| outputs < info.lanes && places(info, taps, outputs) > outputs;
+    let few = buffered(isa).filter(is_few);
+    // A window of one row meets each input row once: that is read where it is, but for several outputs.
+    let meets_rows_again = |_: &&KernelInfo| taps.kernel_size[0] > 1 || multiplier > 1;
+    let any = |isa| fitting(isa).find(|info| info.kernel_size.is_none() && info.form != Form::Buffered);
+    few.or_else(|| of_shape(isa).next()).or_else(|| buffered(isa).filter(meets_rows_again)).or_else(|| any(isa))
 }
 
 /// The kernels for one window that share a packing: as many as there may be.
