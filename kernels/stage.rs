@@ -313,19 +313,25 @@ impl PointwiseStage {
         let len = panels(kernel, out_channels)
             .try_fold(0usize, |len, (_, width)| len.checked_add(row(width).checked_mul(in_channels.checked_add(1)?)?));
         let mut packed = AlignedBuf::zeroed(len.ok_or(Error::Overflow { what: "the number of weights" })?)?;
+        const ROWS: usize = 64;
         // Per panel of output channels: the bias, then a row of weights for each input channel.
         let mut rest = packed.as_mut_slice();
         for (first, width) in panels(kernel, out_channels) {
             let row = row(width);
             let panel;
             (panel, rest) = rest.split_at_mut(row * (1 + in_channels));
-            for i in 0..width.min(out_channels - first) {
-                // The half vector of a joined panel is there twice.
-                let twice = if i >= 2 * width - row { row - width } else { 0 };
-                for place in [i, i + twice] {
-                    panel[place] = bias[first + i];
-                    for k in 0..in_channels {
-                        panel[(1 + k) * row + place] = weights[(first + i) * in_channels + k];
+            // The half vector of a joined panel is there twice.
+            let places = |i: usize| [i, i + if i >= 2 * width - row { row - width } else { 0 }];
+            let channels = 0..width.min(out_channels - first);
+            for i in channels.clone() {
+                places(i).into_iter().for_each(|place| panel[place] = bias[first + i]);
+            }
+            // As many rows as stay in a cache until all channels are there.
+            for (from, rows) in (0..in_channels).step_by(ROWS).zip(panel[row..].chunks_mut(ROWS * row)) {
+                for i in channels.clone() {
+                    let weights = &weights[(first + i) * in_channels + from..];
+                    for place in places(i) {
+                        rows.iter_mut().skip(place).step_by(row).zip(weights).for_each(|(to, &weight)| *to = weight);
                     }
                 }
             }

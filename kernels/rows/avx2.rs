@@ -7,6 +7,7 @@
 //!   stride 2. Of 3×3, which it writes out, LLVM loads more ahead, and spills. Where pixels share cache sets, 3×3 takes turns, at
 //!   stride 1 with three rows of three held, 9 + 3 + 1, at stride 2 with two of four, 8 + 4 + 1. 5×5 rolls where that is the
 //!   faster: at stride 1 with five rows of two held, 10 + 2 + 1; at stride 2 with three of three, 9 + 3 + 1.
+//! * depthwise channels last, any window from a buffer: 2×4, 8 + 1 + 2 weights.
 //! * depthwise channels first: four rows by two vectors, weights broadcast from memory, inputs spilled.
 //! * pointwise 6×16: 12 + 2 + 1.
 

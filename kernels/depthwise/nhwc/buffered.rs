@@ -101,7 +101,7 @@ impl Buffer {
             (tiles > 0).then_some(Self { tiles, ..buffer })
         };
         let few = outputs > 0 && outputs < 2 * lanes && !outputs.is_multiple_of(lanes);
-        of(true).filter(|_| few).or_else(|| of(false))
+        few.then(|| of(true)).flatten().or_else(|| of(false))
     }
 
     /// From a phase to the next, for so many tiles.
@@ -308,13 +308,13 @@ unsafe fn fill<S: Simd>(
         let to = row.wrapping_add(vector * if b.joins { S::LANES } else { strip.vector_len });
         // The vectors of joined channels do not come one after the other: a second one may not reach into the next pixel.
         let is_second = b.joins && vector > 0;
-        // Of pixels without gaps, a vector of each can be read but of the last.
+        // Of so many pixels at the end of the row only the channels may be read: where pixels have no gaps, what follows is the row's, too.
         let last = if lanes == S::LANES {
             0
         } else if grid.input_column == a.input_shape.c && channel == 0 {
             S::LANES.div_ceil(a.input_shape.c)
         } else {
-            pixels
+            usize::MAX
         };
         for phase in 0..b.phases {
             let to = to.wrapping_add(phase * strip.phase_len);
