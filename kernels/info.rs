@@ -29,6 +29,8 @@ pub enum Form {
     Pairs,
     /// Depthwise: any window, a part of a row at a time.
     Any,
+    /// Depthwise, channels last: any window, from a buffer that holds input rows as the taps meet them.
+    Buffered,
     /// Pointwise, channels last: a tile whose last half vector of channels is computed for two pixels at a time.
     Joined,
     /// Pointwise, channels first: output channels are the vector, for maps of few pixels.
@@ -45,6 +47,7 @@ impl Form {
             Form::InTurns => "t",
             Form::Pairs => "p",
             Form::Channels => "c",
+            Form::Buffered => "b",
         }
     }
 }
@@ -65,8 +68,8 @@ pub struct KernelInfo {
     ///   [`lanes`](Self::lanes) elements: `2v` is two of them, and `2.5v` two and a half, of which the half one holds the
     ///   last channels, computed for two pixels at a time. Then the [form](Self::form): an `r` says that the tile rolls down the
     ///   rows and keeps the sums of rows to come, `rb` that its outputs are written a vector behind besides, `t` that vectors of
-    ///   channels take turns at each row, `p` that pairs of rows share a vector, `c` that channels run along the
-    ///   vector, channels first too, so that pixels are counted one by one;
+    ///   channels take turns at each row, `p` that pairs of rows share a vector, `b` that input rows go through a buffer, `c` that
+    ///   channels run along the vector, channels first too, so that pixels are counted one by one;
     /// * instruction set: [`Isa::name`].
     pub name: &'static str,
     /// The instruction set it needs.
@@ -98,7 +101,7 @@ impl KernelInfo {
     #[doc(hidden)]
     pub fn packs_as(&self, other: &KernelInfo) -> bool {
         let packing = |info: &KernelInfo| match (info.operation, info.layout) {
-            (Operation::Depthwise, Layout::Nhwc) => [info.lanes, 0],
+            (Operation::Depthwise, Layout::Nhwc) => [info.lanes, matches!(info.form, Form::Buffered) as usize],
             (Operation::Depthwise, Layout::Nchw) => [1, 0],
             (Operation::Pointwise, Layout::Nhwc) => [info.lanes, usize::from(info.joins())],
             (Operation::Pointwise, Layout::Nchw) => [1, info.tile[1]],

@@ -1,9 +1,9 @@
 //! A convolution's packed weights with the kernel that they were packed for, and the one place where
 //! a kernel is called: everything that a kernel relies on is asserted here.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::depthwise::nhwc::Buffer;
 use crate::depthwise::{DepthwiseArgs, DepthwiseTuning, MOST_STRIP_ROWS};
 use crate::epilogue::Epilogue;
 use crate::info::{Form, KernelInfo};
@@ -21,10 +21,10 @@ pub struct DepthwiseStage {
     /// Input channels.
     channels: usize,
     multiplier: usize,
-    packed: Arc<AlignedBuf>,
+    packed: AlignedBuf,
     /// What a kernel reads in place of padding, channels last. Apart from the weights: what reads past the end of those
     /// must not find them.
-    zeros: Arc<AlignedBuf>,
+    zeros: AlignedBuf,
     epilogue: Epilogue,
 }
 
@@ -119,33 +119,25 @@ impl DepthwiseStage {
             Layout::Nhwc => (info.lanes, outputs.next_multiple_of(info.lanes)),
             Layout::Nchw => (1, 0),
         };
+        let places = places(info, taps, outputs);
         let zeros = AlignedBuf::zeroed(zeros)?;
-        let len = outputs.next_multiple_of(lanes).checked_mul(1 + size).ok_or(overflow)?;
+        let len = places.next_multiple_of(lanes).checked_mul(1 + size).ok_or(overflow)?;
         let mut packed = AlignedBuf::zeroed(len)?;
         // Per vector of channels: the bias, then the taps row by row, each a vector.
         let panels = packed.as_mut_slice().chunks_exact_mut(lanes * (1 + size));
-        for (panel, first) in panels.zip((0..outputs).step_by(lanes)) {
-            for lane in 0..lanes.min(outputs - first) {
-                panel[lane] = bias[first + lane];
-                for tap in 0..size {
-                    panel[(1 + tap) * lanes + lane] = weights[(first + lane) * size + tap];
+        for (panel, first) in panels.zip((0..places).step_by(lanes)) {
+            for lane in 0..lanes.min(places - first) {
+                let channel = (first + lane) % outputs;
+                panel[lane] = bias[channel];
+                for (tap, &weight) in weights[channel * size..][..size].iter().enumerate() {
+                    panel[(1 + tap) * lanes + lane] = weight;
                 }
             }
         }
-        let (packed, zeros) = (Arc::new(packed), Arc::new(zeros));
         let epilogue = Epilogue::of(activation);
-        Ok(Self { kernels: alike(info, taps, multiplier), taps, channels, multiplier, packed, zeros, epilogue })
-    }
-
-    /// The stage for tensors with height and width exchanged, on the same packed weights, if the window has one row or one column. Else
-    /// taps would follow each other in another order.
-    #[doc(hidden)]
-    pub fn turned(&self) -> Option<Self> {
-        let Self { channels, multiplier, epilogue, .. } = *self;
-        let taps = self.taps.turned();
-        let kernels = alike(self.kernels.first()?.info(), taps, multiplier);
-        let (packed, zeros) = (Arc::clone(&self.packed), Arc::clone(&self.zeros));
-        taps.kernel_size.contains(&1).then_some(Self { kernels, taps, channels, multiplier, packed, zeros, epilogue })
+        let others = table().filter(|other| other.packs_as(info) && fits(other, taps, multiplier));
+        let kernels = others.filter_map(available).collect();
+        Ok(Self { kernels, taps, channels, multiplier, packed, zeros, epilogue })
     }
 
     /// Computes the part of the output that `output` views, which starts at image 0 and at channel, row
@@ -270,9 +262,14 @@ impl DepthwiseStage {
     }
 }
 
-/// The kernels of this CPU that compute these taps and take the packing of that one.
-fn alike(info: &KernelInfo, taps: Taps, multiplier: usize) -> Vec<Available> {
-    table().filter(|other| other.packs_as(info) && fits(other, taps, multiplier)).filter_map(available).collect()
+/// How many channels' weights a depthwise kernel takes: all, or where they are few so many times all that they fill whole vectors.
+pub fn places(info: &KernelInfo, taps: Taps, outputs: usize) -> usize {
+    match info.form {
+        Form::Buffered => {
+            Buffer::new(info.lanes, info.tile, taps, outputs).filter(|b| b.joins).map_or(outputs, |b| b.period)
+        }
+        _ => outputs,
+    }
 }
 
 /// Whether a depthwise kernel computes a convolution.
@@ -287,6 +284,8 @@ pub fn fits(info: &KernelInfo, taps: Taps, multiplier: usize) -> bool {
             let in_vector = info.form != Form::Pairs || reach.is_some_and(|reach| reach < info.lanes);
             size == kernel_size && s == [undilated[0], stride[1]] && (s[1] == 1 || dilation[1] == 1) && in_vector
         }
+        // A vector of channels at a time takes the least room.
+        _ if info.form == Form::Buffered => Buffer::new(info.lanes, info.tile, taps, info.lanes).is_some(),
         _ => true,
     }
 }
@@ -315,19 +314,25 @@ impl PointwiseStage {
         let len = panels(kernel, out_channels)
             .try_fold(0usize, |len, (_, width)| len.checked_add(row(width).checked_mul(in_channels.checked_add(1)?)?));
         let mut packed = AlignedBuf::zeroed(len.ok_or(Error::Overflow { what: "the number of weights" })?)?;
+        const ROWS: usize = 64;
         // Per panel of output channels: the bias, then a row of weights for each input channel.
         let mut rest = packed.as_mut_slice();
         for (first, width) in panels(kernel, out_channels) {
             let row = row(width);
             let panel;
             (panel, rest) = rest.split_at_mut(row * (1 + in_channels));
-            for i in 0..width.min(out_channels - first) {
-                // The half vector of a joined panel is there twice.
-                let twice = if i >= 2 * width - row { row - width } else { 0 };
-                for place in [i, i + twice] {
-                    panel[place] = bias[first + i];
-                    for k in 0..in_channels {
-                        panel[(1 + k) * row + place] = weights[(first + i) * in_channels + k];
+            // The half vector of a joined panel is there twice.
+            let places = |i: usize| [i, i + if i >= 2 * width - row { row - width } else { 0 }];
+            let channels = 0..width.min(out_channels - first);
+            for i in channels.clone() {
+                places(i).into_iter().for_each(|place| panel[place] = bias[first + i]);
+            }
+            // As many rows as stay in a cache until all channels are there.
+            for (from, rows) in (0..in_channels).step_by(ROWS).zip(panel[row..].chunks_mut(ROWS * row)) {
+                for i in channels.clone() {
+                    let weights = &weights[(first + i) * in_channels + from..];
+                    for place in places(i) {
+                        rows.iter_mut().skip(place).step_by(row).zip(weights).for_each(|(to, &weight)| *to = weight);
                     }
                 }
             }

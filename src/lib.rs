@@ -123,6 +123,8 @@ pub use depthwise_kernels::{
 };
 #[doc(inline)]
 pub use depthwise_kernels::{Element, ElementType};
+#[doc(hidden)]
+pub use depthwise_kernels::{Taps, places};
 #[cfg(feature = "half")]
 pub use depthwise_kernels::{bf16, f16};
 pub use geometry::Padding;

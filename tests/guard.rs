@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::ptr::{null_mut, read_volatile, write_volatile};
 
 use depthwise::{
-    Activation, Element, ElementType, Error, Isa, KernelInfo, Layout, OutputRange, Parallelism, Run, Shape, Workspace,
-    bf16, f16,
+    Activation, Element, ElementType, Error, Isa, KernelInfo, Layout, OutputRange, Parallelism, Run, Shape, Taps,
+    Workspace, bf16, f16, places,
 };
 use depthwise_testkit::cases::{self, Case, Epilogue, Values};
 use depthwise_testkit::emulation;
@@ -301,7 +301,10 @@ fn run(operation: Operation, case: &Case, counts: &mut BTreeMap<&'static str, Co
 /// kernel computes at a time, for the bias and for each weight.
 fn packed_len(kernel: &KernelInfo, case: &Case) -> usize {
     let (outputs, rows) = match kernel.operation {
-        depthwise::Operation::Depthwise => (case.input.c * case.multiplier, case.kernel[0] * case.kernel[1] + 1),
+        depthwise::Operation::Depthwise => {
+            let taps = Taps { kernel_size: case.kernel, stride: case.stride, dilation: case.dilation };
+            (places(kernel, taps, case.input.c * case.multiplier), case.kernel[0] * case.kernel[1] + 1)
+        }
         _ => (case.outputs, case.input.c + 1),
     };
     let at_a_time = match (kernel.layout, kernel.operation) {

@@ -138,7 +138,9 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn load_repeated(self, p: *const f32, n: usize, index: __m256i) -> __m256 {
-        unsafe { _mm256_permutevar8x32_ps(self.load_masked(p, self.mask(0, n)), index) }
+        // Masked loads are slow on some CPUs.
+        let v = unsafe { if n == 8 { self.load(p) } else { self.load_masked(p, self.mask(0, n)) } };
+        unsafe { _mm256_permutevar8x32_ps(v, index) }
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, v: __m256) {

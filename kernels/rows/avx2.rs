@@ -7,6 +7,7 @@
 //!   stride 2. Of 3×3, which it writes out, LLVM loads more ahead, and spills. Where pixels share cache sets, 3×3 takes turns, at
 //!   stride 1 with three rows of three held, 9 + 3 + 1, at stride 2 with two of four, 8 + 4 + 1. 5×5 rolls where that is the
 //!   faster: at stride 1 with five rows of two held, 10 + 2 + 1; at stride 2 with three of three, 9 + 3 + 1.
+//! * depthwise channels last, any window from a buffer: 2×4, 8 + 1 + 2 weights.
 //! * depthwise channels first: four rows by two vectors, weights broadcast from memory, inputs spilled.
 //! * pointwise 6×16: 12 + 2 + 1.
 
@@ -34,6 +35,7 @@ pub(crate) static FAMILY: Family = Family {
             Spills<25, nhwc::InTurns<f32, K3S1, 3, 3>>,
             Spills<25, nhwc::InTurns<f32, K3S2, 2, 4>>,
             nhwc::Any<8>,
+            nhwc::Buffered<2, 4>,
             // Registers are too few for a row of inputs or all weights, which LLVM hoists.
             Spills<115, nchw::Tile<K3S1, nchw::Loaded, 4, 2>>,
             Spills<130, nchw::Tile<K3S2, nchw::Loaded, 4, 2>>,

@@ -8,6 +8,7 @@
 //!   stride 2 as at stride 2 above, at stride 1 with three columns: 9 + 3 + 1. Wider windows as 2×7, of whose inputs
 //!   a stride's columns are held: 14 + 7 or, at stride 2, 14 + 14, + 1 + 1. Of maps that come from afar 2×2, and of maps four columns
 //!   wide 7×7 at stride 2 as 2×4.
+//! * depthwise channels last, any window from a buffer: 2×4, 8 + 1 + 2 weights.
 //! * depthwise channels first: four rows by two vectors: 8 + 2·K + weights as far as they fit. 5×5, 7×7, all at
 //!   stride 2 and, on Zen 4, 3×3 and dilated columns roll, with K rows held, or half as many: at stride 1 2·K + 2·K + 1, at
 //!   stride 2 K + 1 + 2·K + 1 and, but for 7×7, up to seven of the next row. Rows of up to eight columns, two to a vector: 4 + 2·K.
@@ -41,6 +42,7 @@ pub(crate) static FAMILY: Family = Family {
             nhwc::InTurns<f32, K3S1, 3, 3>,
             nhwc::InTurns<f32, K3S2, 2, 7>,
             nhwc::Any<8>,
+            nhwc::Buffered<2, 4>,
             nchw::Tile<K3S1, nchw::Picked, 4, 2>,
             nchw::Tile<K3S1, nchw::Picked, 7, 1>,
             nchw::Rolling<K3S1, nchw::Picked>,

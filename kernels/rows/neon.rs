@@ -4,6 +4,7 @@
 //!
 //! * depthwise channels last: 3×3 at stride 1 as 2×4 with all weights held: 8 + 4 + 9, and as 2×6 for wide cores:
 //!   12 + 6 + 9; at stride 2 as 2×4: 8 + 8 + 9. Wider windows as 2×4, a few weights at a time: 8 + 4, or 8 + 8.
+//! * depthwise channels last, any window from a buffer: 2×8, 16 + 1 + 2 weights.
 //! * depthwise channels first: four rows by two vectors: 8 + 2·K + weights as far as they fit.
 //! * pointwise 6×8, and 8×8 for wide cores: 16 + 8 for four channels of each pixel + 2.
 
@@ -22,6 +23,7 @@ pub(crate) static FAMILY: Family = Family {
             nhwc::Tile<f32, K5S2, 2, 4>,
             nhwc::Tile<f32, K7S1, 2, 4>,
             nhwc::Any<8>,
+            nhwc::Buffered<2, 8>,
             nchw::Tile<K3S1, nchw::Loaded, 4, 2>,
             Spills<100, nchw::Tile<K3S2, nchw::Loaded, 4, 2>>,
             nchw::Tile<K5S1, nchw::Loaded, 4, 2>,

@@ -14,6 +14,7 @@ pub(crate) static FAMILY: Family = Family {
             Spills<35, nhwc::Tile<f32, K3S2, 1, 4>>,
             // Its accumulators stay in memory.
             Spills<100, nhwc::Any<4>>,
+            nhwc::Buffered<2, 2>,
             Spills<90, nchw::Tile<K3S1, nchw::Loaded, 2, 2>>,
             Spills<120, nchw::Tile<K3S2, nchw::Loaded, 2, 2>>,
             nchw::Tile<K3S1, nchw::Loaded, 7, 1>,

@@ -14,4 +14,5 @@ pub use self::error::Error;
 pub use self::isa::Isa;
 pub use self::range::OutputRange;
 pub use self::shape::{Axis, Layout, Shape, Strides};
+pub(crate) use self::taps::gcd;
 pub use self::taps::{MAX_POSITION, MAX_STRIDE, Taps, sub_grids, undilated_stride};

@@ -41,6 +41,6 @@ pub fn sub_grids(stride: usize, dilation: usize) -> usize {
     dilation / gcd(stride, dilation)
 }
 
-fn gcd(a: usize, b: usize) -> usize {
+pub(crate) fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }

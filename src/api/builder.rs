@@ -10,7 +10,7 @@ use crate::choose::kernel::{self as choose, Alike};
 use crate::geometry::{AskedWindow, Padding, Window};
 use crate::machine::Machine;
 use crate::run::engine::Engine;
-use crate::run::twin::{Label, Twin};
+use crate::run::twin::Label;
 use depthwise_kernels::{
     Activation, Available, DepthwiseStage, Element, ElementType, Error, Isa, KernelInfo, Layout, Operation,
     PointwiseStage, Taps, fits,
@@ -211,12 +211,14 @@ fn depthwise_engine(
         let descriptor = descriptor.with_own_kernels(kernel, stage.sweeps())?;
         Ok(Engine::new(descriptor, Stages::Depthwise(Arc::new(stage))))
     };
-    let plane = descriptor.plane().map(build).transpose()?;
-    let engine = build(descriptor)?;
-    Ok(match plane {
-        Some(plane) => Engine { twin: Some(Twin::new(Label::Plane, plane)), ..engine },
-        None => engine,
-    })
+    let turned = |descriptor: Descriptor| {
+        let twin = descriptor.turned().map(build).transpose()?;
+        Ok(build(descriptor)?.with_twin(Label::Turned, twin))
+    };
+    match descriptor.plane() {
+        Some(plane) => Ok(build(descriptor)?.with_twin(Label::Plane, Some(turned(plane)?))),
+        None => turned(descriptor),
+    }
 }
 
 fn pointwise_engine(descriptor: Descriptor, folded: &Folded, activation: Activation) -> Result<Engine, Error> {
@@ -225,8 +227,9 @@ fn pointwise_engine(descriptor: Descriptor, folded: &Folded, activation: Activat
         Stages::Gathered(kernel) => (kernel, Stages::Gathered),
         Stages::Depthwise(_) | Stages::Separable(..) => unreachable!("it describes a matrix product"),
     };
-    let stage = pointwise_stage(&descriptor, kernel, folded, activation)?;
-    Ok(Engine::new(descriptor, stages(Arc::new(stage))))
+    let stage = Arc::new(pointwise_stage(&descriptor, kernel, folded, activation)?);
+    let twin = descriptor.turned().map(|turned| Engine::new(turned, stages(Arc::clone(&stage))));
+    Ok(Engine::new(descriptor, stages(stage)).with_twin(Label::Turned, twin))
 }
 
 fn pointwise_stage(
@@ -892,16 +895,19 @@ impl<'a> SeparableConv2dBuilder<'a> {
     fn engine(&self, element: ElementType) -> Result<Engine, Error> {
         let descriptor = self.descriptor(self.common.isa()?, self.common.machine()?)?;
         let descriptor = Descriptor { element, ..descriptor };
-        let Stages::Separable(depthwise, pointwise) = descriptor.kernels else {
-            unreachable!("it describes two stages")
-        };
+        let Stages::Separable(_, pointwise) = descriptor.kernels else { unreachable!("it describes two stages") };
         let (taps, between) = (descriptor.window.taps, descriptor.mid_channels);
         let first = self.depthwise.fold(DEPTHWISE, between, 1, taps.kernel_size)?;
         let second = self.pointwise.fold(POINTWISE, self.out_channels, between, [1, 1])?;
-        let first = depthwise_stage(&descriptor, depthwise, self.multiplier, &first, self.activations[0])?;
-        let second = pointwise_stage(&descriptor, pointwise, &second, self.activations[1])?;
-        let descriptor = descriptor.with_own_kernels(depthwise, first.sweeps())?;
-        Ok(Engine::new(descriptor, Stages::Separable(Arc::new(first), Arc::new(second))))
+        let second = Arc::new(pointwise_stage(&descriptor, pointwise, &second, self.activations[1])?);
+        let build = |descriptor: Descriptor| {
+            let Stages::Separable(kernel, _) = descriptor.kernels else { unreachable!("it describes two stages") };
+            let first = depthwise_stage(&descriptor, kernel, self.multiplier, &first, self.activations[0])?;
+            let descriptor = descriptor.with_own_kernels(kernel, first.sweeps())?;
+            Ok(Engine::new(descriptor, Stages::Separable(Arc::new(first), Arc::clone(&second))))
+        };
+        let turned = descriptor.turned().map(build).transpose()?;
+        Ok(build(descriptor)?.with_twin(Label::Turned, turned))
     }
 
     fn descriptor(&self, isa: Isa, machine: &'static Machine) -> Result<Descriptor, Error> {

@@ -115,6 +115,7 @@ impl Parameters<'_> {
         let overflow = Error::Overflow { what: "the number of weights" };
         let taps_len = taps[0].checked_mul(taps[1]).ok_or(overflow.clone())?;
         let len = outputs.checked_mul(inputs).and_then(|n| n.checked_mul(taps_len)).ok_or(overflow.clone())?;
+        const LINE: usize = 16;
         // What is packed from them, padded to whole vectors, must fit as well.
         if len.checked_add(outputs).and_then(|n| n.checked_mul(256)).is_none_or(|bytes| bytes > isize::MAX as usize) {
             return Err(overflow);
@@ -152,19 +153,34 @@ impl Parameters<'_> {
         let mut folded = Folded { weights: Vec::new(), bias: Vec::new() };
         reserve(&mut folded.weights, len)?;
         reserve(&mut folded.bias, outputs)?;
-        for o in 0..outputs {
-            for t in 0..taps_len {
-                for i in 0..inputs {
-                    let w = weights[match self.order {
-                        WeightOrder::Pytorch => (o * inputs + i) * taps_len + t,
-                        WeightOrder::Tflite => (t * inputs + i) * outputs + o,
-                    }];
-                    folded.weights.push(match scale.get(o) {
-                        Some(s) => narrowed(f64::from(w) * s, w.is_finite() && s.is_finite(), names.weights, o)?,
-                        None => w,
-                    });
+        let rows = taps_len * inputs;
+        match self.order {
+            _ if len == 0 => {}
+            WeightOrder::Pytorch if inputs == 1 || taps_len == 1 => folded.weights.extend_from_slice(weights),
+            WeightOrder::Pytorch => {
+                for output in weights.chunks_exact(rows) {
+                    for t in 0..taps_len {
+                        folded.weights.extend(output.iter().skip(t).step_by(taps_len));
+                    }
                 }
             }
+            WeightOrder::Tflite => {
+                folded.weights.resize(len, 0.0);
+                // As many outputs at a time as lie in a cache line.
+                for (first, block) in (0..outputs).step_by(LINE).zip(folded.weights.chunks_mut(LINE * rows)) {
+                    for (row, weights) in weights.chunks_exact(outputs).enumerate() {
+                        let to = block.iter_mut().skip(row).step_by(rows);
+                        to.zip(&weights[first..]).for_each(|(to, &weight)| *to = weight);
+                    }
+                }
+            }
+        }
+        for (o, (weights, &s)) in folded.weights.chunks_exact_mut(rows.max(1)).zip(&scale).enumerate() {
+            for w in weights {
+                *w = narrowed(f64::from(*w) * s, w.is_finite() && s.is_finite(), names.weights, o)?;
+            }
+        }
+        for o in 0..outputs {
             let b = self.bias.map_or(0.0, |bias| bias[o]);
             folded.bias.push(match (&self.batch_norm, scale.get(o)) {
                 (Some(norm), Some(s)) => {

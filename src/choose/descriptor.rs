@@ -195,26 +195,22 @@ impl Descriptor {
         }
     }
 
-    /// Of the same convolution with height and width exchanged, on kernels of the same packing: of one column, which has the same taps
-    /// in the same order then.
+    /// Of the same convolution with height and width exchanged: of one column, which has the same taps in the same order then.
     pub(crate) fn turned(&self) -> Option<Descriptor> {
         let window = self.window.turned();
         let [kh, _] = window.taps.kernel_size;
         if kh != 1 || self.forced {
             return None;
         }
-        let multiplier = self.mid_channels / self.in_channels.max(1);
-        let turned = |packed| {
-            let kernel = choose::packed_as(packed, window.taps, multiplier)?;
-            Some((kernel, choose::alike(kernel, ElementType::F32, window.taps, multiplier)))
+        let kernels = match self.kernels {
+            Stages::Pointwise(_) => return None,
+            Stages::Gathered(p) => return Some(Descriptor { window, kernels: Stages::Gathered(p), ..*self }),
+            both @ (Stages::Depthwise(_) | Stages::Separable(..)) => both,
         };
-        let (kernels, alike) = match self.kernels {
-            Stages::Depthwise(d) => turned(d).map(|(d, alike)| (Stages::Depthwise(d), alike)),
-            Stages::Separable(d, p) => turned(d).map(|(d, alike)| (Stages::Separable(d, p), alike)),
-            Stages::Gathered(p) => Some((Stages::Gathered(p), self.alike)),
-            Stages::Pointwise(_) => None,
-        }?;
-        Some(Descriptor { window, kernels, alike, own: Alike::default(), ..*self })
+        let multiplier = self.mid_channels / self.in_channels.max(1);
+        let kernel = choose::depthwise(self.machine, self.isa, self.layout, window.taps, self.in_channels, multiplier)?;
+        let alike = choose::alike(kernel, ElementType::F32, window.taps, multiplier);
+        Some(Descriptor { window, kernels: kernels.with_depthwise(kernel), alike, own: Alike::default(), ..*self })
     }
 
     /// Of the same convolution channels first, if one channel is all there is: the memory is the same.

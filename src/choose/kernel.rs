@@ -8,7 +8,8 @@ use crate::machine::{Machine, Vast};
 use crate::{Isa, Layout};
 use alloc::format;
 use depthwise_kernels::{
-    DepthwiseTuning, ElementType, Error, Form, KernelInfo, Operation, Shape, Taps, fits, sub_grids, undilated_stride,
+    DepthwiseTuning, ElementType, Error, Form, KernelInfo, Operation, Shape, Taps, fits, places, sub_grids,
+    undilated_stride,
 };
 
 /// The kernels of the table for an operation on `f32` in a layout, by an instruction set, whether or not this CPU has it.
@@ -35,20 +36,21 @@ pub(crate) fn depthwise(
     let narrower = filled_by(machine, isa, channels * multiplier, kernel_size, stride);
     let is_filled = layout == Layout::Nhwc && of_shape(narrower).next().is_some();
     let isa = if is_filled { narrower } else { isa };
-    of_shape(isa).next().or_else(|| fitting(isa).next())
+    let buffered = |isa| fitting(isa).find(|info| info.form == Form::Buffered);
+    // Of so few channels a vector would be mostly empty: it runs over pixels, too.
+    let outputs = channels * multiplier;
+    let is_few = |info: &&KernelInfo| outputs < info.lanes && places(info, taps, outputs) > outputs;
+    let few = buffered(isa).filter(is_few);
+    // A window of one row meets each input row once: that is read where it is, but for several outputs.
+    let meets_rows_again = |_: &&KernelInfo| taps.kernel_size[0] > 1 || multiplier > 1;
+    let any = |isa| fitting(isa).find(|info| info.kernel_size.is_none() && info.form != Form::Buffered);
+    few.or_else(|| of_shape(isa).next()).or_else(|| buffered(isa).filter(meets_rows_again)).or_else(|| any(isa))
 }
 
 /// The pointwise kernel for maps of few pixels that takes the packing of that one.
 pub(crate) fn of_few_pixels(packed: &KernelInfo) -> Option<&'static KernelInfo> {
     let mut rows = kernels_of(packed.isa, packed.layout, Operation::Pointwise);
     rows.find(|info| info.form == Form::Channels && info.packs_as(packed))
-}
-
-/// A depthwise kernel for that window that takes the packing of that one.
-pub(crate) fn packed_as(packed: &KernelInfo, taps: Taps, multiplier: usize) -> Option<&'static KernelInfo> {
-    let fitting = kernels_of(packed.isa, packed.layout, Operation::Depthwise)
-        .filter(|info| info.packs_as(packed) && fits(info, taps, multiplier));
-    fitting.min_by_key(|info| info.kernel_size.is_none())
 }
 
 /// The kernels for one window that share a packing: as many as there may be.

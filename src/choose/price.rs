@@ -1,6 +1,6 @@
 //! What parts of a run cost, predicted from machine, kernel and shape.
 
-use depthwise_kernels::{Axis, Form, KernelInfo, Layout, Shape};
+use depthwise_kernels::{Axis, Form, KernelInfo, Layout, Shape, places};
 
 use super::descriptor::{Descriptor, Stages};
 use crate::machine::Sharing;
@@ -83,6 +83,8 @@ impl Descriptor {
         let (taps, width) = (self.window.taps, whole.w);
         let ([kh, kw], [sh, sw]) = (taps.kernel_size, taps.stride);
         let (channels, filled) = match self.layout {
+            // Where a vector runs over pixels, no channel is cut off.
+            Layout::Nhwc if places(info, taps, self.mid_channels) > self.mid_channels => (self.mid_channels, 1.0),
             Layout::Nhwc => (info.lanes, 1.0),
             // Vectors along the row: the last one is seldom whole, and a row costs about one more.
             Layout::Nchw => (1, width.next_multiple_of(info.lanes).saturating_add(info.lanes) as f64 / width as f64),

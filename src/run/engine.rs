@@ -13,7 +13,7 @@ use crate::run::arguments::Run;
 use crate::run::gather::gather;
 use crate::run::part::{self, Part};
 use crate::run::threads::Parallelism;
-use crate::run::twin::Twin;
+use crate::run::twin::{Label, Twin};
 use crate::run::wide::Tensors;
 use depthwise_kernels::{
     Axis, DepthwiseStage, DepthwiseTuning, Element, ElementType, Error, KernelInfo, Layout, OutputRange,
@@ -32,8 +32,15 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) fn new(descriptor: Descriptor, stages: Stages<Arc<DepthwiseStage>, Arc<PointwiseStage>>) -> Self {
-        let engine = Self { descriptor, stages, twin: None };
-        Self { twin: Twin::turned(&engine), ..engine }
+        Self { descriptor, stages, twin: None }
+    }
+
+    /// With a twin, if there is one.
+    pub(crate) fn with_twin(self, label: Label, twin: Option<Engine>) -> Self {
+        match twin {
+            Some(engine) => Self { twin: Some(Twin::new(label, engine)), ..self },
+            None => self,
+        }
     }
 
     /// The twin that takes runs on inputs of that shape, if their tensors have no gaps.
@@ -44,7 +51,8 @@ impl Engine {
     /// The depthwise stage of a separable convolution as an engine of its own.
     pub(crate) fn first_stage(&self) -> Engine {
         let Stages::Separable(stage, _) = &self.stages else { unreachable!("a separable convolution has two stages") };
-        Engine::new(self.descriptor.first_stage(), Stages::Depthwise(Arc::clone(stage)))
+        let engine = Engine::new(self.descriptor.first_stage(), Stages::Depthwise(Arc::clone(stage)));
+        Engine { twin: self.twin.as_ref().map(|twin| twin.of_stage(Engine::first_stage)), ..engine }
     }
 
     /// The pointwise stage of a separable convolution, likewise.

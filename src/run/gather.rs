@@ -82,12 +82,13 @@ pub(crate) fn gather(
             }
         }
         Layout::Nchw => {
-            for k in 0..shape.c {
-                let (ky, kx, c) = (k / channels / kw, k / channels % kw, k % channels);
-                for y in 0..shape.h {
-                    let at = k * strides.c + y * strides.h;
+            // All taps across of a row of the input, while it is near.
+            let taps = (0..channels).flat_map(|c| (0..kh).flat_map(move |ky| (0..shape.h).map(move |y| (c, ky, y))));
+            for (c, ky, y) in taps {
+                let row = rows.get(origin.h + y, ky).and_then(|iy| input.row(0, Some(c), iy));
+                for kx in 0..kw {
+                    let at = ((ky * kw + kx) * channels + c) * strides.c + y * strides.h;
                     let to = &mut panel[at..at + shape.w];
-                    let row = rows.get(origin.h + y, ky).and_then(|iy| input.row(0, Some(c), iy));
                     let Some(row) = row else {
                         to.fill(0.0);
                         continue;

@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use crate::choose::descriptor::{Descriptor, Stages};
+use crate::choose::descriptor::Descriptor;
 use crate::run::arguments::Run;
 use crate::run::engine::Engine;
 use depthwise_kernels::{Axis, Layout, OutputRange, Shape, Strides};
@@ -28,16 +28,9 @@ impl Twin {
         Self { label, engine: Arc::new(engine) }
     }
 
-    /// Of an engine whose window has one column.
-    pub(crate) fn turned(engine: &Engine) -> Option<Self> {
-        let descriptor = engine.descriptor.turned()?;
-        let stages = match &engine.stages {
-            Stages::Depthwise(d) => Stages::Depthwise(Arc::new(d.turned()?)),
-            Stages::Separable(d, p) => Stages::Separable(Arc::new(d.turned()?), Arc::clone(p)),
-            Stages::Gathered(p) => Stages::Gathered(Arc::clone(p)),
-            Stages::Pointwise(_) => return None,
-        };
-        Some(Self::new(Label::Turned, Engine { descriptor, stages, twin: None }))
+    /// The same for one of an engine's stages.
+    pub(crate) fn of_stage(&self, stage: impl FnOnce(&Engine) -> Engine) -> Self {
+        Self::new(self.label, stage(&self.engine))
     }
 
     /// Whether it takes runs on inputs of that shape, if their tensors have no gaps.

@@ -265,6 +265,38 @@ pub fn by_hand() -> Vec<Case> {
             Case { input, multiplier, dilation: [2, 2], stride: [2, 2], padding: Padding::symmetric(2, 2), ..base() },
         ));
     }
+    for channels in [2, 3, 5, 6, 7, 12, 17] {
+        // Vectors run over channels and pixels: rows of more than a tile's, and of parts of them.
+        for (name, kernel, stride, width) in [
+            ("rows of many pixels", [3, 3], 1, 150),
+            ("stride 2", [5, 4], 2, 83),
+            ("more taps than rows", [13, 9], 1, 21),
+        ] {
+            cases.push(case(
+                &format!("{channels} channels, {name}"),
+                Case {
+                    input: Shape::new(1, channels, 6, width),
+                    kernel,
+                    stride: [stride; 2],
+                    padding: Padding::explicit(kernel[0] / 2, kernel[1] / 2, kernel[0] / 2, 3),
+                    residual: channels % 2 == 1,
+                    ..base()
+                },
+            ));
+        }
+    }
+    for values in [Values::Special, Values::Zeros, Values::NegativeZeros, Values::Tiny] {
+        cases.push(case(
+            &format!("rows of padding above, below and on both sides, {values:?}"),
+            Case {
+                input: Shape::new(1, 19, 3, 11),
+                kernel: [9, 5],
+                padding: Padding::explicit(5, 4, 6, 7),
+                values,
+                ..base()
+            },
+        ));
+    }
     for n in [0, 2, 3] {
         cases.push(case(&format!("batch of {n}"), Case { input: Shape::new(n, 10, 5, 6), ..base() }));
     }

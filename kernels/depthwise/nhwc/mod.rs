@@ -1,6 +1,7 @@
 //! Depthwise convolution, channels last: an algorithm a file.
 
 mod any;
+mod buffered;
 mod grid;
 #[cfg(isa = "avx2")]
 mod rolling;
@@ -11,6 +12,7 @@ mod tile;
 mod turns;
 
 pub(crate) use any::Any;
+pub(crate) use buffered::{Buffer, Buffered};
 #[cfg(isa = "avx2")]
 pub(crate) use rolling::{Rolling, RollingBehind};
 pub(crate) use tile::Tile;
