@@ -695,7 +695,14 @@ impl<'a> AnyConv2dBuilder<'a> {
                 Picked::Depthwise(DepthwiseConv2dBuilder { common, channels, multiplier, parameters, activation })
             }
             1 => Picked::Standard(Conv2dBuilder { common, in_channels, out_channels, parameters, activation }),
-            _ => return Err(Error::Groups { groups, inputs: in_channels, outputs: out_channels }),
+            _ => {
+                let (inputs, outputs) = (in_channels, out_channels);
+                return Err(if inputs.is_multiple_of(groups) && outputs.is_multiple_of(groups) {
+                    Error::Groups { groups, inputs, outputs }
+                } else {
+                    Error::UnevenGroups { groups, inputs, outputs }
+                });
+            }
         })
     }
 
