@@ -139,6 +139,7 @@ fn groups_that_it_does_not_do() {
          along the channels and give each group a plan of its own"
     );
     let multiples = "channels cannot be in 4 groups: both numbers must be multiples of the number of groups";
+    assert_eq!(build(6, 8, 4).unwrap_err(), Error::UnevenGroups { groups: 4, inputs: 6, outputs: 8 });
     assert_eq!(error(6, 8, 4), format!("6 input and 8 output {multiples}"));
     assert_eq!(error(4, 6, 4), format!("4 input and 6 output {multiples}"));
     assert_eq!(error(4, 4, 0), "the number of groups is 0: it must be at least 1");

@@ -116,6 +116,15 @@ pub enum Error {
         /// The dilation along it, d.
         dilation: usize,
     },
+    /// The channels of a convolution cannot be in as many groups: one of their numbers is no multiple of it.
+    UnevenGroups {
+        /// The groups asked for.
+        groups: usize,
+        /// The input channels.
+        inputs: usize,
+        /// The output channels.
+        outputs: usize,
+    },
     /// The channels of a convolution are in groups that no plan computes.
     Groups {
         /// The groups asked for.
@@ -314,13 +323,11 @@ impl fmt::Display for Error {
                  {dilation}: ({kernel} - 1) * {dilation} is odd, and one half of it is due on each side; use `.padding(...)`, \
                  such as `.padding(Padding::same_upper())`"
             ),
-            Error::Groups { groups, inputs, outputs } if inputs % groups.max(&1) + outputs % groups.max(&1) > 0 => {
-                write!(
-                    f,
-                    "{inputs} input and {outputs} output channels cannot be in {groups} groups: both numbers must be multiples of \
+            Error::UnevenGroups { groups, inputs, outputs } => write!(
+                f,
+                "{inputs} input and {outputs} output channels cannot be in {groups} groups: both numbers must be multiples of \
                  the number of groups"
-                )
-            }
+            ),
             Error::Groups { groups, inputs, outputs } => write!(
                 f,
                 "groups {groups} of {inputs} inputs and {outputs} outputs: a plan computes 1 group, or as many as there are \

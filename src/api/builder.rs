@@ -737,7 +737,14 @@ impl<'a> AnyConv2dBuilder<'a> {
                 let (channels, multiplier) = (in_channels, out_channels / groups);
                 Ok(Picked::Depthwise(DepthwiseConv2dBuilder { common, channels, multiplier, parameters, activation }))
             }
-            _ => Err(Error::Groups { groups, inputs: in_channels, outputs: out_channels }),
+            _ => {
+                let (inputs, outputs) = (in_channels, out_channels);
+                Err(if inputs.is_multiple_of(groups) && outputs.is_multiple_of(groups) {
+                    Error::Groups { groups, inputs, outputs }
+                } else {
+                    Error::UnevenGroups { groups, inputs, outputs }
+                })
+            }
         }
     }
 

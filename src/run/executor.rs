@@ -43,6 +43,10 @@ use crate::choose::split::Shares;
 /// ```
 pub trait Executor: Sync {
     /// How many threads may work on a run at once. 0 counts as 1.
+    ///
+    /// A run is cut into about as many parts of equal work. Where cores differ in speed, the slowest one holds up the others: with a
+    /// multiple of the threads here, parts are finer, and a fast core takes more of them. Each task has scratch of its own, so the
+    /// workspace grows with it.
     fn threads(&self) -> usize;
 
     /// Calls `task(i)` once for each i in `0..tasks`, on any of its threads, and returns when all calls have returned.
@@ -63,9 +67,10 @@ struct Queue<'a, P> {
     error: Option<Error>,
 }
 
-/// Runs `leaf` over the parts of `whole`. Each task takes the next part until there is none: where threads differ in speed, the faster
-/// ones take more. Parts are cut off one by one, as a place for all of them would have to be allocated. The queue is locked meanwhile, but
-/// not while a part is computed. Any task may take any part, so it does not matter which index a task is called with.
+/// Runs `leaf` over the parts of `whole`. Each task takes the next part until there is none: where a thread comes late or is slow, others
+/// take more, as far as there are more parts than threads. Parts are cut off one by one, as a place for all of them would have to be
+/// allocated. The queue is locked meanwhile, but not while a part is computed. Any task may take any part, so it does not matter which
+/// index a task is called with.
 pub(super) fn run<E: Element>(
     executor: &dyn Executor,
     shares: &Shares,

@@ -35,11 +35,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let status = match error {
             Error::OutOfMemory { .. } => dw_status::OutOfMemory,
-            Error::UnavailableIsa { .. } => dw_status::Unsupported,
-            // Groups that there are, but no plan for.
-            Error::Groups { groups, inputs, outputs } if inputs % groups == 0 && outputs % groups == 0 => {
-                dw_status::Unsupported
-            }
+            Error::UnavailableIsa { .. } | Error::Groups { .. } => dw_status::Unsupported,
             _ => dw_status::InvalidArgument,
         };
         let message = match error {

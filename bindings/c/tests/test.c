@@ -669,6 +669,8 @@ static void errors(void) {
   d.groups = 4;
   d.weights = array(x, 48);
   FAILS(dw_plan_new(&d, &plan), DW_STATUS_UNSUPPORTED, "4");
+  d.groups = 3;
+  FAILS(dw_plan_new(&d, &plan), invalid, "8 input and 8 output channels cannot be in 3 groups");
   FAILS(dw_workspace_new((size_t)-1 / 8, (dw_workspace **)&plan), DW_STATUS_OUT_OF_MEMORY, "no memory");
 
   /* Runs. */
