@@ -68,9 +68,10 @@ impl<'a> Tensors<'a> {
 pub type Entry = (String, Dtype, Vec<usize>, Vec<u8>);
 
 pub fn write_tensors(path: &Path, entries: &[Entry]) -> Result<()> {
-    let view =
-        |(name, dtype, shape, bytes): &'_ Entry| Ok((name.clone(), TensorView::new(*dtype, shape.clone(), bytes)?));
-    let views: std::result::Result<Vec<_>, safetensors::SafeTensorError> = entries.iter().map(view).collect();
+    let views = entries.iter().map(|(name, dtype, shape, bytes)| {
+        TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.clone(), view))
+    });
+    let views: std::result::Result<Vec<_>, _> = views.collect();
     views
         .and_then(|views| safetensors::serialize(views, None))
         .map_err(|error| error.to_string())

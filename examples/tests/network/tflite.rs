@@ -66,12 +66,11 @@ fn every_layer_gives_the_bits_of_the_reference() {
                 softmax.insert(layer, furthest);
             } else {
                 // What follows a SOFTMAX that is off is off, too.
-                let is_after = softmax.iter().any(|(softmax, &furthest)| furthest > 0 && *softmax < layer);
-                assert!(
-                    is_after || got.data() == want.data(),
-                    "{name}, {layer} ({}): other bits",
-                    operators[index].name
-                );
+                let example = layer.split('.').next().unwrap();
+                let is_off = |(softmax, furthest): (&String, &u8)| *furthest > 0 && softmax.starts_with(example);
+                let is_after = softmax.iter().any(is_off);
+                let operator = &operators[index].name;
+                assert!(is_after || got.data() == want.data(), "{name}, {layer} ({operator}): other bits");
             }
         }
         println!("{name}: {} layers; SOFTMAX is off by {softmax:?}", want.len());
@@ -250,9 +249,6 @@ fn faults_are_named() {
 
     let model = folder("keyword_spotting_dscnn_i8").join("model.tflite");
     let flag = Path::new("--model");
-    assert!(
-        run(&[flag, &model]).unwrap_err().contains("no photograph [1, h, w, c]: give it --inputs") || model.is_file()
-    );
     let error = run(&[flag, &model, Path::new("--profile")]).unwrap_err();
     assert_eq!(error, "error: --profile has no effect on a TFLite file: leave it out\n");
     let error = run(&[flag, &folder("person_detect_u8").join("labels.txt")]).unwrap_err();
