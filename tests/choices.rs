@@ -11,7 +11,7 @@ use depthwise_testkit::shapes::{self, Part};
 const TABLES: [&str; 4] = ["blocks", "efficientnet_lite0", "xception", "networks_ncnn"];
 
 /// Each machine with its best instruction sets.
-const MACHINES: [(&str, Isa); 8] = [
+const MACHINES: [(&str, Isa); 7] = [
     ("generic", Isa::Avx2),
     ("generic", Isa::Neon),
     ("zen3", Isa::Avx2),
@@ -19,7 +19,6 @@ const MACHINES: [(&str, Isa); 8] = [
     ("zen4", Isa::Avx2),
     ("zen5", Isa::Avx512),
     ("emerald-rapids", Isa::Avx512),
-    ("wide-arm", Isa::Neon),
 ];
 
 fn choices(machine: &'static Machine, isa: Isa) -> String {
