@@ -4,8 +4,7 @@
 //!
 //! * depthwise channels last: 3×3 at stride 1 as 2×4 with all weights held: 8 + 4 + 9, and as 2×7 for maps of seven columns: 14 + 7;
 //!   at stride 2 as 2×4, of which LLVM holds all weights, too: 8 + 8 + 9. Wider windows as 2×7, a weight at a time: 14 + 7, or 14 + 14.
-//! * depthwise channels first: four rows by two vectors, 8 + 2·K + weights as far as they fit; at stride 2 two rows: 4 + 4·K, or they
-//!   spill.
+//! * depthwise channels first: four rows by two vectors, 8 + 2·K + weights as far as they fit; 3×3 at stride 2 two rows, or they spill.
 //! * pointwise 8×8: 16 + 8 for four channels of each pixel + 2.
 
 use super::prelude::*;
@@ -27,7 +26,7 @@ pub(crate) static FAMILY: Family = Family {
             nchw::Tile<K3S1, nchw::Loaded, 4, 2>,
             nchw::Tile<K3S2, nchw::Loaded, 2, 2>,
             nchw::Tile<K5S1, nchw::Loaded, 4, 2>,
-            nchw::Tile<K5S2, nchw::Loaded, 2, 2>,
+            nchw::Tile<K5S2, nchw::Loaded, 4, 2>,
             nchw::Tile<K7S1, nchw::Loaded, 4, 2>,
             nchw::Tile<K7S2, nchw::Loaded, 2, 2>,
             nchw::Tile<K3S1, nchw::Loaded, 7, 1>,

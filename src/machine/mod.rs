@@ -186,13 +186,8 @@ impl SmallTiles {
 impl Machine {
     /// Every machine that there is a description of.
     pub fn all() -> &'static [&'static Machine] {
-        static ALL: [&Machine; 5] = [
-            &generic::GENERIC,
-            &zen3::ZEN_3,
-            &zen4::ZEN_4,
-            &zen5::ZEN_5,
-            &emerald_rapids::EMERALD_RAPIDS,
-        ];
+        static ALL: [&Machine; 5] =
+            [&generic::GENERIC, &zen3::ZEN_3, &zen4::ZEN_4, &zen5::ZEN_5, &emerald_rapids::EMERALD_RAPIDS];
         &ALL
     }
 
@@ -302,13 +297,7 @@ impl Machine {
             );
             let of_blocks = (machine.block, machine.large_block);
             let of_avx2 = machine.avx2;
-            (
-                machine.distant_cache,
-                machine.strip_rows,
-                of_blocks,
-                of_avx2,
-                (isa == Isa::Avx512).then_some(of_avx512),
-            )
+            (machine.distant_cache, machine.strip_rows, of_blocks, of_avx2, (isa == Isa::Avx512).then_some(of_avx512))
         })
     }
 

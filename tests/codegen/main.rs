@@ -119,7 +119,11 @@ fn tiles() {
             Err(why) => return println!("NOT COUNTED HERE: {why}"),
         };
         let Some(tile) = Tile::find(program, &kernel, code, &trace) else {
-            problems.push(format!("{}: {} instructions were traced, and none of them repeat", kernel.name, trace.len()));
+            problems.push(format!(
+                "{}: {} instructions were traced, and none of them repeat",
+                kernel.name,
+                trace.len()
+            ));
             continue;
         };
         let counts = tile.counts(kernel.isa);

@@ -114,13 +114,22 @@ impl Instruction {
 pub struct Program {
     functions: Vec<Vec<Instruction>>,
     /// What to take from an address in memory to find it in the file.
-    pub offset: u64,
+    offset: u64,
+    /// Where [`codegen_anchor`] is in the file.
+    #[cfg_attr(target_arch = "x86_64", expect(dead_code, reason = "there the system says where a program lies"))]
+    pub anchor: u64,
 }
 
 /// A function whose place in the file and in memory are both known.
 #[inline(never)]
 fn codegen_anchor(x: u64) -> u64 {
     std::hint::black_box(x) ^ 0x5eed_c0de
+}
+
+/// Where it is in this process.
+pub fn anchor_in_memory() -> u64 {
+    std::hint::black_box(codegen_anchor(1));
+    codegen_anchor as fn(u64) -> u64 as usize as u64
 }
 
 impl Program {
@@ -151,17 +160,26 @@ impl Program {
                 function.push(instruction);
             }
         }
-        std::hint::black_box(codegen_anchor(1));
-        let in_memory = codegen_anchor as fn(u64) -> u64 as usize as u64;
-        let offset = in_memory - anchor.expect("this program has symbols");
+        let in_memory = anchor_in_memory();
+        let anchor = anchor.expect("this program has symbols");
+        let offset = in_memory - anchor;
         functions.retain(|function| !function.is_empty());
-        Program { functions, offset }
+        Program { functions, offset, anchor }
     }
 
     pub fn function(&self, code: *const ()) -> &[Instruction] {
         let address = code as usize as u64 - self.offset;
         let found = self.functions.binary_search_by_key(&address, |function| function[0].address);
         &self.functions[found.expect("a kernel starts where a function starts")]
+    }
+
+    /// The address of the instruction behind that one.
+    #[cfg(target_arch = "x86_64")]
+    pub fn next(&self, address: u64) -> u64 {
+        let function = self.functions.partition_point(|function| function[0].address <= address);
+        let function = &self.functions[function.checked_sub(1).expect("an address of this program")];
+        let at = function.binary_search_by_key(&address, |i| i.address).expect("an instruction");
+        function[at + 1].address
     }
 
     /// Where it asks the CPU, by `cpuid` or else by `xgetbv`, what it and the system have.

@@ -17,7 +17,7 @@ const TRACED: &str = "DEPTHWISE_TRACED";
 /// The addresses in the file of the instructions of `code` that ran, or why it is not known.
 pub fn trace(program: &Program, kernel: &KernelInfo, code: *const ()) -> Result<Vec<u64>, &'static str> {
     let mut command = depthwise_testkit::emulation::this_program();
-    command.args(["--exact", "trace::layer", "--ignored", "--test-threads=1"]).env(TRACED, kernel.name);
+    command.args(["--exact", "trace::layer", "--ignored", "--nocapture", "--test-threads=1"]).env(TRACED, kernel.name);
     system::trace(program, command, code)
 }
 
@@ -25,7 +25,8 @@ pub fn trace(program: &Program, kernel: &KernelInfo, code: *const ()) -> Result<
 #[test]
 #[ignore = "what `tiles` traces: it starts this by itself"]
 fn layer() {
-    let Ok(name) = std::env::var(TRACED) else { return };
+    println!("\nanchor {:x}", super::program::anchor_in_memory());
+    let name = std::env::var(TRACED).expect("a kernel's name in DEPTHWISE_TRACED");
     let kernel = depthwise::kernels().find(|kernel| kernel.name == name).expect("a kernel");
     let [rows, columns] = kernel.tile;
     let mut workspace = Workspace::new();
@@ -82,6 +83,7 @@ fn layer() {
 #[cfg(target_arch = "aarch64")]
 mod system {
     use std::process::Command;
+    use std::sync::OnceLock;
 
     use super::Program;
 
@@ -90,14 +92,22 @@ mod system {
         if !emulator.contains("qemu") {
             return Err("instructions are counted in QEMU: .ci/emulated aarch64-unknown-linux-gnu cortex-a53");
         }
+        // With so many addresses reserved, QEMU puts a program at the same one each time.
+        command.env("QEMU_RESERVED_VA", "0x8000000000");
+        static OFFSET: OnceLock<u64> = OnceLock::new();
+        let offset = *OFFSET.get_or_init(|| {
+            let output = command.output().expect("the emulator");
+            let text = String::from_utf8_lossy(&output.stdout);
+            let anchor = text.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("anchor ")?, 16).ok());
+            anchor.unwrap_or_else(|| panic!("where the program lies is not in its output: {text}")) - program.anchor
+        });
         let function = program.function(code);
         let (first, last) = (function[0].address, function[function.len() - 1].address);
         let log = std::env::temp_dir().join(format!("depthwise-trace-{}", std::process::id()));
         let output = command
             .env("QEMU_LOG", "exec,nochain")
             .env("QEMU_ONE_INSN_PER_TB", "1")
-            // The child lies where this program does.
-            .env("QEMU_DFILTER", format!("{:#x}..{:#x}", first + program.offset, last + program.offset))
+            .env("QEMU_DFILTER", format!("{:#x}..{:#x}", first + offset, last + offset))
             .env("QEMU_LOG_FILENAME", &log)
             .output()
             .expect("the emulator");
@@ -106,7 +116,7 @@ mod system {
         std::fs::remove_file(&log).expect("QEMU's log");
         // `Trace 0: 0x7f… [00000000/0000005500123456/00000051/00000000] name`
         let address = |line: &str| u64::from_str_radix(line.split_once('[')?.1.split('/').nth(1)?, 16).ok();
-        let trace: Vec<u64> = text.lines().filter_map(address).map(|address| address - program.offset).collect();
+        let trace: Vec<u64> = text.lines().filter_map(address).map(|address| address - offset).collect();
         assert!(!trace.is_empty(), "QEMU's log names no instruction of the kernel");
         Ok(trace)
     }
@@ -125,7 +135,7 @@ mod system {
     use super::Program;
 
     /// So many instructions are enough.
-    const MOST: usize = 100_000;
+    const MOST: usize = 25_000;
     /// An instruction that stops the child.
     const BREAKPOINT: u64 = 0xcc;
 
@@ -210,7 +220,6 @@ mod system {
 
         let function = program.function(code);
         let (first, last) = (function[0].address, function[function.len() - 1].address);
-        let next: HashMap<u64, u64> = function.windows(2).map(|pair| (pair[0].address, pair[1].address)).collect();
         let asks: HashMap<u64, bool> = program.that_ask_for_the_cpu().collect();
         for &address in asks.keys() {
             swap(child, base + address, BREAKPOINT);
@@ -239,8 +248,12 @@ mod system {
                 swap(pid, base + first, entry);
                 r.rip = base + first;
                 set_registers(pid, &r);
-                step_through(pid, base, first..=last, &next, &mut trace);
+                step_through(program, pid, base, first..=last, &mut trace);
                 swap(pid, base + first, BREAKPOINT);
+                proceed(libc::PTRACE_CONT, pid, 0);
+            } else if signal == libc::SIGILL {
+                r.rip = base + program.next(r.rip - base);
+                set_registers(pid, &r);
                 proceed(libc::PTRACE_CONT, pid, 0);
             } else {
                 // A new thread and its start stop both.
@@ -256,10 +269,10 @@ mod system {
 
     /// Runs to the end of the function, one instruction at a time; others that it calls are not written down.
     fn step_through(
+        program: &Program,
         pid: pid_t,
         base: u64,
         function: std::ops::RangeInclusive<u64>,
-        next: &HashMap<u64, u64>,
         trace: &mut Vec<u64>,
     ) {
         let top = registers(pid).rsp;
@@ -276,7 +289,7 @@ mod system {
             match libc::WSTOPSIG(status) {
                 libc::SIGTRAP => {}
                 libc::SIGILL => {
-                    r.rip = base + next[&(r.rip - base)];
+                    r.rip = base + program.next(r.rip - base);
                     set_registers(pid, &r);
                 }
                 signal => panic!("the traced program stopped by signal {signal} at {:#x}", r.rip - base),

@@ -133,7 +133,8 @@ unsafe fn tile<S: Simd, W: Window, R: Reach<S>, B: Border, L: Lanes, const OH: u
                 }
             }
         }
-        let bounded = bound(s, a.bounds, plane.residual.is_some(), &mut acc);
+        // Masked stores in a second place would take longer than bounds.
+        let bounded = L::ALL && bound(s, a.bounds, plane.residual.is_some(), &mut acc);
         for oy in 0..OH {
             for v in 0..NV {
                 let x = columns.x + v * S::LANES;
