@@ -84,7 +84,7 @@ impl Speed {
 
 /// The instruction as an assembler takes it; of jumps, any target.
 fn assembly(instruction: &Instruction) -> Option<String> {
-    let comment = if cfg!(target_arch = "aarch64") { "//" } else { "#  " };
+    let comment = if cfg!(target_arch = "aarch64") { "//" } else { "# " };
     let operands = instruction.operands.split(comment).next()?.trim();
     // `401200 <name+0x20>`, on AArch64 behind the register that is tested.
     let operands = match operands.split_once(" <") {
