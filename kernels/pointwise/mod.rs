@@ -152,7 +152,7 @@ pub(crate) unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
     r: &Results,
 ) {
     let mut sums = *acc;
-    let bounded = epilogue::bound(s, a.bounds, r.residual.is_some(), &mut sums);
+    let bounded = S::TIGHT_PIPES && epilogue::bound(s, a.bounds, r.residual.is_some(), &mut sums);
     each_row!(MR, i => if rows.start <= i && i < rows.end {
         // SAFETY: the caller vouches for rows and lanes.
         unsafe { finish_row::<S, NV>(s, a, sums[i], i, r, bounded) }

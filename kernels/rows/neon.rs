@@ -24,7 +24,7 @@ pub(crate) static FAMILY: Family = Family {
             nhwc::Tile<f32, K7S2, 2, 7>,
             nhwc::Any<8>,
             nchw::Tile<K3S1, nchw::Loaded, 4, 2>,
-            nchw::Tile<K3S2, nchw::Loaded, 2, 2>,
+            Spills<25, nchw::Tile<K3S2, nchw::Loaded, 2, 2>>,
             nchw::Tile<K5S1, nchw::Loaded, 4, 2>,
             nchw::Tile<K5S2, nchw::Loaded, 4, 2>,
             nchw::Tile<K7S1, nchw::Loaded, 4, 2>,

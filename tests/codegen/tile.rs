@@ -65,7 +65,7 @@ impl<'a> Tile<'a> {
 
         let expected = multiply_adds(kernel);
         // Sequences by their instructions: how often, and where one starts.
-        let (mut whole, mut any): (HashMap<&[u64], usize>, HashMap<&[u64], usize>) = Default::default();
+        let (mut whole, mut any) = (HashMap::<&[u64], usize>::new(), HashMap::<&[u64], usize>::new());
         for head in heads {
             let met: Vec<usize> = (0..trace.len()).filter(|&i| trace[i] == head).collect();
             let counts = |pair: &[usize]| before[pair[1]] - before[pair[0]];

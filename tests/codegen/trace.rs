@@ -60,7 +60,9 @@ fn layer() {
             plan.run(Run::new(x, y, &mut workspace)).expect("a run");
         }
         _ => {
-            let (pixels, outputs) = (8 * rows, 4 * columns);
+            // Half a vector is joined but once.
+            let outputs = if kernel.form == depthwise::Form::Joined { columns } else { 4 * columns };
+            let pixels = 8 * rows;
             let input = Shape::new(1, DEPTH, 1, pixels);
             let plan = PointwiseConv2d::builder(DEPTH, outputs)
                 .isa(kernel.isa)

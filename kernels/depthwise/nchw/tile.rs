@@ -134,7 +134,7 @@ unsafe fn tile<S: Simd, W: Window, R: Reach<S>, B: Border, L: Lanes, const OH: u
             }
         }
         // Masked stores in a second place would take longer than bounds.
-        let bounded = L::ALL && bound(s, a.bounds, plane.residual.is_some(), &mut acc);
+        let bounded = S::TIGHT_PIPES && L::ALL && bound(s, a.bounds, plane.residual.is_some(), &mut acc);
         for oy in 0..OH {
             for v in 0..NV {
                 let x = columns.x + v * S::LANES;

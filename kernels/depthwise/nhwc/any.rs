@@ -134,7 +134,8 @@ unsafe fn taps<S: Simd, const OW: usize, B: Border, L: Lanes, const REPEAT: bool
                 }
             }
         }
-        let bounded = L::ALL && bound(s, a.bounds, grid.residual.is_some(), core::array::from_mut(&mut acc));
+        let bounded =
+            S::TIGHT_PIPES && L::ALL && bound(s, a.bounds, grid.residual.is_some(), core::array::from_mut(&mut acc));
         for ox in 0..OW {
             if !B::PADDED || ox < at.wide {
                 let (output, residual) = grid.result(at.y, at.x + ox, at.c);

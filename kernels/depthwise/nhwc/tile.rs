@@ -267,7 +267,7 @@ unsafe fn tile<S: Storage<E>, E: Element, W: Window, B: Border, L: Lanes, const 
             feed!(W::KH, W::KH + W::SH => 1..OH);
         }
         let (output, residual) = grid.result(t.y, t.x, c);
-        let bounded = L::ALL && bound(s, a.bounds, residual.is_some(), &mut acc);
+        let bounded = S::TIGHT_PIPES && L::ALL && bound(s, a.bounds, residual.is_some(), &mut acc);
         for oy in 0..OH {
             for ox in 0..OW {
                 if B::PADDED && drops_columns(OW) && ox >= t.wide {
