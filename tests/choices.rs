@@ -10,7 +10,7 @@ use depthwise::{Fusion, Isa, Layout, Machine};
 use depthwise_testkit::shapes::{self, Part};
 
 /// Each machine with its best instruction sets.
-const MACHINES: [(&str, Isa); 8] = [
+const MACHINES: [(&str, Isa); 7] = [
     ("generic", Isa::Avx2),
     ("generic", Isa::Neon),
     ("zen3", Isa::Avx2),
@@ -18,7 +18,6 @@ const MACHINES: [(&str, Isa); 8] = [
     ("zen4", Isa::Avx2),
     ("zen5", Isa::Avx512),
     ("emerald-rapids", Isa::Avx512),
-    ("wide-arm", Isa::Neon),
 ];
 
 fn choices(machine: &'static Machine, isa: Isa) -> String {

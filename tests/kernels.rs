@@ -3,7 +3,9 @@
 //! `DEPTHWISE_SEED=17` runs exactly the random case of that seed, and `DEPTHWISE_CASES=100000` that many of them.
 
 use depthwise::{ElementType, Layout, Machine, Run, Shape, Workspace};
-use depthwise_testkit::cases::{by_hand, large, left_over, pointwise, random, strips, tables, tails, tiles};
+use depthwise_testkit::cases::{
+    by_hand, large, left_over, pointwise, random, signs_of_zero, strips, tables, tails, tiles,
+};
 use depthwise_testkit::emulation::chosen;
 use depthwise_testkit::memory::{Arrangement, Buffer};
 use depthwise_testkit::oracle::Exact;
@@ -26,6 +28,7 @@ macro_rules! suites {
 
 suites! {
     depthwise_by_hand: Depthwise, by_hand(), 5;
+    depthwise_signs_of_zero: Depthwise, signs_of_zero(), 2;
     depthwise_tails_of_vectors: Depthwise, tails(), 0;
     depthwise_borders_of_tiles: Depthwise, tiles(), 100;
     depthwise_inputs_left_over: Depthwise, left_over(), 0;
@@ -35,6 +38,7 @@ suites! {
     depthwise_random: Depthwise, randoms(), 0;
 
     pointwise_by_hand: Pointwise, by_hand(), ALL;
+    pointwise_signs_of_zero: Pointwise, signs_of_zero(), ALL;
     pointwise_tails_of_vectors: Pointwise, tails(), ALL;
     pointwise_borders_of_tiles: Pointwise, pointwise(), ALL;
     pointwise_split_between_threads: Pointwise, large(), ALL;

@@ -40,6 +40,7 @@ impl Simd for Neon {
     type Index = [usize; 4];
     type Half = Self;
     const LANES: usize = 4;
+    const TIGHT_PIPES: bool = true;
     const ISA: Isa = Isa::Neon;
 
     #[inline(always)]
@@ -78,6 +79,11 @@ impl Simd for Neon {
     #[inline(always)]
     fn min(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
         self.select_lt(a, b, a, b)
+    }
+    // Of two zeros it takes −0.0, which is `b` if `a` is not.
+    #[inline(always)]
+    fn min_of_bound(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        unsafe { vminq_f32(a, b) }
     }
     #[inline(always)]
     fn select_lt(self, a: float32x4_t, b: float32x4_t, yes: float32x4_t, no: float32x4_t) -> float32x4_t {

@@ -102,6 +102,41 @@ pub(crate) fn clamp<S: Simd>(s: S, x: S::V, min: S::V, max: S::V) -> S::V {
     s.min(max, s.max(min, x))
 }
 
+/// Applies the bounds to all sums of a tile where that is the faster: a bound that changes nothing is asked about once a tile. Returns
+/// whether it did, and sums are to be stored as they are; else each is to be [`finish`]ed: a residual comes before the bounds, and −0.0 is no
+/// bound for [`Simd::min_of_bound`].
+#[inline(always)]
+pub(crate) fn bound<S: Simd, const OH: usize, const OW: usize>(
+    s: S,
+    bounds: [f32; 2],
+    has_residual: bool,
+    sums: &mut [[S::V; OW]; OH],
+) -> bool {
+    // As integers, which no pipe of vectors compares.
+    let [min, max] = bounds.map(f32::to_bits);
+    if !S::TIGHT_PIPES || has_residual | (max == (-0.0f32).to_bits()) {
+        return false;
+    }
+    if min != f32::NEG_INFINITY.to_bits() {
+        let min = s.splat(f32::from_bits(min));
+        each(sums, |sum| s.max(min, sum));
+    }
+    if max != f32::INFINITY.to_bits() {
+        let max = s.splat(f32::from_bits(max));
+        each(sums, |sum| s.min_of_bound(max, sum));
+    }
+    true
+}
+
+#[inline(always)]
+fn each<V: Copy, const OH: usize, const OW: usize>(sums: &mut [[V; OW]; OH], f: impl Fn(V) -> V) {
+    for oy in 0..OH {
+        for ox in 0..OW {
+            sums[oy][ox] = f(sums[oy][ox]);
+        }
+    }
+}
+
 /// A finished sum → residual → clamp → output.
 ///
 /// `residual`: if there is one, so many elements further. (Worked out here, lest LLVM do so for all outputs of a tile beforehand.)

@@ -158,9 +158,11 @@ pub(crate) unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
     rows: core::ops::Range<usize>,
     r: &Results,
 ) {
+    let mut sums = *acc;
+    let bounded = S::TIGHT_PIPES && epilogue::bound(s, a.bounds, r.residual.is_some(), &mut sums);
     each_row!(MR, i => if rows.start <= i && i < rows.end {
         // SAFETY: the caller vouches for rows and lanes.
-        unsafe { finish_row::<S, NV>(s, a, acc[i], i, r) }
+        unsafe { finish_row::<S, NV>(s, a, sums[i], i, r, bounded) }
     });
 }
 
@@ -250,7 +252,7 @@ unsafe fn rows_in_turn<S: Simd, const MR: usize, const NV: usize, const CLAMPS: 
     });
 }
 
-/// Row `i` of a tile, of `NV` vectors → residual → clamp → output.
+/// Row `i` of a tile, of `NV` vectors → residual → clamp → output. If they are `bounded`, → output.
 ///
 /// # Safety
 /// 1. As [`finish`], of that row.
@@ -261,6 +263,7 @@ pub(crate) unsafe fn finish_row<S: Simd, const NV: usize>(
     acc: [S::V; NV],
     i: usize,
     r: &Results,
+    bounded: bool,
 ) {
     let whole = r.from == 0 && r.to == NV * S::LANES;
     // Row 0 may lie before the part, and a stride along an axis of one element be anything: addresses may
@@ -271,10 +274,13 @@ pub(crate) unsafe fn finish_row<S: Simd, const NV: usize>(
             let at = v * S::LANES;
             let p = r.output.wrapping_add(i.wrapping_mul(r.output_row)).wrapping_add(at);
             let residual = (r.residual, i.wrapping_mul(r.residual_row).wrapping_add(at));
-            if whole {
+            if whole && bounded {
+                s.store(p, acc[v]);
+            } else if whole {
                 epilogue::finish::<S, Whole, _>(s, a.bounds, acc[v], s.mask(0, 0), p, residual);
             } else {
                 let mask = s.mask(r.from.saturating_sub(at), r.to.saturating_sub(at).min(S::LANES));
+                // Bounds once more change nothing.
                 epilogue::finish::<S, Masked, _>(s, a.bounds, acc[v], mask, p, residual);
             }
         }, 0 1 2);

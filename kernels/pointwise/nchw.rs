@@ -175,7 +175,7 @@ unsafe fn channels<S: Simd, const MR: usize, const NV: usize, const MORE: usize,
                     to: 1,
                     ..*r
                 };
-                finish_row::<S::Half, 1>(half, a, [half.splat(sums[i])], 0, &one);
+                finish_row::<S::Half, 1>(half, a, [half.splat(sums[i])], 0, &one, false);
             }
         }
         finish::<S, MR, NV>(s, a, &acc, rows, r);

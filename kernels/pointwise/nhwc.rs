@@ -8,7 +8,7 @@ use crate::info::{Form, KernelInfo};
 use crate::pointwise::{
     LastTwo, PointwiseArgs, Results, Runs, balanced, each_row, finish, finish_in_turn, finish_row, info,
 };
-use crate::simd::Simd;
+use crate::simd::{Simd, opaque_address};
 use crate::table::Algorithm;
 use crate::types::Layout;
 
@@ -287,7 +287,13 @@ unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
     let stride = a.input_strides.w;
     // SAFETY: the caller vouches for the pixels; the panel holds 1 + depth rows of NV vectors.
     unsafe {
-        let mut acc = [vectors::<S, NV>(s, weights); MR];
+        let (mut acc, mut weights) = ([vectors::<S, NV>(s, weights); MR], weights);
+        if S::TIGHT_PIPES {
+            for i in 0..MR {
+                weights = opaque_address(weights);
+                acc[i] = vectors::<S, NV>(s, weights);
+            }
+        }
         let mut k = weights.wrapping_add(NV * S::LANES);
         let mut x = input;
         let in_turn = S::SPLATS_MEMORY && r.plain && a.depth >= 2;
@@ -396,7 +402,7 @@ unsafe fn joined<S: Simd, const MR: usize, const NV: usize>(
                 to: r.to.saturating_sub(at) + lower,
                 ..*r
             };
-            finish_row::<S, 1>(s, a, [pairs[i / 2]], 0, &last);
+            finish_row::<S, 1>(s, a, [pairs[i / 2]], 0, &last, false);
         });
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! Register budgets (accumulators + inputs + weights), of thirty-two:
 //!
-//! * depthwise channels last: 3×3 at stride 1 as 2×4 with all weights held: 8 + 4 + 9, and as 2×6 for wide cores:
-//!   12 + 6 + 9; at stride 2 as 2×4: 8 + 8 + 9. Wider windows as 2×4, a few weights at a time: 8 + 4, or 8 + 8.
+//! * depthwise channels last: 3×3 at stride 1 as 2×4 with all weights held: 8 + 4 + 9, and as 2×7 for maps of seven columns: 14 + 7;
+//!   at stride 2 as 2×4, of which LLVM holds all weights, too: 8 + 8 + 9. Wider windows as 2×7, a weight at a time: 14 + 7, or 14 + 14.
 //! * depthwise channels last, any window from a buffer: 2×8, 16 + 1 + 2 weights.
-//! * depthwise channels first: four rows by two vectors: 8 + 2·K + weights as far as they fit.
-//! * pointwise 6×8, and 8×8 for wide cores: 16 + 8 for four channels of each pixel + 2.
+//! * depthwise channels first: four rows by two vectors, 8 + 2·K + weights as far as they fit; 3×3 at stride 2 two rows, or they spill.
+//! * pointwise 8×8: 16 + 8 for four channels of each pixel + 2.
 
 use super::prelude::*;
 use crate::arch::neon::Neon;
@@ -17,15 +17,16 @@ pub(crate) static FAMILY: Family = Family {
         target_feature(enable = "neon"),
         [
             nhwc::Tile<f32, K3S1, 2, 4>,
-            nhwc::Tile<f32, K3S1, 2, 6>,
+            nhwc::Tile<f32, K3S1, 2, 7>,
             nhwc::Tile<f32, K3S2, 2, 4>,
-            nhwc::Tile<f32, K5S1, 2, 4>,
-            nhwc::Tile<f32, K5S2, 2, 4>,
-            nhwc::Tile<f32, K7S1, 2, 4>,
+            nhwc::Tile<f32, K5S1, 2, 7>,
+            nhwc::Tile<f32, K5S2, 2, 7>,
+            nhwc::Tile<f32, K7S1, 2, 7>,
+            nhwc::Tile<f32, K7S2, 2, 7>,
             nhwc::Any<8>,
             nhwc::Buffered<2, 8>,
             nchw::Tile<K3S1, nchw::Loaded, 4, 2>,
-            Spills<100, nchw::Tile<K3S2, nchw::Loaded, 4, 2>>,
+            Spills<25, nchw::Tile<K3S2, nchw::Loaded, 2, 2>>,
             nchw::Tile<K5S1, nchw::Loaded, 4, 2>,
             nchw::Tile<K5S2, nchw::Loaded, 4, 2>,
             nchw::Tile<K7S1, nchw::Loaded, 4, 2>,
@@ -42,7 +43,7 @@ pub(crate) static FAMILY: Family = Family {
     pointwise: rows!(
         Neon,
         target_feature(enable = "neon"),
-        [pointwise::nhwc::Tile<6>, pointwise::nhwc::Tile<8>, pointwise::nchw::Tile<6>, pointwise::nchw::Tile<8>, Channels<6, 2, 6>, Channels<8, 2, 6>]
+        [pointwise::nhwc::Tile<8>, pointwise::nchw::Tile<8>, Channels<8, 2, 6>]
     ),
     columns: Neon::COLUMNS,
     ..family!(Neon, target_feature(enable = "neon"), 24)

@@ -23,6 +23,9 @@ pub(crate) trait Simd: Copy {
     const LANES: usize;
     /// Whether an operation takes an element in memory for all lanes of an operand, which then needs no register.
     const SPLATS_MEMORY: bool = false;
+    /// Whether the pipes that compute are what binds: then a register is loaded rather than copied, and a tile's bounds that change
+    /// nothing are not applied (experiment 093).
+    const TIGHT_PIPES: bool = false;
     /// The public name of this instruction set.
     const ISA: Isa;
 
@@ -53,6 +56,11 @@ pub(crate) trait Simd: Copy {
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// `if a < b { a } else { b }`: `b` where either is NaN, and `b` of two zeros.
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The same, of an `a` that is not −0.0.
+    #[inline(always)]
+    fn min_of_bound(self, a: Self::V, b: Self::V) -> Self::V {
+        self.min(a, b)
+    }
     /// `if a < b { yes } else { no }`.
     fn select_lt(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
     /// 2ⁿ for `x` = 1.5·2²³ + n with whole n in −126 ..= 127.
@@ -216,6 +224,23 @@ impl Lanes for Whole {
 
 impl Lanes for Masked {
     const ALL: bool = false;
+}
+
+/// The same address, of which the compiler knows nothing any more.
+#[inline(always)]
+pub(crate) fn opaque_address<T>(p: *const T) -> *const T {
+    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+    {
+        let mut p = p;
+        // SAFETY: no instruction at all, whose operand is what it was.
+        #[allow(clippy::pointers_in_nomem_asm_block, reason = "the address is not followed")]
+        unsafe {
+            core::arch::asm!("/* {p} */", p = inout(reg) p, options(pure, nomem, nostack, preserves_flags));
+        }
+        p
+    }
+    #[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
+    p
 }
 
 /// The same address and step, of which the compiler knows nothing any more: it works the addresses of a row out from them

@@ -350,14 +350,19 @@ impl Descriptor {
                 };
                 (form, true)
             }
-            _ => (Form::Tile, isa != Isa::Neon || machine.wide_cores),
+            Isa::Neon => {
+                // Tiles of seven and of four columns are as fast: what they compute twice decides. (093)
+                let [seven, four] = [7, 4].map(|tile| self.columns(output).next_multiple_of(tile));
+                (Form::Tile, seven < four)
+            }
+            _ => (Form::Tile, true),
         };
         Wanted { form, is_large, is_narrow: false }
     }
 }
 
 /// The fastest pointwise kernel to so many output channels, or `None` if the instruction set has none: of the kernels that join, or of
-/// the others, that with the fewest channels computed for nothing; of those, with the tile that the cores prefer.
+/// the others, that with the fewest channels computed for nothing; of those, with the largest tile.
 pub(crate) fn pointwise(
     machine: &Machine,
     isa: Isa,
@@ -366,12 +371,11 @@ pub(crate) fn pointwise(
 ) -> Option<&'static KernelInfo> {
     let half_left = out_channels > 16 && (1..=8).contains(&(out_channels % 16));
     let joins = layout == Layout::Nhwc && isa == Isa::Avx512 && machine.joins_halves && half_left;
-    let large = isa != Isa::Neon || machine.wide_cores;
     let unwanted = |info: &&KernelInfo| {
         let [rows, columns] = info.tile;
         let size = rows * columns;
         let for_nothing = (columns - out_channels % columns) % columns;
-        (info.form == Form::Channels, info.joins() != joins, for_nothing, if large { usize::MAX - size } else { size })
+        (info.form == Form::Channels, info.joins() != joins, for_nothing, usize::MAX - size)
     };
     kernels_of(isa, layout, Operation::Pointwise).min_by_key(unwanted)
 }

@@ -1,4 +1,4 @@
-//! Which description fits this CPU: by family and model on x86-64, by features on AArch64.
+//! Which description fits this CPU: by family and model.
 
 use super::{Machine, generic};
 
@@ -34,18 +34,8 @@ pub(super) fn own_cache() -> Option<usize> {
     lines.checked_mul(second.coherency_line_size()).filter(|&bytes| bytes > 0)
 }
 
-/// The description of this CPU. A guess: the large cores with products of 8-bit matrices have four pipes, and the small ones with
-/// them, such as Cortex-A510 and A710, are taken for large ones. Both compute the same bits.
-#[cfg(all(target_arch = "aarch64", target_endian = "little", not(miri)))]
-pub(super) fn described() -> &'static Machine {
-    #[cfg(feature = "std")]
-    let products = std::arch::is_aarch64_feature_detected!("i8mm");
-    #[cfg(not(feature = "std"))]
-    let products = cfg!(target_feature = "i8mm");
-    if cfg!(target_vendor = "apple") || products { &super::wide_arm::WIDE_ARM } else { &generic::GENERIC }
-}
-
-#[cfg(any(miri, not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little")))))]
+/// No other kind of CPU than x86-64 is told apart.
+#[cfg(any(miri, not(target_arch = "x86_64")))]
 pub(super) fn described() -> &'static Machine {
     &generic::GENERIC
 }

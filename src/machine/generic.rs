@@ -34,7 +34,6 @@ pub(super) const UNMEASURED: Machine = Machine {
     two_passes_from: 64,
     joins_halves: false,
     distant_cache: false,
-    wide_cores: false,
     strip_rows: [28, 28],
     strip_columns: [(512, 2), (256, 4)],
     avx2: Avx2 { turns: [512, 256], small_tiles: 128, tiles_5x5: (32, 224) },

@@ -11,7 +11,6 @@ use depthwise_kernels::{DepthwiseTuning, Error, Form, Isa, KernelInfo, Layout, O
 mod detect;
 mod emerald_rapids;
 mod generic;
-mod wide_arm;
 mod zen3;
 mod zen4;
 mod zen5;
@@ -49,8 +48,6 @@ pub struct Machine {
     pub(crate) joins_halves: bool,
     /// The cache that cores share is far from each: what is read and written next should be on its way early.
     pub(crate) distant_cache: bool,
-    /// A core has four pipes of NEON multiply-adds rather than two, which larger tiles keep busy.
-    pub(crate) wide_cores: bool,
     /// Rows of a strip at the most, at stride 1 and at stride 2. More rows make each pass over the channels touch more pages, in each
     /// of which hardware prefetches begin anew. Fewer rows read more of them twice.
     strip_rows: [usize; 2],
@@ -189,14 +186,8 @@ impl SmallTiles {
 impl Machine {
     /// Every machine that there is a description of.
     pub fn all() -> &'static [&'static Machine] {
-        static ALL: [&Machine; 6] = [
-            &generic::GENERIC,
-            &zen3::ZEN_3,
-            &zen4::ZEN_4,
-            &zen5::ZEN_5,
-            &emerald_rapids::EMERALD_RAPIDS,
-            &wide_arm::WIDE_ARM,
-        ];
+        static ALL: [&Machine; 5] =
+            [&generic::GENERIC, &zen3::ZEN_3, &zen4::ZEN_4, &zen5::ZEN_5, &emerald_rapids::EMERALD_RAPIDS];
         &ALL
     }
 
@@ -295,7 +286,6 @@ impl Machine {
     #[doc(hidden)]
     pub fn each_for(isa: Isa) -> impl Iterator<Item = &'static Machine> {
         let having = Self::all().iter().copied().filter(move |machine| machine.isas.contains(&isa));
-        let (is_avx512, is_neon) = (isa == Isa::Avx512, isa == Isa::Neon);
         Self::first_of_each(having, move |machine| {
             let of_avx512 = (
                 machine.avx512_slots,
@@ -305,17 +295,9 @@ impl Machine {
                 machine.rolls_but,
                 (machine.strips, machine.turns, machine.small_tiles, machine.left_to_avx2),
             );
-            let of_neon = machine.wide_cores;
             let of_blocks = (machine.block, machine.large_block);
             let of_avx2 = machine.avx2;
-            (
-                machine.distant_cache,
-                machine.strip_rows,
-                of_blocks,
-                of_avx2,
-                is_avx512.then_some(of_avx512),
-                is_neon.then_some(of_neon),
-            )
+            (machine.distant_cache, machine.strip_rows, of_blocks, of_avx2, (isa == Isa::Avx512).then_some(of_avx512))
         })
     }
 

@@ -105,6 +105,32 @@ pub const ACTIVATIONS: [Activation; 14] = [
     Activation::Tanh,
 ];
 
+/// Sums of −0 and of +0 at bounds of either, which every kernel must keep: as few as an emulator runs all of.
+pub fn signs_of_zero() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (kernel, stride) in taps_of_kernels() {
+        let mut case = |activation, values| {
+            let then = Epilogue { activation, ..Case::default().depthwise };
+            cases.push(Case {
+                name: format!("{kernel:?} taps, stride {stride:?}, {values:?}, then {activation:?}"),
+                // A vector of sixteen and one channel more; four rows, and columns for whole tiles at stride 2.
+                input: Shape::new(1, 17, kernel[0] + 3 * stride[0], 25),
+                kernel,
+                stride,
+                padding: Padding::valid(),
+                outputs: 18,
+                depthwise: then,
+                pointwise: then,
+                values,
+                ..Case::default()
+            });
+        };
+        case(Activation::Relu, Values::NegativeZeros);
+        case(Activation::Clamp { min: -1.0, max: -0.0 }, Values::Zeros);
+    }
+    cases
+}
+
 /// Cases chosen by hand, one for each boundary.
 pub fn by_hand() -> Vec<Case> {
     let base = Case::default;

@@ -78,13 +78,19 @@ impl Plane {
 }
 
 impl Plane {
+    /// Where output (`y`, `x`) is.
+    #[inline(always)]
+    fn result(&self, y: usize, x: usize) -> *mut f32 {
+        self.output.wrapping_add((y * self.output_row).wrapping_add(x))
+    }
+
     /// The sums of outputs from (`y`, `x`) on → residual → clamp → output.
     ///
     /// # Safety
     /// 1. The plane's part has these outputs.
     #[inline(always)]
     unsafe fn finish<S: Simd, L: Lanes>(&self, s: S, a: &DepthwiseArgs, [y, x]: [usize; 2], mask: S::Mask, sum: S::V) {
-        let output = self.output.wrapping_add((y * self.output_row).wrapping_add(x));
+        let output = self.result(y, x);
         let residual = (self.residual, (y * self.residual_row).wrapping_add(x));
         // SAFETY: 1. The caller's. 2. The residual has the same shape.
         unsafe { finish::<S, L, _>(s, a.bounds, sum, mask, output, residual) }

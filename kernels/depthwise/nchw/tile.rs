@@ -17,6 +17,7 @@ use super::Plane;
 use super::taps::{Columns, PerPlane, Reach, Taps};
 use crate::depthwise::window::Window;
 use crate::depthwise::{Border, DepthwiseArgs, Edges, Inside, info};
+use crate::epilogue::bound;
 use crate::info::{Form, KernelInfo};
 use crate::simd::{Lanes, Masked, Simd, Whole};
 use crate::table::Algorithm;
@@ -132,10 +133,16 @@ unsafe fn tile<S: Simd, W: Window, R: Reach<S>, B: Border, L: Lanes, const OH: u
                 }
             }
         }
+        // Masked stores in a second place would take longer than bounds.
+        let bounded = S::TIGHT_PIPES && L::ALL && bound(s, a.bounds, plane.residual.is_some(), &mut acc);
         for oy in 0..OH {
             for v in 0..NV {
                 let x = columns.x + v * S::LANES;
-                plane.finish::<S, L>(s, a, [y + oy, x], columns.outputs[v], acc[oy][v]);
+                if bounded {
+                    L::store(s, plane.result(y + oy, x), columns.outputs[v], acc[oy][v]);
+                } else {
+                    plane.finish::<S, L>(s, a, [y + oy, x], columns.outputs[v], acc[oy][v]);
+                }
             }
         }
     }

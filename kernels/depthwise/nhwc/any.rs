@@ -2,7 +2,7 @@
 
 use super::grid::Grid;
 use crate::depthwise::{Border, DepthwiseArgs, Edges, Inside, Lattice, info};
-use crate::epilogue::finish;
+use crate::epilogue::{bound, finish};
 use crate::info::{Form, KernelInfo};
 use crate::simd::{Lanes, Masked, Simd, Whole};
 use crate::table::Algorithm;
@@ -111,12 +111,20 @@ unsafe fn taps<S: Simd, const OW: usize, B: Border, L: Lanes, const REPEAT: bool
         for ky in 0..kh {
             let y = at.y * at.sh + ky;
             let row = grid.rows.has(y);
+            // Stepped, as products would take longer than the multiply-adds.
+            let step = at.sw.wrapping_mul(grid.input_column);
+            let mut first = grid.point(y, at.x * at.sw).wrapping_add(channel);
             for kx in 0..kw {
+                if kx > 0 {
+                    first = first.wrapping_add(grid.input_column);
+                }
                 weights = weights.wrapping_add(S::LANES);
                 let k = s.load(weights);
                 for ox in 0..OW {
                     let x = (at.x + ox) * at.sw + kx;
-                    let p = if !B::PADDED || (row && grid.columns.has(x)) {
+                    let p = if !B::PADDED {
+                        first.wrapping_add(ox.wrapping_mul(step))
+                    } else if row && grid.columns.has(x) {
                         grid.point(y, x).wrapping_add(channel)
                     } else {
                         a.zeros
@@ -126,10 +134,16 @@ unsafe fn taps<S: Simd, const OW: usize, B: Border, L: Lanes, const REPEAT: bool
                 }
             }
         }
+        let bounded =
+            S::TIGHT_PIPES && L::ALL && bound(s, a.bounds, grid.residual.is_some(), core::array::from_mut(&mut acc));
         for ox in 0..OW {
-            if ox < at.wide {
+            if !B::PADDED || ox < at.wide {
                 let (output, residual) = grid.result(at.y, at.x + ox, at.c);
-                finish::<S, Masked, _>(s, a.bounds, acc[ox], at.mask, output, (residual, 0));
+                if bounded {
+                    L::store(s, output, at.mask, acc[ox]);
+                } else {
+                    finish::<S, L, _>(s, a.bounds, acc[ox], at.mask, output, (residual, 0));
+                }
             }
         }
     }

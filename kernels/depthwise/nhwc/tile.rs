@@ -25,9 +25,9 @@ use super::PATCH;
 use super::grid::{Grid, or_zeros};
 use crate::depthwise::window::Window;
 use crate::depthwise::{Border, DepthwiseArgs, Edges, Inside, Lattice, info};
-use crate::epilogue::finish;
+use crate::epilogue::{bound, finish};
 use crate::info::{Form, KernelInfo};
-use crate::simd::{Lanes, Masked, Storage, Whole, opaque};
+use crate::simd::{Lanes, Masked, Storage, Whole, opaque, opaque_address};
 use crate::table::Algorithm;
 use crate::types::{Element, Layout};
 
@@ -198,12 +198,21 @@ unsafe fn tile<S: Storage<E>, E: Element, W: Window, B: Border, L: Lanes, const 
     c: usize,
     mask: S::Mask,
 ) {
-    let weights = a.weights.wrapping_add(c * (1 + W::KH * W::KW));
+    let mut weights = a.weights.wrapping_add(c * (1 + W::KH * W::KW));
     let zeros = a.zeros.cast::<E>().wrapping_add(c);
     let first = grid.point(t.y * W::SH, t.x * W::SW).wrapping_add(c);
     // SAFETY: the caller vouches for the lanes; what is read are points of the input, zeros, and the packed weights.
     unsafe {
         let mut acc = [[s.load(weights); OW]; OH];
+        if S::TIGHT_PIPES {
+            for oy in 0..OH {
+                for ox in 0..OW {
+                    weights = opaque_address(weights);
+                    acc[oy][ox] = s.load(weights);
+                }
+            }
+        }
+        let mut next = first;
         // Adds what input rows give to output rows: a loop over those that feed the same ones, lest each tap ask. The end of a
         // long one, or of a wide tile's, is opaque, lest LLVM write out all of its rows, with more weights and inputs at a time
         // than registers.
@@ -214,7 +223,14 @@ unsafe fn tile<S: Storage<E>, E: Element, W: Window, B: Border, L: Lanes, const 
                     if B::PADDED && !t.rows.contains(&iy) {
                         (row, step) = (zeros, 0);
                     }
-                    let (row, step) = opaque(row, step);
+                    // AArch64 has registers for the multiples of a step, if rows are stepped to.
+                    let (row, step) = if cfg!(target_arch = "aarch64") && !B::PADDED {
+                        let row = opaque_address(next);
+                        next = row.wrapping_add(grid.input_row);
+                        (row, step)
+                    } else {
+                        opaque(row, step)
+                    };
                     let point = |ix: usize| {
                         let p = row.wrapping_add(ix.wrapping_mul(step));
                         let (first, last) = (ix + 1 < W::KW, ix >= right_edge::<W>(OW));
@@ -251,6 +267,7 @@ unsafe fn tile<S: Storage<E>, E: Element, W: Window, B: Border, L: Lanes, const 
             feed!(W::KH, W::KH + W::SH => 1..OH);
         }
         let (output, residual) = grid.result(t.y, t.x, c);
+        let bounded = S::TIGHT_PIPES && L::ALL && bound(s, a.bounds, residual.is_some(), &mut acc);
         for oy in 0..OH {
             for ox in 0..OW {
                 if B::PADDED && drops_columns(OW) && ox >= t.wide {
@@ -258,7 +275,11 @@ unsafe fn tile<S: Storage<E>, E: Element, W: Window, B: Border, L: Lanes, const 
                 }
                 let output = output.wrapping_add(oy * grid.output_row + ox * grid.output_column);
                 let residual = (residual, oy * grid.residual_row + ox * grid.residual_column);
-                finish::<S, L, _>(s, a.bounds, acc[oy][ox], mask, output, residual);
+                if bounded {
+                    L::store(s, output, mask, acc[oy][ox]);
+                } else {
+                    finish::<S, L, _>(s, a.bounds, acc[oy][ox], mask, output, residual);
+                }
             }
         }
     }
