@@ -27,6 +27,8 @@ pub enum Form {
     InTurns,
     /// Depthwise, channels first: two short rows share a vector.
     Pairs,
+    /// Depthwise, channels first: any window, in tiles, from a copy of the inputs with padding, without gaps.
+    Copied,
     /// Depthwise: any window, a part of a row at a time.
     Any,
     /// Pointwise, channels last: a tile whose last half vector of channels is computed for two pixels at a time.
@@ -42,6 +44,7 @@ impl Form {
             Form::RollingBehind => "rb",
             Form::InTurns => "t",
             Form::Pairs => "p",
+            Form::Copied => "c",
         }
     }
 }
@@ -62,7 +65,7 @@ pub struct KernelInfo {
     ///   [`lanes`](Self::lanes) elements: `2v` is two of them, and `2.5v` two and a half, of which the half one holds the
     ///   last channels, computed for two pixels at a time. Then the [form](Self::form): an `r` says that the tile rolls down the
     ///   rows and keeps the sums of rows to come, `rb` that its outputs are written a vector behind besides, `t` that vectors of
-    ///   channels take turns at each row, `p` that pairs of rows share a vector;
+    ///   channels take turns at each row, `p` that pairs of rows share a vector, `c` that inputs are copied first;
     /// * instruction set: [`Isa::name`].
     pub name: &'static str,
     /// The instruction set it needs.

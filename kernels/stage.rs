@@ -3,6 +3,7 @@
 
 use alloc::vec::Vec;
 
+use crate::depthwise::nchw::fits_copy;
 use crate::depthwise::{DepthwiseArgs, DepthwiseTuning, MOST_STRIP_ROWS};
 use crate::epilogue::Epilogue;
 use crate::info::{Form, KernelInfo};
@@ -270,6 +271,7 @@ pub fn fits(info: &KernelInfo, taps: Taps, multiplier: usize) -> bool {
             let in_vector = info.form != Form::Pairs || reach.is_some_and(|reach| reach < info.lanes);
             size == kernel_size && s == [undilated[0], stride[1]] && (s[1] == 1 || dilation[1] == 1) && in_vector
         }
+        (Layout::Nchw, None, _) if info.form == Form::Copied => fits_copy(taps, info.tile[0], info.lanes),
         _ => true,
     }
 }

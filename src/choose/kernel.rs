@@ -45,7 +45,7 @@ pub(crate) type Alike = [Option<&'static KernelInfo>; 8];
 /// no time to look for them.
 pub(crate) fn alike(packed: &'static KernelInfo, element: ElementType, taps: Taps, multiplier: usize) -> Alike {
     let rows = depthwise_kernels::table().filter(|info| info.isa == packed.isa && info.element == element);
-    let rows = rows.filter(|info| info.kernel_size.is_some() && info.packs_as(packed));
+    let rows = rows.filter(|info| (info.kernel_size.is_some() || info.form == Form::Copied) && info.packs_as(packed));
     let mut rows = rows.filter(|info| fits(info, taps, multiplier));
     let alike = core::array::from_fn(|_| rows.next());
     debug_assert!(rows.next().is_none(), "more kernels than there is room for");
