@@ -13,7 +13,7 @@
 
 use core::mem::MaybeUninit;
 
-use super::{Plane, in_row};
+use super::Plane;
 use crate::depthwise::{DepthwiseArgs, Lattice, info};
 use crate::info::{Form, KernelInfo};
 use crate::simd::{Masked, Simd, Whole};
@@ -39,12 +39,18 @@ impl<S: Simd, const OH: usize, const TALL: usize> Algorithm<S> for Copied<OH, TA
         let step = width.div_ceil(blocks).next_multiple_of(2 * S::LANES).min(most);
         for x in (0..width).step_by(step) {
             let copy = Copy::of(a).block::<S>(a, x, step.min(width - x));
+            // Places on padding stay as they are; rows of padding are written anew.
+            for place in (0..ROOM).step_by(S::LANES) {
+                // SAFETY: the room is as long, and of whole vectors.
+                unsafe { s.store(room.wrapping_add(place), s.splat(0.0)) };
+            }
+            let mut zeros = [-0.0; SKIPPED];
             for n in 0..a.output_shape.n {
                 for c in 0..a.output_shape.c {
                     for rows in grids.clone() {
                         let plane = Plane::new(a, n, c, rows);
                         // SAFETY: 1. The caller's. 2. The part has these columns. 3. The stage asked `fits`.
-                        unsafe { bands::<S, OH, TALL>(s, a, &plane, &copy, room) }
+                        unsafe { bands::<S, OH, TALL>(s, a, &plane, &copy, room, &mut zeros) }
                     }
                 }
             }
@@ -86,15 +92,19 @@ struct Copy {
     columns: usize,
     /// The input column under the first tap, negative in the padding.
     start: isize,
-    /// Of the places, those whose vectors lie in the input: from here to there.
-    inside: [usize; 2],
+    /// Rows of outputs for which there is room.
+    most: usize,
+    /// The places of which any phase lies in the input: from here to there …
+    some: [usize; 2],
+    /// … and those of which all do, with what is read beside them.
+    all: [usize; 2],
 }
 
 impl Copy {
     fn new([kh, kw]: [usize; 2], sh: usize, sw: usize, dw: usize) -> Self {
         let phases = if dw == 1 { kw.min(sw) } else { sw };
         let reach = (kw - 1).saturating_mul(dw) / sw;
-        Self { kh, sh, phases, reach, phase: 0, row: 0, x: 0, columns: 0, start: 0, inside: [0; 2] }
+        Self { kh, sh, phases, reach, phase: 0, row: 0, x: 0, columns: 0, start: 0, most: 0, some: [0; 2], all: [0; 2] }
     }
 
     #[inline(always)]
@@ -107,13 +117,6 @@ impl Copy {
     #[inline(always)]
     fn places(&self, columns: usize, lanes: usize) -> usize {
         columns.max(lanes).saturating_add(self.reach).saturating_add(lanes - 1) / lanes * lanes
-    }
-
-    /// Rows of outputs for which there is room.
-    #[inline(always)]
-    fn most_rows(&self, row: usize) -> usize {
-        let points = ROOM / row;
-        if points < self.kh { 0 } else { (points - self.kh) / self.sh + 1 }
     }
 
     /// Columns of a block at the most: so few that several tiles fit below each other, if there are as many rows.
@@ -129,21 +132,21 @@ impl Copy {
 
     #[inline(always)]
     fn block<S: Simd>(mut self, a: &DepthwiseArgs, x: usize, columns: usize) -> Self {
-        let sw = a.stride[1];
+        let (sw, width) = (a.stride[1], a.input_shape.w as isize);
         self.phase = self.places(columns, S::LANES);
         self.row = self.phases * self.phase;
+        self.most = (ROOM / self.row).checked_sub(self.kh).map_or(0, |points| points / self.sh + 1);
         (self.x, self.columns) = (x, columns);
         self.start = ((a.origin.w + x) * sw) as isize - a.pad[1] as isize;
-        // Four columns are dealt at a time.
-        let read = (S::LANES - 1) * sw + if sw <= 2 { sw } else { self.phases.next_multiple_of(4) };
-        let is_inside = |place: &usize| {
-            let first = self.start + (place * sw) as isize;
-            first >= 0 && first as usize + read <= a.input_shape.w
-        };
-        let mut places = (0..self.phase).step_by(S::LANES).filter(is_inside);
-        let from = places.next();
-        let to = places.last().or(from).map(|last| last + S::LANES);
-        self.inside = [from.unwrap_or(self.phase), to.unwrap_or(self.phase)];
+        // The first place of which column `c` or a later one is column 0 of the phases, and so on.
+        let place = |c: isize| ((c - self.start).max(0).unsigned_abs()).div_ceil(sw).min(self.phase);
+        // Beyond stride 2, four columns are dealt at a time.
+        let read = if sw <= 2 { sw } else { self.phases.next_multiple_of(4) } as isize;
+        self.some = [place(1 - self.phases as isize), place(width)];
+        let from = place(0);
+        let to = place(width - read + 1).max(from);
+        // What is shorter than a vector is copied one by one.
+        self.all = if to - from < S::LANES { [self.some[1].max(self.some[0]); 2] } else { [from, to] };
         self
     }
 
@@ -162,8 +165,9 @@ impl Copy {
     #[inline(always)]
     unsafe fn fill<S: Simd>(&self, s: S, a: &DepthwiseArgs, plane: &Plane, y: usize, rows: usize, room: *mut f32) {
         let points = (rows - 1) * self.sh + self.kh;
-        let (sw, [from, to]) = (a.stride[1], self.inside);
-        // SAFETY: rows of the plane lie in the input, places inside too, and others are masked to what does; the room has these rows.
+        let (sw, width, [from, to]) = (a.stride[1], a.input_shape.w, self.all);
+        // SAFETY: rows of the plane lie in the input, and so does what is read of the places in `all`; of others each column is
+        // asked for. The room has these rows.
         unsafe {
             for r in 0..points {
                 let to_row = room.wrapping_add(r * self.row);
@@ -174,6 +178,8 @@ impl Copy {
                     continue;
                 };
                 for place in (from..to).step_by(S::LANES) {
+                    // The last vector is moved to the left rather than cut.
+                    let place = place.min(to - S::LANES);
                     let input = row.wrapping_offset(self.start + (place * sw) as isize);
                     let output = to_row.wrapping_add(place);
                     if sw == 1 {
@@ -195,16 +201,13 @@ impl Copy {
                         }
                     }
                 }
-            }
-            for place in (0..self.phase).step_by(S::LANES).filter(|place| !(from..to).contains(place)) {
-                for p in 0..self.phases {
-                    let first = self.start + (place * sw + p) as isize;
-                    let mask = in_row(s, first, sw, a.input_shape.w, S::LANES);
-                    for r in 0..points {
-                        if let Some(row) = plane.row(self.point(a, y, r)) {
-                            let input = row.wrapping_offset(first);
-                            let v = if sw == 1 { s.load_masked(input, mask) } else { s.load_strided(input, sw, mask) };
-                            s.store(room.wrapping_add(r * self.row + p * self.phase + place), v);
+                for places in [self.some[0]..from, to..self.some[1]] {
+                    for place in places {
+                        for p in 0..self.phases {
+                            let column = self.start + (place * sw + p) as isize;
+                            if column >= 0 && column < width as isize {
+                                *to_row.wrapping_add(p * self.phase + place) = *row.wrapping_offset(column);
+                            }
                         }
                     }
                 }
@@ -226,11 +229,13 @@ unsafe fn bands<S: Simd, const OH: usize, const TALL: usize>(
     plane: &Plane,
     copy: &Copy,
     room: *mut f32,
+    zeros: &mut [f32; SKIPPED],
 ) {
     let outputs = plane.rows.outputs;
-    let padding = Padding::new(a, plane);
-    let most = copy.most_rows(copy.row);
-    let step = outputs.div_ceil(outputs.div_ceil(most)).next_multiple_of(OH).min(most);
+    let padding = Padding::new(a, plane, zeros);
+    let most = copy.most;
+    let step =
+        if outputs <= most { outputs } else { outputs.div_ceil(outputs.div_ceil(most)).next_multiple_of(OH).min(most) };
     for y in (0..outputs).step_by(step) {
         // The last band has a tile's rows at least, if there are as many.
         let rows = step.min(outputs - y).max(OH.min(outputs));
@@ -268,7 +273,7 @@ unsafe fn bands<S: Simd, const OH: usize, const TALL: usize>(
 struct Band<'a> {
     plane: &'a Plane,
     copy: &'a Copy,
-    padding: &'a Padding,
+    padding: &'a Padding<'a>,
     room: *const f32,
     /// The band's first row of outputs.
     y: usize,
@@ -349,20 +354,19 @@ impl Band<'_> {
 const SKIPPED: usize = 64;
 
 /// The rows of taps that lie on padding, of tiles at the top and at the bottom of a plane.
-struct Padding {
+struct Padding<'a> {
     /// Whether there may be any.
     skips: bool,
     /// Of each row of taps, what it adds there: see [`on_padding`].
-    zeros: [f32; SKIPPED],
+    zeros: &'a [f32; SKIPPED],
 }
 
-impl Padding {
+impl<'a> Padding<'a> {
     #[inline(always)]
-    fn new(a: &DepthwiseArgs, plane: &Plane) -> Self {
+    fn new(a: &DepthwiseArgs, plane: &Plane, zeros: &'a mut [f32; SKIPPED]) -> Self {
         let [kh, kw] = a.kernel_size;
         let last = (plane.rows.outputs - 1) * undilated_stride(a.stride[0], a.dilation[0]) + kh;
         let skips = kh <= SKIPPED && (plane.rows.valid_from > 0 || last > plane.rows.valid_to);
-        let mut zeros = [-0.0; SKIPPED];
         if skips {
             for ky in 0..kh {
                 zeros[ky] = on_padding((0..kw).map(|kx| {
