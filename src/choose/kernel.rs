@@ -260,8 +260,8 @@ struct Wanted {
 impl Descriptor {
     /// Channels first. A map of few columns is best taken two rows to a vector, else in a tile of one vector, which is taller. Taps
     /// that are picked are best picked once for all rows that they feed, but for 3×3 at stride 1 on some CPUs. (5×5 at stride 1
-    /// and all at stride 2.) Where nothing is picked, dilated columns are best copied with their padding, of which they read much, if
-    /// a sub-grid has so many rows that share the copy. (091)
+    /// and all at stride 2.) Where nothing is picked, dilated columns are best copied with their padding, of which they read
+    /// much. (091)
     fn preferred_in_planes(&self, packed: &KernelInfo, output: Shape) -> Wanted {
         let Taps { kernel_size: [_, kw], stride: [sh, sw], dilation: [dh, dw] } = self.window.taps;
         let (lanes, width) = (packed.lanes, output.w);
@@ -270,7 +270,7 @@ impl Descriptor {
         let bytes = self.bytes(output);
         let is_vast = |vast: Vast| kw == 3 && width > vast.columns && bytes > vast.bytes;
         let form = if packed.isa != Isa::Avx512 {
-            if dw > 1 && rows >= 4 { Form::Copied } else { Form::Tile }
+            if dw > 1 { Form::Copied } else { Form::Tile }
         } else if width <= lanes / 2 && reach < lanes {
             Form::Pairs
         } else if sw == 2
