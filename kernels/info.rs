@@ -27,6 +27,8 @@ pub enum Form {
     InTurns,
     /// Depthwise, channels first: two short rows share a vector.
     Pairs,
+    /// Depthwise, channels first: any window, in tiles, from a copy of the inputs with padding, without gaps.
+    Copied,
     /// Depthwise: any window, a part of a row at a time.
     Any,
     /// Depthwise, channels last: any window, from a buffer that holds input rows as the taps meet them.
@@ -46,8 +48,9 @@ impl Form {
             Form::RollingBehind => "rb",
             Form::InTurns => "t",
             Form::Pairs => "p",
-            Form::Channels => "c",
+            Form::Copied => "c",
             Form::Buffered => "b",
+            Form::Channels => "k",
         }
     }
 }
@@ -69,7 +72,7 @@ pub struct KernelInfo {
     ///   last channels, computed for two pixels at a time. Then the [form](Self::form): an `r` says that the tile rolls down the
     ///   rows and keeps the sums of rows to come, `rb` that its outputs are written a vector behind besides, `t` that vectors of
     ///   channels take turns at each row, `p` that pairs of rows share a vector, `b` that input rows go through a buffer, `c` that
-    ///   channels run along the vector, channels first too, so that pixels are counted one by one;
+    ///   inputs are copied first, `k` that channels run along the vector, channels first too, so that pixels are counted one by one;
     /// * instruction set: [`Isa::name`].
     pub name: &'static str,
     /// The instruction set it needs.

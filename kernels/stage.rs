@@ -3,6 +3,7 @@
 
 use alloc::vec::Vec;
 
+use crate::depthwise::nchw::fits_copy;
 use crate::depthwise::nhwc::Buffer;
 use crate::depthwise::{DepthwiseArgs, DepthwiseTuning, MOST_STRIP_ROWS};
 use crate::epilogue::Epilogue;
@@ -286,6 +287,7 @@ pub fn fits(info: &KernelInfo, taps: Taps, multiplier: usize) -> bool {
         }
         // A vector of channels at a time takes the least room.
         _ if info.form == Form::Buffered => Buffer::new(info.lanes, info.tile, taps, info.lanes).is_some(),
+        (Layout::Nchw, None, _) if info.form == Form::Copied => fits_copy(taps, info.tile[0], info.lanes),
         _ => true,
     }
 }

@@ -132,6 +132,24 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn deal(self, p: *const f32, step: usize) -> [__m256; 4] {
+        unsafe {
+            // Rows i and i + 4, four elements of each.
+            let rows = [0, 1, 2, 3].map(|i| {
+                let [low, high] = [i, i + 4].map(|i| _mm_loadu_ps(p.wrapping_add(i * step)));
+                _mm256_set_m128(high, low)
+            });
+            let [a, b] = [0, 2].map(|i| _mm256_unpacklo_ps(rows[i], rows[i + 1]));
+            let [c, d] = [0, 2].map(|i| _mm256_unpackhi_ps(rows[i], rows[i + 1]));
+            [
+                _mm256_shuffle_ps::<0x44>(a, b),
+                _mm256_shuffle_ps::<0xee>(a, b),
+                _mm256_shuffle_ps::<0x44>(c, d),
+                _mm256_shuffle_ps::<0xee>(c, d),
+            ]
+        }
+    }
+    #[inline(always)]
     fn repeated(self, first: usize, times: usize) -> __m256i {
         let index: [i32; 8] = core::array::from_fn(|i| ((first + i) / times - first / times) as i32);
         unsafe { _mm256_loadu_si256(index.as_ptr().cast()) }

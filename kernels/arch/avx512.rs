@@ -124,6 +124,25 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn deal(self, p: *const f32, step: usize) -> [__m512; 4] {
+        unsafe {
+            // Rows i, i + 4, i + 8 and i + 12, four elements of each.
+            let rows = [0, 1, 2, 3].map(|i| {
+                let [a, b, c, d] = [i, i + 4, i + 8, i + 12].map(|i| _mm_loadu_ps(p.wrapping_add(i * step)));
+                let v = _mm512_insertf32x4::<1>(_mm512_castps128_ps512(a), b);
+                _mm512_insertf32x4::<3>(_mm512_insertf32x4::<2>(v, c), d)
+            });
+            let [a, b] = [0, 2].map(|i| _mm512_unpacklo_ps(rows[i], rows[i + 1]));
+            let [c, d] = [0, 2].map(|i| _mm512_unpackhi_ps(rows[i], rows[i + 1]));
+            [
+                _mm512_shuffle_ps::<0x44>(a, b),
+                _mm512_shuffle_ps::<0xee>(a, b),
+                _mm512_shuffle_ps::<0x44>(c, d),
+                _mm512_shuffle_ps::<0xee>(c, d),
+            ]
+        }
+    }
+    #[inline(always)]
     fn repeated(self, first: usize, times: usize) -> __m512i {
         self.index(|i| (first + i) / times - first / times)
     }

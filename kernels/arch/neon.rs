@@ -128,6 +128,22 @@ impl Simd for Neon {
         unsafe { (vuzp1q_f32(a, b), vuzp2q_f32(a, b)) }
     }
     #[inline(always)]
+    unsafe fn deal(self, p: *const f32, step: usize) -> [float32x4_t; 4] {
+        unsafe {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|i| vld1q_f32(p.wrapping_add(i * step)));
+            let wide = |v: float32x4_t| vreinterpretq_f64_f32(v);
+            let [even, odd] = [vtrn1q_f32(a, b), vtrn2q_f32(a, b)].map(wide);
+            let [more_even, more_odd] = [vtrn1q_f32(c, d), vtrn2q_f32(c, d)].map(wide);
+            [
+                vtrn1q_f64(even, more_even),
+                vtrn1q_f64(odd, more_odd),
+                vtrn2q_f64(even, more_even),
+                vtrn2q_f64(odd, more_odd),
+            ]
+            .map(|v| vreinterpretq_f32_f64(v))
+        }
+    }
+    #[inline(always)]
     fn repeated(self, first: usize, times: usize) -> [usize; 4] {
         core::array::from_fn(|i| (first + i) / times - first / times)
     }

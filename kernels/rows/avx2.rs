@@ -49,6 +49,7 @@ pub(crate) static FAMILY: Family = Family {
             nchw::Tile<K5S2, nchw::Loaded, 7, 1>,
             Spills<60, nchw::Tile<K7S1, nchw::Loaded, 7, 1>>,
             nchw::Tile<K7S2, nchw::Loaded, 7, 1>,
+            nchw::Copied<4, 8>,
             nchw::Any<4>,
         ]
     ),

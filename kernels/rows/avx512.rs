@@ -62,6 +62,7 @@ pub(crate) static FAMILY: Family = Family {
             nchw::Pairs<K7S1>,
             nchw::Rolling<K7S2, nchw::Picked>,
             nchw::Pairs<K7S2>,
+            nchw::Copied<4, 8>,
             nchw::Any<4>,
             // Of part of a vector, elements of 16 bits are loaded one by one.
             #[cfg(feature = "half")]

@@ -19,6 +19,7 @@ pub(crate) static FAMILY: Family = Family {
             Spills<120, nchw::Tile<K3S2, nchw::Loaded, 2, 2>>,
             nchw::Tile<K3S1, nchw::Loaded, 7, 1>,
             nchw::Tile<K3S2, nchw::Loaded, 7, 1>,
+            nchw::Copied<2, 4>,
             nchw::Any<2>,
         ]
     ),

@@ -93,6 +93,17 @@ pub(crate) trait Simd: Copy {
     fn halves(self, a: Self::V, b: Self::V) -> Self::V;
     /// The even and the odd elements of two vectors one after the other.
     fn unzip(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
+    /// Four vectors: lane `i` of number `j` from `p + i * step + j`.
+    ///
+    /// # Safety
+    /// 1. These elements can be read.
+    /// 2. `step` is at most [`MAX_STRIDE`](crate::MAX_STRIDE).
+    #[inline(always)]
+    unsafe fn deal(self, p: *const f32, step: usize) -> [Self::V; 4] {
+        let all = self.mask(0, Self::LANES);
+        // SAFETY: the caller's.
+        core::array::from_fn(|j| unsafe { self.load_strided(p.wrapping_add(j), step, all) })
+    }
     /// Lane numbers `(first + i) / times - first / times`: which of the consecutive elements each lane
     /// takes when every element serves `times` lanes, the `first` lanes left out.
     fn repeated(self, first: usize, times: usize) -> Self::Index;

@@ -60,7 +60,7 @@ pub(crate) type Alike = [Option<&'static KernelInfo>; 8];
 /// no time to look for them.
 pub(crate) fn alike(packed: &'static KernelInfo, element: ElementType, taps: Taps, multiplier: usize) -> Alike {
     let rows = depthwise_kernels::table().filter(|info| info.isa == packed.isa && info.element == element);
-    let rows = rows.filter(|info| info.kernel_size.is_some() && info.packs_as(packed));
+    let rows = rows.filter(|info| (info.kernel_size.is_some() || info.form == Form::Copied) && info.packs_as(packed));
     let mut rows = rows.filter(|info| fits(info, taps, multiplier));
     let alike = core::array::from_fn(|_| rows.next());
     debug_assert!(rows.next().is_none(), "more kernels than there is room for");
@@ -281,7 +281,8 @@ struct Wanted {
 impl Descriptor {
     /// Channels first. A map of few columns is best taken two rows to a vector, else in a tile of one vector, which is taller. Taps
     /// that are picked are best picked once for all rows that they feed, but for 3×3 at stride 1 on some CPUs. (5×5 at stride 1
-    /// and all at stride 2.)
+    /// and all at stride 2.) Where nothing is picked, dilated columns are best copied with their padding, of which they read
+    /// much. (091)
     fn preferred_in_planes(&self, packed: &KernelInfo, output: Shape) -> Wanted {
         let Taps { kernel_size: [_, kw], stride: [sh, sw], dilation: [dh, dw] } = self.window.taps;
         let (lanes, width) = (packed.lanes, output.w);
@@ -290,7 +291,7 @@ impl Descriptor {
         let bytes = self.bytes(output);
         let is_vast = |vast: Vast| kw == 3 && width > vast.columns && bytes > vast.bytes;
         let form = if packed.isa != Isa::Avx512 {
-            Form::Tile
+            if dw > 1 { Form::Copied } else { Form::Tile }
         } else if width <= lanes / 2 && reach < lanes {
             Form::Pairs
         } else if sw == 2

@@ -243,6 +243,24 @@ pub fn by_hand() -> Vec<Case> {
             Case { input: Shape::new(1, 4, 7, 9), dilation: [3, 4], padding: Padding::valid(), ..base() },
         ),
     ];
+    // ---- Copies of bands, channels first: columns that are dealt to phases, several bands and blocks, rows of taps on padding.
+    for (name, input, kernel, stride, dilation, padding) in [
+        ("stride 3 across, wide", [3, 9, 70], [3, 3], [1, 3], [1, 1], [1, 1]),
+        ("stride 4, 4x4, wide", [3, 17, 140], [4, 4], [4, 4], [1, 1], [0, 0]),
+        ("stride 5 across, 7 taps, wide", [2, 6, 175], [2, 7], [3, 5], [1, 1], [1, 3]),
+        ("stride 6, 2x2: phases that no tap reads", [2, 14, 203], [2, 2], [6, 6], [1, 1], [0, 1]),
+        ("stride 3, dilation 2 across, wide", [2, 7, 109], [3, 4], [2, 3], [3, 2], [2, 4]),
+        ("stride 2, dilation 3 across, wide", [2, 7, 90], [3, 3], [1, 2], [1, 3], [1, 3]),
+        ("rows for several bands", [2, 131, 61], [4, 4], [1, 1], [1, 1], [2, 1]),
+        ("rows for several bands, strided", [1, 263, 66], [2, 5], [3, 3], [1, 1], [0, 2]),
+        ("a row of several blocks", [1, 6, 2211], [3, 3], [1, 1], [1, 2], [1, 2]),
+        ("large taps, bands of a tile", [1, 37, 97], [29, 31], [1, 1], [1, 1], [14, 15]),
+        ("more rows of taps than are skipped", [1, 5, 17], [67, 3], [1, 1], [1, 1], [33, 1]),
+    ] {
+        let [c, h, w] = input;
+        let padding = Padding::symmetric(padding[0], padding[1]);
+        cases.push(case(name, Case { input: Shape::new(1, c, h, w), kernel, stride, dilation, padding, ..base() }));
+    }
     // Rows of padding have all taps in one place: the others would lie far beyond what stands for such a row.
     cases.push(case(
         "dilation 40 of a large map",
@@ -451,6 +469,10 @@ pub fn by_hand() -> Vec<Case> {
             Case { input: Shape::new(1, 3, 11, 23), kernel, padding, dilation: [2, 1], ..base() }
         }),
         case("no padding", Case { input: Shape::new(1, 18, 4, 21), padding: Padding::valid(), ..base() }),
+        case("9x7, rows of taps on padding for whole tiles", {
+            let (kernel, padding) = ([9, 7], Padding::symmetric(7, 3));
+            Case { input: Shape::new(1, 19, 5, 21), kernel, padding, ..base() }
+        }),
     ] {
         for values in [Values::Special, Values::Zeros, Values::Tiny, Values::Huge] {
             cases.push(geometry.with_values(values));

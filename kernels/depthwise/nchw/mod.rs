@@ -3,6 +3,7 @@
 //! Loads across the left or right border are masked, so no byte outside of a row is read.
 
 mod any;
+mod copied;
 #[cfg(isa = "avx512")]
 mod pairs;
 #[cfg(isa = "avx512")]
@@ -11,6 +12,7 @@ mod taps;
 mod tile;
 
 pub(crate) use any::Any;
+pub(crate) use copied::{Copied, fits as fits_copy};
 #[cfg(isa = "avx512")]
 pub(crate) use pairs::Pairs;
 #[cfg(isa = "avx512")]
