@@ -274,7 +274,7 @@ pub(crate) unsafe fn finish_row<S: Simd, const NV: usize>(
             let at = v * S::LANES;
             let p = r.output.wrapping_add(i.wrapping_mul(r.output_row)).wrapping_add(at);
             let residual = (r.residual, i.wrapping_mul(r.residual_row).wrapping_add(at));
-            if whole && bounded {
+            if S::TIGHT_PIPES && whole && bounded {
                 s.store(p, acc[v]);
             } else if whole {
                 epilogue::finish::<S, Whole, _>(s, a.bounds, acc[v], s.mask(0, 0), p, residual);

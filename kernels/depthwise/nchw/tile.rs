@@ -138,7 +138,7 @@ unsafe fn tile<S: Simd, W: Window, R: Reach<S>, B: Border, L: Lanes, const OH: u
         for oy in 0..OH {
             for v in 0..NV {
                 let x = columns.x + v * S::LANES;
-                if bounded {
+                if S::TIGHT_PIPES && bounded {
                     L::store(s, plane.result(y + oy, x), columns.outputs[v], acc[oy][v]);
                 } else {
                     plane.finish::<S, L>(s, a, [y + oy, x], columns.outputs[v], acc[oy][v]);

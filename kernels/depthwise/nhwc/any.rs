@@ -139,7 +139,7 @@ unsafe fn taps<S: Simd, const OW: usize, B: Border, L: Lanes, const REPEAT: bool
         for ox in 0..OW {
             if !B::PADDED || ox < at.wide {
                 let (output, residual) = grid.result(at.y, at.x + ox, at.c);
-                if bounded {
+                if S::TIGHT_PIPES && bounded {
                     L::store(s, output, at.mask, acc[ox]);
                 } else {
                     finish::<S, L, _>(s, a.bounds, acc[ox], at.mask, output, (residual, 0));

@@ -275,7 +275,7 @@ unsafe fn tile<S: Storage<E>, E: Element, W: Window, B: Border, L: Lanes, const 
                 }
                 let output = output.wrapping_add(oy * grid.output_row + ox * grid.output_column);
                 let residual = (residual, oy * grid.residual_row + ox * grid.residual_column);
-                if bounded {
+                if S::TIGHT_PIPES && bounded {
                     L::store(s, output, mask, acc[oy][ox]);
                 } else {
                     finish::<S, L, _>(s, a.bounds, acc[oy][ox], mask, output, residual);
