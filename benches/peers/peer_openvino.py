@@ -9,11 +9,11 @@ import worker
 core = ov.Core()
 
 
-def prepare(model, variant, threads):
+def prepare(model, variant, threads, read_at, _):
     network = core.read_model(models.to_onnx(model).SerializeToString())
     x = model.x
     if variant == "nhwc":
-        x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+        x = x.transpose(0, 2, 3, 1)
         ends = ov.preprocess.PrePostProcessor(network)
         images = [ends.input(), ends.output()] if len(network.output().shape) == 4 else [ends.input()]
         for end in images:
@@ -24,6 +24,7 @@ def prepare(model, variant, threads):
         "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": threads})
     request = compiled.create_infer_request()
+    x = worker.placed(x, read_at)  # the output is OpenVINO's own
     request.set_input_tensor(ov.Tensor(x, shared_memory=True))
     # The C++ method: the Python wrapper around it makes a dictionary of the results.
     infer = InferRequest.infer
@@ -31,4 +32,4 @@ def prepare(model, variant, threads):
             lambda: request.get_output_tensor().data)
 
 
-worker.serve(["nhwc", "nchw"], {"openvino": ov.__version__}, prepare)
+worker.serve(["nhwc", "nchw"], {"openvino": ov.__version__}, prepare, ["lines", "vec"])

@@ -4,12 +4,14 @@ A line without times is a variant that was not measured, and says why."""
 import csv
 import itertools
 
-COLUMNS = ["name", "part", "threads", "peer", "variant", "error", "rounds", "us_min", "us_med", "hand_over_ns_min",
+COLUMNS = ["name", "part", "threads", "peer", "variant", "placement", "error", "rounds", "us_min", "us_med", "hand_over_ns_min",
            "hand_over_ns_max", "failure"]
 # What each head has, in this order; notes and versions follow.
 HEAD = ["date", "cpu", "cpus", "compiler", "commit", "recorded in", "rounds", "slice_ms"]
 TYPES = {"threads": int, "cpus": int, "rounds": int, "slice_ms": float, "error": float, "us_min": float, "us_med": float,
          "hand_over_ns_min": float, "hand_over_ns_max": float}
+# Columns that earlier records do not have.
+LATER = ["placement"]
 # Columns that may be empty text: a peer that did not start has no name of a block.
 TEXTS = ["name", "part", "variant"]
 
@@ -48,7 +50,7 @@ def read(path):
             document[key] = typed(key, value)
     table = csv.DictReader(lines[len(head):])
     missing = [key for key in ("date", "cpu", "cpus", "rounds", "slice_ms") if key not in document]
-    missing += [column for column in COLUMNS if column not in (table.fieldnames or [])]
+    missing += [column for column in COLUMNS if column not in [*LATER, *(table.fieldnames or [])]]
     if missing:
         raise ValueError(f"it has no {missing[0]}")
     for line in table:

@@ -14,12 +14,15 @@ RUST = ["rten", "tract", "candle", "burn"]
 
 
 def markdown(document):
-    results, versions = document["results"], document["versions"]
+    everything, versions = document["results"], document["versions"]
+    results = as_users_have_them(everything)
     recorded = f", recorded in {document['recorded in']}" if "recorded in" in document else ""
     lines = [f"{document['date']}, {document['cpu']}, {document['cpus']} CPUs. "
              f"The fastest call of {document['rounds']} slices of {document['slice_ms']:g} ms, in µs; bold is the best "
              "of a row. A library with several variants is given its best one. "
              "Below 1, “ours / best peer” is a win of this crate.",
+             *(["", "Tensors lie as large `Vec`s do, but where libraries have tensors of their own, and in networks."]
+               if any(r.get("placement") == "vec" for r in results) else []),
              *(line for note in document.get("notes", []) for line in ("", note)),
              "", f"Compiler: {document.get('compiler', 'unknown')}. Commit: {document.get('commit', 'unknown')}{recorded}.",
              "", "Versions: " + ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) + ".",
@@ -31,12 +34,38 @@ def markdown(document):
     two_pass = [r for r in results if r["peer"] == OURS and r["part"] == "block"]
     if any("two-pass" in r["variant"] for r in two_pass):
         lines += ["", "## This crate: one pass or two", "", *passes(two_pass)]
+    placed = [r for r in everything if r["peer"] == OURS and "two-pass" not in r["variant"] and "placement" in r]
+    if any(r["placement"] == "vec" for r in placed):
+        lines += ["", "## This crate: where tensors lie", "", *placements(placed)]
     if document["failures"]:
         lines += ["", "## Not measured", ""]
         for f in document["failures"]:
-            words = [f[key] for key in ("peer", "variant", "name", "part") if f[key]]
+            words = [f[key] for key in ("peer", "variant", "placement", "name", "part") if f.get(key)]
             lines.append(f"- {' '.join(words)}, threads {f['threads']}: {f['failure']}")
     return "\n".join(lines) + "\n"
+
+
+def as_users_have_them(results):
+    """Of what was measured in both placements, that of plain `Vec`s: few programs have tensors on cache lines."""
+    key = ("name", "part", "threads", "peer", "variant")
+    vecs = {tuple(r[k] for k in key) for r in results if r.get("placement") == "vec"}
+    return [r for r in results if r.get("placement") != "lines" or tuple(r[k] for k in key) not in vecs]
+
+
+def placements(results):
+    """Tensors on cache lines and as `Vec`s lie, the better layout of each, and the latter's time over the former's."""
+    parts = [p for p in ("block", "dw", "pw") if any(r["part"] == p for r in results)]
+    columns = [(part, t) for part in parts for t in sorted({r["threads"] for r in results})]
+    heads = [f"{part}, {t} thread{'s'[:t - 1]}" for part, t in columns]
+    yield "| | " + " | ".join(f"{head}: lines / vec | ratio" for head in heads) + " |"
+    yield "|---|" + "---:|" * (2 * len(heads))
+    for name in dict.fromkeys(r["name"] for r in results if r["part"] in parts):
+        cells = []
+        for part, t in columns:
+            lines, vec = (best([r for r in results if (r["name"], r["part"], r["threads"], r["placement"])
+                                == (name, part, t, placement)]) for placement in ("lines", "vec"))
+            cells += [f"{digits(lines)} / {digits(vec)}", f"{vec / lines:.2f}"] if lines and vec else ["–", "–"]
+        yield f"| `{name}` | " + " | ".join(cells) + " |"
 
 
 def summary(results):

@@ -45,7 +45,7 @@ class Worker:
         except OSError as error:
             raise Failure(f"it did not start: {error}") from None
         hello = self.read()
-        self.variants, self.versions = hello["variants"], hello["versions"]
+        self.variants, self.placements, self.versions = (hello[key] for key in ("variants", "placements", "versions"))
 
     def ask(self, **request):
         self.signal(signal.SIGCONT)
@@ -93,8 +93,11 @@ def checked_error(answer, path, references, model):
     return error
 
 
-def applies(peer, variant, part):
-    """Passes are a matter of blocks; and here tract's channel-last model is wired for blocks only."""
+def applies(peer, variant, placement, part):
+    """Passes are a matter of blocks, and so is where tensors lie: those of a network are mostly its own. Here tract's channel-last
+    model is wired for blocks only."""
+    if part == "network" and placement == "vec":
+        return False
     if variant.endswith("two-pass"):
         return part == "block"
     return part != "network" or (peer, variant) != ("tract", "nhwc")
@@ -105,16 +108,16 @@ def measure(workers, name, part, args, fail):
     with tempfile.TemporaryDirectory(prefix="peers-") as folder:
         model, path, references, entries = models.build(name, part), os.path.join(folder, "output"), {}, []
         model.save(folder)
-        for worker in workers:
-            for variant in worker.variants:
-                if not applies(worker.peer, variant, part):
-                    continue
-                try:
-                    answer = worker.ask(cmd="prepare", model=folder, variant=variant, output=path)
-                    entries.append({"worker": worker, "variant": variant, "times": [],
-                                    "error": checked_error(answer, path, references, model)})
-                except Failure as failure:
-                    fail(worker, variant, failure)
+        for worker, variant, placement in ((w, v, p) for w in workers for v in w.variants for p in w.placements):
+            asked = args.placement == "both" or placement in (args.placement, "own") or part == "network"
+            if not asked or not applies(worker.peer, variant, placement, part):
+                continue
+            try:
+                answer = worker.ask(cmd="prepare", model=folder, variant=variant, placement=placement, output=path)
+                entries.append({"worker": worker, "variant": variant, "placement": placement, "times": [],
+                                "error": checked_error(answer, path, references, model)})
+            except Failure as failure:
+                fail(worker, variant, placement, failure)
     hand_over = []
     ours = next((worker for worker in workers if worker.peer == report.OURS), None)
     ms = args.ms * (4 if part == "network" else 1)
@@ -128,15 +131,16 @@ def measure(workers, name, part, args, fail):
             if round_ >= 2 and min((t["us_min"] for t in entry["times"]), default=np.inf) > 10 * best:
                 continue
             try:
-                times = entry["worker"].ask(cmd="time", variant=entry["variant"], ms=ms, warm=args.warm)
+                times = entry["worker"].ask(cmd="time", variant=entry["variant"], placement=entry["placement"], ms=ms,
+                                            warm=args.warm)
                 entry["times"].append(times)
             except Failure as failure:
                 entries.remove(entry)
-                fail(entry["worker"], entry["variant"], failure)
+                fail(entry["worker"], entry["variant"], entry["placement"], failure)
     for worker in workers:
         with contextlib.suppress(Failure):
             worker.ask(cmd="clear")
-    return [{"peer": e["worker"].peer, "variant": e["variant"], "error": e["error"], "rounds": len(e["times"]),
+    return [{"peer": e["worker"].peer, "variant": e["variant"], "placement": e["placement"], "error": e["error"], "rounds": len(e["times"]),
              **({"hand_over_ns": [min(hand_over), max(hand_over)]} if hand_over else {}),
              "us_min": round(min(t["us_min"] for t in e["times"]), 2),
              "us_med": round(statistics.median(t["us_med"] for t in e["times"]), 2)} for e in entries]
@@ -166,6 +170,8 @@ def main():
     parser.add_argument("--peers", default=",".join(RUST[:1] + PYTHON + RUST[1:]))
     parser.add_argument("--blocks", default="", metavar="REGEX", help="of blocks and networks")
     parser.add_argument("--parts", default="block,dw,pw,network")
+    parser.add_argument("--placement", default="both", choices=["both", "lines", "vec"],
+                        help="where input and output lie, for libraries that take the caller's: see README.md")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--ms", type=float, default=20,
@@ -201,10 +207,10 @@ def main():
     for threads in map(int, args.threads.split(",")):
         workers = []
 
-        def fail(name, part, peer, variant, failure):
-            print(f"  {peer} {variant} failed on {name} {part}: {failure}", flush=True)
+        def fail(name, part, peer, variant, placement, failure):
+            print(f"  {peer} {variant} {placement} failed on {name} {part}: {failure}", flush=True)
             document["failures"].append({"name": name, "part": part, "threads": threads, "peer": peer,
-                                         "variant": variant, "failure": str(failure)})
+                                         "variant": variant, "placement": placement, "failure": str(failure)})
 
         try:
             for peer in args.peers.split(","):
@@ -212,7 +218,7 @@ def main():
                     workers.append(Worker(peer, threads, args.binary, log))
                     document["versions"].update(workers[-1].versions)
                 except Failure as failure:
-                    fail("", "", peer, "", failure)
+                    fail("", "", peer, "", "", failure)
             for number, (name, part) in enumerate(configurations, 1):
                 start = time.time()
                 here = (name, part, threads)
@@ -221,12 +227,12 @@ def main():
                     document[key] = [r for r in document[key] if (r["name"], r["part"], r["threads"]) != here
                                      or r["peer"] not in peers]
                 results = measure(workers, name, part, args,
-                                  lambda worker, variant, failure: fail(name, part, worker.peer, variant, failure))
+                                  lambda worker, *what: fail(name, part, worker.peer, *what))
                 results.sort(key=lambda r: r["us_min"])
                 document["results"] += [{"name": name, "part": part, "threads": threads, **r} for r in results]
                 with open(args.output, "w", encoding="utf-8") as f:
                     record.write(f, document)
-                fastest = ", ".join(f"{r['peer']} {r['variant']} {r['us_min']:.0f}" for r in results[:4])
+                fastest = ", ".join(f"{r['peer']} {r['variant']} {r['placement']} {r['us_min']:.0f}" for r in results[:4])
                 print(f"[{number}/{len(configurations)}] {name} {part}, {threads} thread{'s'[:threads - 1]}, "
                       f"{time.time() - start:.0f} s: {fastest}", flush=True)
         finally:  # nobody is left behind stopped

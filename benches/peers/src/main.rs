@@ -33,8 +33,8 @@ fn main() -> Result<()> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     match peer.as_str() {
         "depthwise" => pool.install(|| ours::serve(threads)),
-        "candle" => pool.install(|| serve(&["nchw"], candle::prepare)),
-        "burn" => pool.install(|| serve(&["nchw"], burn::prepare)),
+        "candle" => pool.install(|| serve(&["nchw"], OWN, |model, variant, _| candle::prepare(model, variant))),
+        "burn" => pool.install(|| serve(&["nchw"], OWN, |model, variant, _| burn::prepare(model, variant))),
         "rten" => rten::serve(threads),
         "tract" => tract::serve(threads, pool),
         _ => Err(format!("there is no peer `{peer}`: use depthwise, candle, burn, rten or tract").into()),
@@ -48,10 +48,12 @@ enum Request {
     Prepare {
         model: String,
         variant: String,
+        placement: String,
         output: String,
     },
     Time {
         variant: String,
+        placement: String,
         ms: f64,
         warm: f64,
     },
@@ -61,23 +63,29 @@ enum Request {
     Clear,
 }
 
-fn serve(variants: &[&str], prepare: impl Fn(Model, &str) -> Result<Run>) -> Result<()> {
+/// Where tensors lie if that is the library's matter.
+const OWN: &[&str] = &["own"];
+
+/// `prepare` is given the variant, and one of the placements.
+fn serve(variants: &[&str], placements: &[&str], prepare: impl Fn(Model, &str, &str) -> Result<Run>) -> Result<()> {
     let mut out = std::io::stdout();
     let mut answer = |value: Value| writeln!(out, "{value}").and_then(|()| out.flush());
-    answer(json!({ "variants": variants, "versions": versions() }))?;
+    answer(json!({ "variants": variants, "placements": placements, "versions": versions() }))?;
     let mut runs = HashMap::new();
     for line in std::io::stdin().lock().lines() {
         let result = serde_json::from_str(&line?).map_err(Into::into).and_then(|request| match request {
-            Request::Prepare { model, variant, output } => {
-                let mut run = prepare(Model::load(Path::new(&model))?, &variant)?;
+            Request::Prepare { model, variant, placement, output } => {
+                let mut run = prepare(Model::load(Path::new(&model))?, &variant, &placement)?;
                 let mut values = Vec::new();
                 run(Some(&mut values))?;
                 std::fs::write(output, values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>())?;
                 let layout = variant[..4].to_owned();
-                runs.insert(variant, run);
+                runs.insert((variant, placement), run);
                 Ok(json!({ "layout": layout }))
             }
-            Request::Time { variant, ms, warm } => time_slice(runs.get_mut(&variant).ok_or("not prepared")?, ms, warm),
+            Request::Time { variant, placement, ms, warm } => {
+                time_slice(runs.get_mut(&(variant, placement)).ok_or("not prepared")?, ms, warm)
+            }
             Request::HandOver => Ok(json!({ "ns": hand_over() })),
             Request::Clear => {
                 runs.clear();

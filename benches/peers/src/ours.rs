@@ -1,8 +1,8 @@
 //! This crate: plans built once, workspace and output used again. Networks run in the engine of `examples/network`.
 
 use depthwise::{
-    Activation, DepthwiseConv2d, Fusion, Layout, Padding, Parallelism, PointwiseConv2d, Run, SeparableConv2d,
-    TensorView, TensorViewMut, Workspace,
+    Activation, DepthwiseConv2d, Fusion, Layout, Padding, Parallelism, PointwiseConv2d, SeparableConv2d, TensorView,
+    TensorViewMut, Workspace,
 };
 use network::arch::{ConvKind, Op};
 use network::engine::{Network, Options};
@@ -13,14 +13,16 @@ use crate::{Result, Run};
 pub fn serve(threads: usize) -> Result<()> {
     let parallelism = if threads == 1 { Parallelism::Serial } else { Parallelism::Rayon };
     let variants = ["nhwc", "nchw", "nhwc two-pass", "nchw two-pass"];
-    crate::serve(&variants, |model, variant| prepare(&model, variant, parallelism))
+    crate::serve(&variants, &["lines", "vec"], |model, variant, placement| {
+        prepare(&model, variant, placement, parallelism)
+    })
 }
 
-fn prepare(model: &Model, variant: &str, parallelism: Parallelism<'static>) -> Result<Run> {
+fn prepare(model: &Model, variant: &str, placement: &str, parallelism: Parallelism<'static>) -> Result<Run> {
     let layout: Layout = variant[..4].parse()?;
     let fusion = if variant.ends_with("two-pass") { Fusion::TwoPass } else { Fusion::Auto };
     if model.arch.layers.len() > 2 {
-        return network(model, layout, parallelism);
+        return network(model, layout, placement, parallelism);
     }
     let mut convs = Vec::new();
     for layer in &model.arch.layers {
@@ -32,17 +34,19 @@ fn prepare(model: &Model, variant: &str, parallelism: Parallelism<'static>) -> R
     let (window, pad) = (conv.window, conv.window.pad);
     let padding = Padding::explicit(pad.top, pad.left, pad.bottom, pad.right);
     let (input, from) = model.input(layout)?;
-    let input = Aligned::new(&input);
+    let [read_at, written_at] = offsets(placement)?;
+    let input = Placed::new(&input, read_at);
     let mut workspace = Workspace::new();
     macro_rules! run {
         ($plan:expr) => {{
             let plan = $plan;
             let to = plan.output_shape(from)?;
-            let mut output = Aligned::new(&vec![0.0; to.len().ok_or("its size overflows")?]);
+            let mut output = Placed::new(&vec![0.0; to.len().ok_or("its size overflows")?], written_at);
             Ok(Box::new(move |copy| {
                 let (read, written) = (TensorView::new(input.get(), from, layout)?, output.get_mut());
                 plan.run(
-                    Run::new(read, TensorViewMut::new(written, to, layout)?, &mut workspace).parallelism(parallelism),
+                    depthwise::Run::new(read, TensorViewMut::new(written, to, layout)?, &mut workspace)
+                        .parallelism(parallelism),
                 )?;
                 copy.into_iter().for_each(|copy| *copy = output.get().to_vec());
                 Ok(())
@@ -89,10 +93,10 @@ fn prepare(model: &Model, variant: &str, parallelism: Parallelism<'static>) -> R
     }
 }
 
-fn network(model: &Model, layout: Layout, parallelism: Parallelism<'static>) -> Result<Run> {
+fn network(model: &Model, layout: Layout, placement: &str, parallelism: Parallelism<'static>) -> Result<Run> {
     let network = Network::load(&model.folder, Options { layout, isa: None })?;
     let mut scratch = network.scratch()?;
-    let input = Aligned::new(&model.input(layout)?.0);
+    let input = Placed::new(&model.input(layout)?.0, offsets(placement)?[0]);
     Ok(Box::new(move |copy| {
         let output = network.run(&mut scratch, input.get(), parallelism, |_| ())?;
         copy.into_iter().for_each(|copy| *copy = output.to_vec());
@@ -100,16 +104,30 @@ fn network(model: &Model, layout: Layout, parallelism: Parallelism<'static>) -> 
     }))
 }
 
-/// Values that start on a cache line, as the allocators of the other libraries place theirs.
-struct Aligned {
+/// A common size of pages.
+const PAGE: usize = 4096;
+
+/// Where input and output lie, in bytes from the start of a page: `lines` on cache lines, half a page apart, as the allocators of the
+/// other libraries place theirs; `vec` as glibc places every large `Vec`, 16 bytes behind the start of a page. `examples/blocks` has
+/// the same.
+fn offsets(placement: &str) -> Result<[usize; 2]> {
+    match placement {
+        "lines" => Ok([64, 64 + PAGE / 2]),
+        "vec" => Ok([16; 2]),
+        _ => Err(format!("there is no placement `{placement}`: use lines or vec").into()),
+    }
+}
+
+/// Values so many bytes behind the start of a page.
+struct Placed {
     data: Vec<f32>,
     start: usize,
 }
 
-impl Aligned {
-    fn new(values: &[f32]) -> Self {
-        let mut data = vec![0.0; values.len() + 16];
-        let start = data.as_ptr().align_offset(64);
+impl Placed {
+    fn new(values: &[f32], offset: usize) -> Self {
+        let mut data = vec![0.0; values.len() + (PAGE + offset) / size_of::<f32>()];
+        let start = data.as_ptr().align_offset(PAGE) + offset / size_of::<f32>();
         data[start..][..values.len()].copy_from_slice(values);
         data.truncate(start + values.len());
         Self { data, start }

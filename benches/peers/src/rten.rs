@@ -12,7 +12,7 @@ use crate::{Result, Run};
 
 pub fn serve(threads: usize) -> Result<()> {
     let pool = Arc::new(ThreadPool::with_num_threads(threads));
-    pool.run(|| crate::serve(&["nchw"], |model, _| prepare(&model, pool.clone())))
+    pool.run(|| crate::serve(&["nchw"], crate::OWN, |model, _, _| prepare(&model, pool.clone())))
 }
 
 fn prepare(model: &Model, pool: Arc<ThreadPool>) -> Result<Run> {

@@ -16,7 +16,9 @@ use crate::{Result, Run};
 
 pub fn serve(threads: usize, pool: rayon::ThreadPool) -> Result<()> {
     let executor = if threads == 1 { Executor::SingleThread } else { Executor::MultiThread(Arc::new(pool)) };
-    multithread_tract_scope(executor, || crate::serve(&["nchw", "nhwc"], prepare))
+    multithread_tract_scope(executor, || {
+        crate::serve(&["nchw", "nhwc"], crate::OWN, |model, variant, _| prepare(model, variant))
+    })
 }
 
 fn prepare(model: Model, variant: &str) -> Result<Run> {
