@@ -83,6 +83,7 @@ pub(crate) struct Buffer {
 
 impl Buffer {
     /// For that many output channels, by a kernel of such vectors and tiles: none, if the buffer has no room for a tile.
+    #[inline(always)]
     pub(crate) fn new(lanes: usize, [oh, ow]: [usize; 2], taps: Taps, outputs: usize) -> Option<Self> {
         let [sh, sw] = [0, 1].map(|axis| undilated_stride(taps.stride[axis], taps.dilation[axis]));
         let [kh, kw] = taps.kernel_size;
