@@ -274,6 +274,7 @@ impl<S: Simd> Inputs<S> {
 /// 2. The grid has the row `y`.
 /// 3. There is room for a row of the strip.
 #[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "a row to fill, and what of which tensor goes there")]
 unsafe fn fill<S: Simd>(
     s: S,
     a: &DepthwiseArgs,
