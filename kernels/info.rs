@@ -72,7 +72,7 @@ pub struct KernelInfo {
     ///   last channels, computed for two pixels at a time. Then the [form](Self::form): an `r` says that the tile rolls down the
     ///   rows and keeps the sums of rows to come, `rb` that its outputs are written a vector behind besides, `t` that vectors of
     ///   channels take turns at each row, `p` that pairs of rows share a vector, `b` that input rows go through a buffer, `c` that
-    ///   inputs are copied first, `k` that channels run along the vector, channels first too, so that pixels are counted one by one;
+    ///   inputs are copied first, `k` that channels run along the vector;
     /// * instruction set: [`Isa::name`].
     pub name: &'static str,
     /// The instruction set it needs.

@@ -120,14 +120,15 @@ impl DepthwiseStage {
             Layout::Nhwc => (info.lanes, outputs.next_multiple_of(info.lanes)),
             Layout::Nchw => (1, 0),
         };
-        let places = places(info, taps, outputs);
+        let packed_channels = places(info, taps, outputs);
         let zeros = AlignedBuf::zeroed(zeros)?;
-        let len = places.next_multiple_of(lanes).checked_mul(1 + size).ok_or(overflow)?;
+        let panel = size.checked_add(1).and_then(|rows| rows.checked_mul(lanes)).ok_or(overflow.clone())?;
+        let len = packed_channels.div_ceil(lanes).checked_mul(panel).ok_or(overflow)?;
         let mut packed = AlignedBuf::zeroed(len)?;
         // Per vector of channels: the bias, then the taps row by row, each a vector.
-        let panels = packed.as_mut_slice().chunks_exact_mut(lanes * (1 + size));
-        for (panel, first) in panels.zip((0..places).step_by(lanes)) {
-            for lane in 0..lanes.min(places - first) {
+        let panels = packed.as_mut_slice().chunks_exact_mut(panel);
+        for (panel, first) in panels.zip((0..packed_channels).step_by(lanes)) {
+            for lane in 0..lanes.min(packed_channels - first) {
                 let channel = (first + lane) % outputs;
                 panel[lane] = bias[channel];
                 for (tap, &weight) in weights[channel * size..][..size].iter().enumerate() {
@@ -137,6 +138,8 @@ impl DepthwiseStage {
         }
         let epilogue = Epilogue::of(activation);
         let others = table().filter(|other| other.packs_as(info) && fits(other, taps, multiplier));
+        // Kernels of other tiles may repeat few channels otherwise.
+        let others = others.filter(|other| places(other, taps, outputs) == packed_channels);
         let kernels = others.filter_map(available).collect();
         Ok(Self { kernels, taps, channels, multiplier, packed, zeros, epilogue })
     }

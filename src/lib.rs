@@ -140,7 +140,7 @@ pub fn kernels() -> impl Iterator<Item = KernelInfo> {
     depthwise_kernels::table().copied()
 }
 
-/// Where the machine code of the inner loops of each kernel of the table starts: for the check of it in `tests/codegen.rs`.
+/// Where the machine code of the inner loops of each kernel of the table starts: for the check of it in `tests/codegen/`.
 #[doc(hidden)]
 pub fn kernel_code() -> impl Iterator<Item = (KernelInfo, *const ())> {
     depthwise_kernels::inner_loops()

@@ -1,7 +1,8 @@
 //! What each machine chooses for every layer of `benches/shapes/`, as text in `tests/data/choices/`: a changed price or preference
 //! shows as a diff. `DEPTHWISE_BLESS=1 cargo test --test choices` writes the text anew.
 //!
-//! A line is a layer, each once, under the first of its names: its kernels, then the parts of two threads, images × rows × channels, a step after `;` and a pass after `|`.
+//! A line is a layer, each once, under the first of its names: its kernels, then the parts of two threads, images × rows × channels,
+//! and after `/` its columns if it has not all, a step after `;` and a pass after `|`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -39,6 +40,9 @@ fn choices(machine: &'static Machine, isa: Isa) -> String {
                         for part in step {
                             let [n, h, c] = [&part.n, &part.h, &part.c].map(ExactSizeIterator::len);
                             write!(text, " {n}x{h}x{c}").expect("a string");
+                            if part.w.len() < layer.output.w {
+                                write!(text, "/{}w", part.w.len()).expect("a string");
+                            }
                         }
                     }
                 }

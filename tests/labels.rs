@@ -1,15 +1,15 @@
 //! The same memory under two labels: the same bits, and what runs is the same, too.
 
 use depthwise::{
-    AnyConv2d, Choice, Conv2d, Convolution, DepthwiseConv2d, Layout, Padding, Parallelism, PointwiseConv2d, Run,
-    SeparableConv2d, Shape, Strides, TensorView, TensorViewMut, Workspace,
+    AnyConv2d, Axis, Choice, Conv2d, Convolution, DepthwiseConv2d, Error, Layout, OutputRange, Padding, Parallelism,
+    PointwiseConv2d, Run, SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 /// The seeds of the cases: fewer for an emulator.
 fn seeds() -> std::ops::Range<u64> {
-    0..if std::env::var_os("DEPTHWISE_EMULATED").is_some() { 6 } else { 40 }
+    0..if depthwise_testkit::emulation::is_on() { 6 } else { 40 }
 }
 
 /// Of a window of one column or one row, and its map.
@@ -159,18 +159,18 @@ fn a_column_is_run_in_every_way() {
                 assert!(y.iter().map(|y| y.to_bits()).eq(want.iter().copied()), "seed {seed}: parts of {plan:?}");
 
                 // The same column in an image of three.
-                let dense = layout.strides(Shape { w: 3, ..shape }).expect("strides");
+                let gapped = layout.strides(Shape { w: 3, ..shape }).expect("strides");
                 let mut wide = vec![f32::NAN; Shape { w: 3, ..shape }.len().expect("small")];
                 let tight = layout.strides(shape).expect("strides");
                 for n in 0..shape.n {
                     for c in 0..shape.c {
                         for h in 0..shape.h {
-                            wide[dense.offset(n, c, h, 1)] = input[tight.offset(n, c, h, 0)];
+                            wide[gapped.offset(n, c, h, 1)] = input[tight.offset(n, c, h, 0)];
                         }
                     }
                 }
-                let start = dense.offset(0, 0, 0, 1);
-                let view = TensorView::strided(&wide[start..], shape, Strides { ..dense }).expect("a view");
+                let start = gapped.offset(0, 0, 0, 1);
+                let view = TensorView::strided(&wide[start..], shape, gapped).expect("a view");
                 for choice in [None, Some(&choice)] {
                     let mut workspace = Workspace::with_len(read.workspace_len()).expect("memory");
                     y.fill(7.0);
@@ -277,4 +277,20 @@ fn a_window_as_large_as_the_image_is_pointwise() {
         let shapes = [Shape::new(n, inputs, h, w), Shape::new(n, inputs * h * w, 1, 1)];
         check(&format!("seed {seed}"), [&standard, &pointwise.build().expect("a plan")], shapes, rng);
     }
+}
+
+#[test]
+fn errors_are_of_the_label_that_was_said() {
+    let plan = DepthwiseConv2d::builder(1).weights(&[1.0; 3]).kernel_size([3, 1]).build().expect("a plan");
+    let (shape, x) = (Shape::new(1, 1, 8, 1), [1.0; 8]);
+    let run = |rows: usize, range: Option<OutputRange>| {
+        let (input, output) = (TensorView::new(&x, shape, plan.layout())?, Shape { h: rows, ..shape });
+        let mut y = vec![0.0; rows];
+        let output = TensorViewMut::new(&mut y, output, plan.layout())?;
+        plan.run(Run::new(input, output, &mut Workspace::new()).maybe_range(range))
+    };
+    let (expected, found) = (shape, Shape { h: 7, ..shape });
+    assert_eq!(run(7, None).unwrap_err(), Error::Shape { what: "output", expected, found });
+    let rows = OutputRange { h: 0..9, ..OutputRange::all(shape) };
+    assert_eq!(run(8, Some(rows)).unwrap_err(), Error::Range { axis: Axis::H, start: 0, end: 9, extent: 8 });
 }

@@ -20,8 +20,8 @@ const MOST: usize = 128;
 fn threads() -> impl Iterator<Item = usize> + Clone {
     (1..=24).chain([32, 48, 64, 96, MOST])
 }
-/// The tables whose layers pay for their threads. Of the others, which have maps of few rows and single steps of sequences, splits
-/// along the width are not there yet: what the model says of them is printed.
+/// The tables whose layers pay for their threads. Of the others, which have maps of few rows and single steps of sequences,
+/// what the model says is printed.
 const USUAL: &[&str] = TABLES.split_at(4).0;
 /// A layer that takes less than that with one thread is small.
 const LARGE: f64 = 1e-3;

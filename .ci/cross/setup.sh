@@ -170,7 +170,7 @@ for t in $TARGETS; do
 #!/bin/sh
 LD_LIBRARY_PATH="$X/usr/lib/x86_64-linux-gnu" exec "$X/usr/bin/$gnu-gcc" --sysroot="$X" "\$@"
 EOF
-  for b in ar objdump; do # objdump: for tests/codegen.rs
+  for b in ar objdump; do # objdump: for tests/codegen/
     cat >"$DIR/bin/$gnu-$b" <<EOF
 #!/bin/sh
 LD_LIBRARY_PATH="$X/usr/lib/x86_64-linux-gnu" exec "$X/usr/bin/$gnu-$b" "\$@"

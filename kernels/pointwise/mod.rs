@@ -6,7 +6,8 @@
 //!
 //! * channels last: pixels are broadcast (rows of the tile), output channels are the vector, from a
 //!   packed panel;
-//! * channels first: weights are broadcast, from a packed panel, pixels are the vector, or of few pixels as channels last.
+//! * channels first: pixels are the vector, weights are broadcast from a packed panel; of maps of few pixels, channels are the
+//!   vector, and pixels are broadcast.
 //!
 //! Accumulators start at the bias and never leave their registers: every output is one chain of
 //! multiply-adds over ascending channels.

@@ -42,11 +42,12 @@ impl<S: Simd, const MR: usize, const NV: usize, const PIXELS: usize> Algorithm<S
     }
 }
 
-/// All pixels, which are `R` at least, by the `P` panels from channel `c` on.
+/// All pixels by the `P` panels from channel `c` on.
 ///
 /// # Safety
 /// 1. As [`Algorithm::run`].
 /// 2. The part has these panels, of the first and the last some channels.
+/// 3. It has `R` pixels at least.
 #[inline(always)]
 unsafe fn tiles<S: Simd, const MR: usize, const NV: usize, const R: usize, const P: usize>(
     s: S,
@@ -165,7 +166,7 @@ unsafe fn multiply_add<S: Simd, const NV: usize, const R: usize, const P: usize>
     }
 }
 
-/// The lanes of a vector.
+/// Lanes of the widest vector.
 const MOST_LANES: usize = 16;
 
 /// The first `lanes` of these sums → residual → clamp → the channels of a pixel from `c` on, those of them that the part has.

@@ -2,10 +2,10 @@
 //!
 //! Register budgets (accumulators + inputs + weights), of thirty-two:
 //!
-//! * depthwise channels last: 3×3 at stride 1 as 2×4 with all weights held: 8 + 4 + 9, and as 2×7 for maps of seven columns: 14 + 7;
+//! * depthwise channels last: 3×3 at stride 1 as 2×4 with all weights held: 8 + 4 + 9, and as 2×7 where that computes fewer columns twice: 14 + 7;
 //!   at stride 2 as 2×4, of which LLVM holds all weights, too: 8 + 8 + 9. Wider windows as 2×7, a weight at a time: 14 + 7, or 14 + 14.
 //! * depthwise channels last, any window from a buffer: 2×8, 16 + 1 + 2 weights.
-//! * depthwise channels first: four rows by two vectors, 8 + 2·K + weights as far as they fit; 3×3 at stride 2 two rows, or they spill.
+//! * depthwise channels first: four rows by two vectors, 8 + 2·K + weights as far as they fit; 3×3 and 7×7 at stride 2 two rows; 3×3 spills a little.
 //! * pointwise 8×8: 16 + 8 for four channels of each pixel + 2.
 
 use super::prelude::*;

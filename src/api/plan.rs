@@ -387,6 +387,9 @@ plan!(
     ///
     /// `y[n, k, i, j] = activation(b[k] + Σᵤ Σᵥ Σ꜀ x[n, c, i·s + u·d − p, j·s + v·d − p] · w[k, c, u, v])`, taps in row
     /// order, then channels ascending.
+    ///
+    /// With a 1×1 window it runs as a [`PointwiseConv2d`], with one input channel it may run as a [`DepthwiseConv2d`]: its `Debug` and
+    /// its choices say so.
     Conv2d, Conv2dBuilder, (in_channels, out_channels),
     builder:
     /// Starts a plan from and to that many channels: 3×3, stride 1, padding that keeps the size, no bias, until told otherwise.

@@ -48,7 +48,7 @@ pub struct Choice {
 pub struct Description {
     /// The instruction set. A kernel may be of one that it includes.
     pub isa: Isa,
-    /// The layout.
+    /// The layout that the kernels take: of one channel, NCHW also for a plan in NHWC.
     pub layout: Layout,
     /// The depthwise kernel.
     pub depthwise: Option<&'static str>,
@@ -355,7 +355,7 @@ impl Choice {
         }
     }
 
-    /// The shape of the input that it was made for.
+    /// The shape of the input that it was made for: of one column, with height and width exchanged, as it runs.
     pub fn input_shape(&self) -> Shape {
         self.input
     }

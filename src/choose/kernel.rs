@@ -96,7 +96,7 @@ impl Descriptor {
             }
             kernels => kernels,
         };
-        // Of a map that fills half of a vector at the most, pixels are no vector.
+        // Where all pixels fill half a vector at the most, channels are the vector.
         let fills = |lanes: usize| output.h.saturating_mul(output.w).saturating_mul(2) > lanes;
         match self.few_pixels {
             Some(row) if !fills(row.lanes) => rows.with_pointwise(row),
@@ -280,8 +280,8 @@ struct Wanted {
 
 impl Descriptor {
     /// Channels first. A map of few columns is best taken two rows to a vector, else in a tile of one vector, which is taller. Taps
-    /// that are picked are best picked once for all rows that they feed, but for 3×3 at stride 1 on some CPUs. (5×5 at stride 1
-    /// and all at stride 2.) Where nothing is picked, dilated columns are best copied with their padding, of which they read
+    /// that are picked are best picked once for all rows that they feed, but for 3×3 at stride 1 on some CPUs. Where nothing
+    /// is picked, dilated columns are best copied with their padding, of which they read
     /// much. (091)
     fn preferred_in_planes(&self, packed: &KernelInfo, output: Shape) -> Wanted {
         let Taps { kernel_size: [_, kw], stride: [sh, sw], dilation: [dh, dw] } = self.window.taps;

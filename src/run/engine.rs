@@ -108,7 +108,7 @@ impl Engine {
     pub(crate) fn run<E: Element>(&self, run: Run<'_, E>) -> Result<(), Error> {
         let Some(twin) = self.twin(run.input.shape()) else { return self.run_as_said(run) };
         if twin.can_run(&run) {
-            return twin.engine.run(twin.run(run));
+            return twin.engine.run(twin.run(run)).map_err(|error| twin.error(error));
         }
         // Its choice is that of the twin.
         if let Some(choice) = run.choice {

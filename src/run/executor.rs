@@ -51,7 +51,7 @@ pub trait Executor: Sync {
 
     /// Calls `task(i)` once for each i in `0..tasks`, on any of its threads, and returns when all calls have returned.
     ///
-    /// The tasks need not run at the same time: one after the other on one thread is fine, and gives the same bits. None waits for
+    /// A task may take 128 KiB of its thread's stack. The tasks need not run at the same time: one after the other on one thread is fine, and gives the same bits. None waits for
     /// another.
     fn execute(&self, tasks: usize, task: &(dyn Fn(usize) + Sync));
 }

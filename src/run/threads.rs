@@ -38,7 +38,7 @@ pub enum Parallelism<'a> {
     /// that is called from outside.
     ///
     /// A run asks for as many tasks as its [`Choice`](crate::Choice) has, at most one for each thread, once for each pass. Each task
-    /// takes the next part of the output until there is none, so threads of unequal speed take unequal shares. The bits are those of
+    /// takes the next part of the output until there is none: see [`Executor::threads`] for cores of unequal speed. The bits are those of
     /// any other run. `prepare` and `tune` take it as well, and a choice that was made with one executor is good for each with as many
     /// threads.
     ///

@@ -5,9 +5,9 @@ use alloc::sync::Arc;
 use crate::choose::descriptor::Descriptor;
 use crate::run::arguments::Run;
 use crate::run::engine::Engine;
-use depthwise_kernels::{Axis, Layout, OutputRange, Shape, Strides};
+use depthwise_kernels::{Axis, Error, Layout, OutputRange, Shape, Strides};
 
-/// What is another way to say the same.
+/// How else the axes may be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Label {
     /// Height and width are exchanged, where there is one column: kernels compute a row at a time.
@@ -41,7 +41,8 @@ impl Twin {
         }
     }
 
-    /// Whether the tensors of a run lie so that its kernels can read and write them: their vectors run along columns.
+    /// Whether the tensors of a run lie so that its kernels can read and write them: vectors run along the image's height if
+    /// turned, along its width in a plane.
     pub(crate) fn can_run<E>(&self, run: &Run<'_, E>) -> bool {
         let axis = match self.label {
             Label::Turned => Axis::H,
@@ -67,6 +68,24 @@ impl Twin {
         match self.label {
             Label::Turned => range.turned(),
             Label::Plane => range,
+        }
+    }
+
+    /// What a run under this label says of itself, as it was said.
+    pub(crate) fn error(&self, error: Error) -> Error {
+        match (self.label, error) {
+            (Label::Turned, Error::Range { axis, start, end, extent }) => {
+                let axis = match axis {
+                    Axis::H => Axis::W,
+                    Axis::W => Axis::H,
+                    other => other,
+                };
+                Error::Range { axis, start, end, extent }
+            }
+            (Label::Turned, Error::Shape { what, expected, found }) => {
+                Error::Shape { what, expected: expected.turned(), found: found.turned() }
+            }
+            (_, error) => error,
         }
     }
 

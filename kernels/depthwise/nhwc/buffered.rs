@@ -17,8 +17,8 @@
 //! Where channels are few, pixels follow each other without a gap, and a vector runs over channels and pixels. The weights are then
 //! repeated up to a period, after which channels meet the same lanes again.
 //!
-//! A row of taps on a row of padding gives zeros, of the weights' signs, or NaN if a weight is not finite. Their sum is worked out once
-//! for all outputs. Added to an output it gives the same as one after the other: what is not zero stays as it is, −0 stays −0 only if
+//! A row of taps on a row of padding gives zeros, of the weights' signs, or NaN if a weight is not finite. Their sum is worked out
+//! first. Added to an output it gives the same as one after the other: what is not zero stays as it is, −0 stays −0 only if
 //! all of them are −0, and +0 stays +0.
 
 use core::mem::MaybeUninit;
@@ -49,8 +49,7 @@ impl<S: Simd, const OH: usize, const OW: usize> Algorithm<S> for Buffered<OH, OW
 const ROOM: usize = 24 << 10;
 /// Elements that a first-level cache holds beside weights and outputs.
 const NEAR: usize = 6 << 10;
-/// Tiles of a strip: of a vector of channels at the most, lest the buffer hold only part of a cache line's channels. For as many the
-/// buffer may be larger than what is near.
+/// Tiles of a strip at the most, lest there be room for few vectors of channels. So many may take more than [`NEAR`].
 const TILES: usize = 4;
 
 /// Vectors of channels in the buffer at the most.
@@ -70,9 +69,9 @@ pub(crate) struct Buffer {
     pub(crate) period: usize,
     /// Input rows that it holds.
     rows: usize,
-    /// What a tap's column is rounded down to is that many pixels on at the most.
+    /// Places from the first tap of a row to the last.
     further: usize,
-    /// The rows that a row of inputs is split into, one for each column that a stride leaves between two taps.
+    /// Phases that taps read: column c is in phase c mod stride.
     phases: usize,
     /// Pixels of a tile.
     tile: usize,

@@ -3,7 +3,7 @@
 //! A part takes the time of its multiply-adds, those that kernels compute for nothing included, and then that of its
 //! bytes. A run takes the time of each step's slowest part, and that of handing the parts to the threads.
 
-use depthwise::{Description, KernelInfo, Layout, Machine, OutputRange, Shape};
+use depthwise::{Axis, Description, KernelInfo, Layout, Machine, OutputRange, Shape};
 
 use super::Layer;
 
@@ -141,7 +141,7 @@ impl Rates {
     fn seconds(&self, layer: &Layer, description: &Description, pass: Pass, part: &OutputRange, bandwidth: f64) -> f64 {
         let (n, rows, c) = (part.n.len(), part.h.len(), part.c.len());
         let [kh, kw] = layer.kernel_size;
-        let (width, mid, taps) = (layer.output.w, layer.between.c, kh * kw);
+        let (width, mid, taps) = (part.w.len(), layer.between.c, kh * kw);
         let mut seconds = 0.0;
         let time = |multiply_adds: usize, kernel: &KernelInfo| {
             layer.schedule.slots(kernel) * multiply_adds as f64 / (self.lane * kernel.lanes as f64)
@@ -160,7 +160,8 @@ impl Rates {
             let rows_read = ((rows - 1) * layer.stride + (kh - 1) * layer.dilation + 1).min(layer.input.h);
             // Of some channels between, as many inputs as a multiplier leaves.
             let read = (channels * layer.input.c).div_ceil(mid);
-            values += n * rows_read * layer.input.w * read + taps * channels;
+            let columns_read = ((width * layer.input.w).div_ceil(layer.output.w) + kw - 1).min(layer.input.w);
+            values += n * rows_read * columns_read * read + taps * channels;
         }
         if let Pass::Pointwise | Pass::Fused = pass {
             let info = kernel(description.pointwise);
@@ -194,14 +195,9 @@ impl Rates {
 
 /// Whether the parts have each element of an output exactly once.
 pub fn tile(parts: &[OutputRange], output: Shape) -> bool {
-    let within = |part: &OutputRange| {
-        part.n.end <= output.n && part.c.end <= output.c && part.h.end <= output.h && part.w == (0..output.w)
-    };
-    let len = |part: &OutputRange| part.n.len() * part.c.len() * part.h.len();
-    let meet = |a: &OutputRange, b: &OutputRange| {
-        [(&a.n, &b.n), (&a.c, &b.c), (&a.h, &b.h)].iter().all(|(a, b)| a.start < b.end && b.start < a.end)
-    };
-    let disjoint = parts.iter().enumerate().all(|(i, a)| parts[..i].iter().all(|b| !meet(a, b)));
-    let all = parts.iter().map(len).sum::<usize>() == output.n * output.c * output.h;
+    let within = |part: &OutputRange| Axis::ALL.into_iter().all(|axis| part[axis].end <= output[axis]);
+    let len = |part: &OutputRange| part.n.len() * part.c.len() * part.h.len() * part.w.len();
+    let disjoint = parts.iter().enumerate().all(|(i, a)| parts[..i].iter().all(|b| !a.meets(b)));
+    let all = parts.iter().map(len).sum::<usize>() == output.n * output.c * output.h * output.w;
     disjoint && all && parts.iter().all(|part| within(part) && len(part) > 0)
 }
