@@ -82,11 +82,17 @@ fn every_record_says_of_what_it_is_and_every_roofline_is_read() {
         let head: Vec<&str> = text.lines().map_while(|line| line.strip_prefix("# ")).collect();
         let date = head.iter().find_map(|line| line.strip_prefix("date: ")).expect("a date");
         let file = path.file_name().and_then(|file| file.to_str()).expect("a name");
-        assert!([format!("{date}-peers.csv"), format!("{date}-roofline.csv")].contains(&file.to_owned()), "{name}");
-        for key in ["cpu: ", "cpus: ", "compiler: ", "commit: ", "version depthwise: "] {
+        let kinds = ["peers", "roofline", "tiles"];
+        let kind = kinds.into_iter().find(|kind| file == format!("{date}-{kind}.csv")).expect("a kind of records");
+        let keys: &[&str] = match kind {
+            // Of simulated cores.
+            "tiles" => &["llvm-mca: ", "compiler: ", "commit: "],
+            _ => &["cpu: ", "cpus: ", "compiler: ", "commit: ", "version depthwise: "],
+        };
+        for &key in keys {
             assert!(head.iter().any(|line| line.starts_with(key)), "{name} does not say its {key}");
         }
-        if file.ends_with("-roofline.csv") {
+        if kind == "roofline" {
             rooflines += 1;
             let report = record::read(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
             let again = record::write(&report).expect("text");

@@ -19,7 +19,9 @@ kernels are named after operation, element type, layout, window and stride, tile
   2v, 2.5v     that many vectors of the instruction set; the half one holds the last channels, of two pixels
   1x7r, 1x7t   the tile rolls down the rows and keeps sums of rows to come; channels take turns at each row
   1x2vr        rolls, each row of the tile that many vectors wide
-  1x7rb, 4x16p rolls, and writes its outputs a vector behind; a vector holds columns of a pair of rows";
+  1x7rb, 4x16p rolls, and writes its outputs a vector behind; a vector holds columns of a pair of rows
+  4x2vc, 2x4b  reads a copy of input rows with their padding: channels first, channels last
+  4x6k         channels run along the vector, channels first too";
 
 /// Runs the network `runs` times on one input and writes, for each step, its shortest time.
 /// The peak is that of one thread's multiply-adds, measured, times `threads`.
