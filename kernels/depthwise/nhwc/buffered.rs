@@ -88,20 +88,24 @@ impl Buffer {
         let [kh, kw] = taps.kernel_size;
         let rows = sh.saturating_mul(oh - 1).saturating_add(kh);
         let (further, phases) = ((kw - 1) / sw, sw.min(kw));
-        let of = |joins: bool| {
+        let few = outputs > 0 && outputs < 2 * lanes && !outputs.is_multiple_of(lanes);
+        for joins in [true, false] {
+            if joins && !few {
+                continue;
+            }
             let (pitch, period) = if joins { (outputs, outputs / gcd(outputs, lanes) * lanes) } else { (lanes, lanes) };
             let tile = ow * (period / pitch);
-            let buffer = Self { joins, pitch, period, rows, further, phases, tile, tiles: 0, lanes };
-            let tiles = |room: usize| {
+            let [near, room] = [NEAR, ROOM].map(|room| {
                 // The last lanes of a row are what is stored behind its last pixel.
                 let pixels = (room / rows / phases).saturating_sub(2 * lanes) / pitch;
                 pixels.saturating_sub(further) / tile
-            };
-            let tiles = if joins { tiles(NEAR).max(tiles(ROOM).min(TILES)) } else { tiles(ROOM).min(TILES) };
-            (tiles > 0).then_some(Self { tiles, ..buffer })
-        };
-        let few = outputs > 0 && outputs < 2 * lanes && !outputs.is_multiple_of(lanes);
-        few.then(|| of(true)).flatten().or_else(|| of(false))
+            });
+            let tiles = if joins { near.max(room.min(TILES)) } else { room.min(TILES) };
+            if tiles > 0 {
+                return Some(Self { joins, pitch, period, rows, further, phases, tile, tiles, lanes });
+            }
+        }
+        None
     }
 
     /// From a phase to the next, for so many tiles.
