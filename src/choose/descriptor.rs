@@ -107,7 +107,7 @@ impl Schedule {
 
     /// What runs on such inputs are turned to, if they are.
     fn turned(&self, input: Shape) -> Option<Descriptor> {
-        self.descriptor.turned().filter(|_| self.descriptor.is_column(input))
+        if self.descriptor.is_column(input) { self.descriptor.turned() } else { None }
     }
 
     /// The slots of a multiply unit that a vector of a kernel takes.

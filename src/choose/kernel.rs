@@ -43,7 +43,10 @@ pub(crate) fn depthwise(
     let few = buffered(isa).filter(is_few);
     // A window of one row meets each input row once: that is read where it is, but for several outputs.
     let meets_rows_again = |_: &&KernelInfo| taps.kernel_size[0] > 1 || multiplier > 1;
-    let any = |isa| fitting(isa).find(|info| info.kernel_size.is_none() && info.form != Form::Buffered);
+    let any = |isa| {
+        let rows = fitting(isa).filter(|info| info.kernel_size.is_none() && info.form != Form::Buffered);
+        rows.min_by_key(|info| info.form == Form::Any)
+    };
     few.or_else(|| of_shape(isa).next()).or_else(|| buffered(isa).filter(meets_rows_again)).or_else(|| any(isa))
 }
 

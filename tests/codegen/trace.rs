@@ -3,7 +3,7 @@
 //! is told that it has them, and instructions that the CPU refuses are skipped. So sums are wrong, but the way through the code,
 //! which no sum decides, is right. On AArch64 QEMU writes the trace, where it runs the tests.
 
-use depthwise::{Activation, DepthwiseConv2d, KernelInfo, Layout, Operation, Padding, PointwiseConv2d};
+use depthwise::{Activation, Convolution, DepthwiseConv2d, KernelInfo, Layout, Operation, Padding, PointwiseConv2d};
 use depthwise::{Run, Shape, TensorView, TensorViewMut, Workspace};
 
 use super::program::Program;
@@ -31,7 +31,7 @@ fn layer() {
     let [rows, columns] = kernel.tile;
     let mut workspace = Workspace::new();
     let (taps, strides) = (kernel.kernel_size.unwrap_or([3, 3]), kernel.stride.unwrap_or([1, 1]));
-    match kernel.operation {
+    let (plan, input): (Box<dyn Convolution>, Shape) = match kernel.operation {
         Operation::Depthwise => {
             let (channels, outputs) = match kernel.layout {
                 Layout::Nhwc => (8 * kernel.lanes, [4 * rows.max(2), 3 * columns]),
@@ -53,11 +53,7 @@ fn layer() {
                 .activation(Activation::Relu6)
                 .build()
                 .expect("a plan");
-            let shape = plan.output_shape(input).expect("a shape");
-            let (x, mut y) = (vec![0.5; input.len().expect("few")], vec![0.0; shape.len().expect("few")]);
-            let x = TensorView::new(&x, input, kernel.layout).expect("a view");
-            let y = TensorViewMut::new(&mut y, shape, kernel.layout).expect("a view");
-            plan.run(Run::new(x, y, &mut workspace)).expect("a run");
+            (Box::new(plan), input)
         }
         _ => {
             // Half a vector is joined but once.
@@ -72,13 +68,14 @@ fn layer() {
                 .activation(Activation::Relu6)
                 .build()
                 .expect("a plan");
-            let shape = plan.output_shape(input).expect("a shape");
-            let (x, mut y) = (vec![0.5; input.len().expect("few")], vec![0.0; shape.len().expect("few")]);
-            let x = TensorView::new(&x, input, kernel.layout).expect("a view");
-            let y = TensorViewMut::new(&mut y, shape, kernel.layout).expect("a view");
-            plan.run(Run::new(x, y, &mut workspace)).expect("a run");
+            (Box::new(plan), input)
         }
-    }
+    };
+    let shape = plan.output_shape(input).expect("a shape");
+    let (x, mut y) = (vec![0.5; input.len().expect("few")], vec![0.0; shape.len().expect("few")]);
+    let x = TensorView::new(&x, input, kernel.layout).expect("a view");
+    let y = TensorViewMut::new(&mut y, shape, kernel.layout).expect("a view");
+    plan.run(Run::new(x, y, &mut workspace)).expect("a run");
 }
 
 /// QEMU writes down each instruction of the function that runs.
