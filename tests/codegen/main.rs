@@ -140,7 +140,11 @@ fn tiles() {
         if let Some(speed) = &speed {
             speed.record(&kernel, &tile);
         }
-        let limit = known.get(kernel.name).map(|known| known.ratios().map(|ratio| 1.05 * ratio + 0.01));
+        let limit = known.get(kernel.name).map(|known| {
+            let [all, others] = known.ratios();
+            // The same source built twice has been seen to move a few registers more, of no more instructions.
+            [1.05 * all + 0.01, 1.05 * others + 0.08]
+        });
         let ratios = counts.ratios();
         match limit {
             Some(limit) if ratios[0] <= limit[0] && ratios[1] <= limit[1] => {}

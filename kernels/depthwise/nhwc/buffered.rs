@@ -95,11 +95,12 @@ impl Buffer {
             }
             let (pitch, period) = if joins { (outputs, outputs / gcd(outputs, lanes) * lanes) } else { (lanes, lanes) };
             let tile = ow * (period / pitch);
-            let [near, room] = [NEAR, ROOM].map(|room| {
+            let tiles_of = |elements: usize| {
                 // The last lanes of a row are what is stored behind its last pixel.
-                let pixels = (room / rows / phases).saturating_sub(2 * lanes) / pitch;
+                let pixels = (elements / rows / phases).saturating_sub(2 * lanes) / pitch;
                 pixels.saturating_sub(further) / tile
-            });
+            };
+            let (near, room) = (tiles_of(NEAR), tiles_of(ROOM));
             let tiles = if joins { near.max(room.min(TILES)) } else { room.min(TILES) };
             if tiles > 0 {
                 return Some(Self { joins, pitch, period, rows, further, phases, tile, tiles, lanes });
