@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use depthwise::{Fusion, Isa, KernelInfo, Layout, Machine, Operation};
+use depthwise_benches::command;
 use depthwise_benches::crew::{BUSY, Crew, busy};
 use depthwise_benches::regret::{self, Group, Layer, Way};
 use depthwise_testkit::shapes::{self, Block, Built, Part, Placement, Tensors, random};
@@ -24,7 +25,7 @@ use regex::Regex;
 #[command(about = "Measures what was chosen against the best that could have been")]
 struct Args {
     /// portable, avx2, avx512 or neon; all of this CPU by default
-    #[arg(long)]
+    #[arg(long, value_parser = command::isa)]
     isa: Option<Isa>,
     #[arg(long, default_value = "both", value_parser = ["nhwc", "nchw", "both"])]
     layout: String,
@@ -115,20 +116,11 @@ fn main() -> ExitCode {
     let mut args = Args::parse();
     // `cargo test --all-targets` runs this too.
     args.test |= !args.bench;
-    match run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    command::end(run(&args))
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let isas = match args.isa {
-        Some(isa) if !isa.is_available() => {
-            return Err(format!("this CPU does not have {isa}: leave out --isa, or name another").into());
-        }
         Some(isa) => vec![isa],
         None => Isa::all().iter().copied().filter(|isa| isa.is_available()).collect(),
     };

@@ -15,6 +15,7 @@ use depthwise::{
     Conv2d, Convolution, DepthwiseConv2d, Isa, Layout, Padding, PointwiseConv2d, Run, SeparableConv2d, Shape,
     TensorView, TensorViewMut, Workspace,
 };
+use depthwise_benches::command;
 use depthwise_benches::crew::{BUSY, Crew, busy};
 use depthwise_benches::machine::Machine;
 use depthwise_benches::measure::Surveyor;
@@ -27,7 +28,7 @@ use serde::Deserialize;
 #[command(about = "Measures shapes from public bug reports against usual ones")]
 struct Args {
     /// portable, avx2, avx512 or neon; the best of this CPU by default
-    #[arg(long)]
+    #[arg(long, value_parser = command::isa)]
     isa: Option<Isa>,
     #[arg(long, default_value = "both", value_parser = ["nhwc", "nchw", "both"])]
     layout: String,
@@ -230,23 +231,11 @@ fn main() -> ExitCode {
     let mut args = Args::parse();
     // `cargo test --all-targets` runs this too.
     args.test |= !args.bench;
-    match run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    command::end(run(&args))
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    let isa = match args.isa {
-        Some(isa) if !isa.is_available() => {
-            return Err(format!("this CPU does not have {isa}: leave out --isa, or name another").into());
-        }
-        Some(isa) => isa,
-        None => Isa::detect(),
-    };
+    let isa = args.isa.unwrap_or_else(Isa::detect);
     let reports: Reports = serde_json::from_str(&std::fs::read_to_string(shapes::table("public_reports"))?)?;
     let crew = Crew::new(1)?;
     let waited = if args.test { 0.0 } else { crew.waits() };

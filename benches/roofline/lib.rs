@@ -1,5 +1,6 @@
 //! What the benches share, and what the roofline report rests on, for the tests and for `benches/peers`.
 
+pub mod command;
 pub mod cores;
 pub mod crew;
 pub mod machine;

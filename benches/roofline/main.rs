@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use depthwise::{Fusion, Isa, Layout};
+use depthwise_benches::command;
 use depthwise_benches::crew::{BUSY, Crew, busy};
 use depthwise_benches::roof::Work;
 use depthwise_testkit::shapes::{self, Block, Part, Placement, Prepared, model};
@@ -44,7 +45,7 @@ struct Args {
     #[arg(long, default_value = "1,all", value_delimiter = ',')]
     threads: Vec<String>,
     /// portable, avx2, avx512 or neon; the best of this CPU by default
-    #[arg(long)]
+    #[arg(long, value_parser = command::isa)]
     isa: Option<Isa>,
     /// Prints what would be measured
     #[arg(long)]
@@ -91,13 +92,7 @@ fn main() -> ExitCode {
         println!("nothing is measured: run it by `cargo bench --bench roofline`");
         return ExitCode::SUCCESS;
     }
-    match run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    command::end(run(&args))
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
@@ -129,11 +124,6 @@ fn read(path: &Path) -> Result<Report, Box<dyn Error>> {
 /// Nothing where the layers are only listed.
 fn measured(args: &Args) -> Result<Option<Report>, Box<dyn Error>> {
     let isa = args.isa.unwrap_or_else(Isa::detect);
-    if !isa.is_available() {
-        return Err(
-            format!("this CPU does not have the instruction set {isa}: leave out --isa, or name another").into()
-        );
-    }
     let tables = args.shapes.iter().take(if args.quick { 1 } else { usize::MAX });
     // All tables but one are of whole networks.
     let load = |name: &String| Ok((shapes::load(&shapes::table(name))?, name != "blocks"));

@@ -118,7 +118,7 @@ fn try_check<E: Element>(operation: Operation, case: &Case, tally: &mut Tally) -
                 if choice.kernel.is_some_and(|kernel| !kernels.contains(&kernel)) {
                     return Err(format!("{choice:?} runs on {kernels:?}"));
                 }
-                let run = calls.every_way(&plan, want, choice.is_first());
+                let run = calls.every_way(&plan, want, choice);
                 run.map_err(|e| format!("{choice:?} on {kernels:?}, {e}"))?;
                 ran.extend(kernels);
             }
@@ -177,17 +177,15 @@ impl<'a, E: Element> Calls<'a, E> {
         Calls { arguments, buffers: buffers.into(), rng: StdRng::seed_from_u64(case.seed) }
     }
 
-    /// `all_pools`: on every thread count, not only on one by turns.
-    #[cfg_attr(not(feature = "rayon"), allow(unused_variables, reason = "then there are no threads"))]
-    fn every_way(&mut self, plan: &Plan<E>, want: &Tensor<E>, all_pools: bool) -> Result<(), String> {
+    fn every_way(&mut self, plan: &Plan<E>, want: &Tensor<E>, choice: Choice) -> Result<(), String> {
         let shape = plan.output_shape(self.arguments.input.shape).map_err(|e| format!("output_shape: {e}"))?;
         if shape != want.shape {
             return Err(format!("output_shape: want {:?}, got {shape:?}", want.shape));
         }
         // In every arrangement, or if that would take long in one of them by turns.
-        let large = want.data.len() > 1 << 14 || emulation::is_on();
+        let in_all = choice.in_every_arrangement() && want.data.len() <= 1 << 14 && !emulation::is_on();
         let turn = self.rng.random_range(0..self.buffers.len());
-        let chosen = if large { turn..turn + 1 } else { 0..self.buffers.len() };
+        let chosen = if in_all { 0..self.buffers.len() } else { turn..turn + 1 };
         // Not for each call, which would take longer than the calls.
         let mut serial = dirty_workspace();
         #[cfg(feature = "rayon")]
@@ -206,19 +204,21 @@ impl<'a, E: Element> Calls<'a, E> {
             verdict(run, output, "serial")?;
 
             let prepared = plan.prepare(input.shape(), Parallelism::Serial).map_err(|e| format!("prepare: {e}"))?;
-            let choice = self.rng.random::<bool>().then_some(&prepared);
+            let kept = self.rng.random::<bool>().then_some(&prepared);
 
             output.clear();
-            let mut parts = Parts { plan, input, choice, rng: &mut self.rng, workspace: &mut Workspace::new() };
+            let mut parts = Parts { plan, input, choice: kept, rng: &mut self.rng, workspace: &mut Workspace::new() };
             // Most of what Miri does is to start runs.
             let depth = if cfg!(miri) { 1 } else { 3 };
             let run = parts.run(residual, output.view_mut(), OutputRange::all(shape), depth);
-            verdict(run, output, if choice.is_some() { "in parts with a choice" } else { "in parts" })?;
+            verdict(run, output, if kept.is_some() { "in parts with a choice" } else { "in parts" })?;
 
             #[cfg(feature = "rayon")]
             {
                 let turn = self.rng.random_range(0..POOLS.len());
-                for pool in if all_pools && !emulation::is_on() { &POOLS[..] } else { &POOLS[turn..=turn] } {
+                // On every thread count, or on one by turns.
+                let all_pools = choice.is_first() && !emulation::is_on();
+                for pool in if all_pools { &POOLS[..] } else { &POOLS[turn..=turn] } {
                     output.clear();
                     let view = output.view_mut();
                     let prepares = self.rng.random::<bool>();

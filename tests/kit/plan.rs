@@ -262,6 +262,13 @@ impl Choice {
         self.kernel.is_none() && Choice::machines(self.isa).next() == Some(self.machine)
     }
 
+    /// Whether each case calls it with every arrangement of tensors, as it does the plan's own choice on the first machine, and kernels for
+    /// one window. Kernels for any window and other machines' choices run in every case, with one arrangement by turns.
+    pub fn in_every_arrangement(&self) -> bool {
+        let is_for_one = |name| depthwise::kernels().any(|k| k.name == name && k.kernel_size.is_some());
+        self.is_first() || self.kernel.is_some_and(is_for_one)
+    }
+
     /// Everything to choose from, each alone: the plan's own choices on each machine first, then every kernel in each way that a machine
     /// has it go about its work.
     pub fn all(operation: Operation, isa: Isa, layout: Layout) -> Vec<Choice> {
