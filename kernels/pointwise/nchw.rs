@@ -36,15 +36,15 @@ unsafe fn part<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
             let input = a.input.wrapping_add(n * a.input_strides.n + run * a.input_strides.h);
             let output = a.output.wrapping_add(n * a.output_strides.n + run * a.output_strides.h);
             let residual = a.residual.map(|r| r.wrapping_add(n * a.residual_strides.n + run * a.residual_strides.h));
-            let is_few = a.channels <= 4 && a.shape.c == a.channels && runs.len >= 4 * S::LANES;
+            let is_few = a.channels <= 4 && a.shape.c == a.channels && runs.len >= 8 * S::LANES;
             if is_few && (a.channels <= 2 || MR >= 8) {
                 let tensors = (input, output, residual);
                 // SAFETY: the run has these pixels, and the part all channels.
                 unsafe {
                     match a.channels {
-                        1 => few::<S, MR, 1>(s, a, runs.len, tensors),
-                        2 => few::<S, MR, 2>(s, a, runs.len, tensors),
-                        _ => few::<S, MR, 4>(s, a, runs.len, tensors),
+                        1 => few::<S, MR, 1, 8>(s, a, runs.len, tensors),
+                        2 => few::<S, MR, 2, 4>(s, a, runs.len, tensors),
+                        _ => few::<S, MR, 4, 4>(s, a, runs.len, tensors),
                     }
                 }
                 continue;
@@ -110,21 +110,19 @@ unsafe fn part<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
     }
 }
 
-/// A run of pixels, of which there are four vectors or more, of few output channels, which would leave most of a panel's rows empty: the
+/// A run of pixels, of which there are `NV` vectors or more, of few output channels, which would leave most of a panel's rows empty: the
 /// first `O` rows alone. Of the tensors, where the run begins.
 ///
 /// # Safety
 /// 1. As [`Algorithm::run`].
 /// 2. The part has these pixels, and all output channels, `O` at the most.
 #[inline(always)]
-unsafe fn few<S: Simd, const MR: usize, const O: usize>(
+unsafe fn few<S: Simd, const MR: usize, const O: usize, const NV: usize>(
     s: S,
     a: &PointwiseArgs,
     len: usize,
     (input, output, residual): (*const f32, *mut f32, Option<*const f32>),
 ) {
-    const NV: usize = 4;
-    const { assert!(O <= MR || O == 4) };
     for x in (0..len).step_by(NV * S::LANES) {
         // The last vectors are moved back rather than cut.
         let x = x.min(len - NV * S::LANES);
