@@ -86,8 +86,8 @@ impl Descriptor {
             // Where a vector runs over pixels, no channel is cut off.
             Layout::Nhwc if places(info, taps, self.mid_channels) > self.mid_channels => (self.mid_channels, 1.0),
             Layout::Nhwc => (info.lanes, 1.0),
-            // To copy there and back takes about as long again.
-            Layout::Nchw if self.copies_beside(core::iter::once(info), width) => (info.lanes, 2.0),
+            // To copy there and back takes about as long again. A part of fewer channels than lanes takes longer, which is left out here.
+            Layout::Nchw if self.copies_beside(core::iter::once(info), width) => (1, 2.0),
             // Vectors along the row: the last one is seldom whole, and a row costs about one more.
             Layout::Nchw => (1, width.next_multiple_of(info.lanes).saturating_add(info.lanes) as f64 / width as f64),
         };
