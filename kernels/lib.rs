@@ -39,7 +39,7 @@ pub use self::convert::{Converter, elements_of};
 pub use self::depthwise::{DepthwiseTuning, MOST_STRIP_ROWS};
 pub use self::info::{Form, KernelInfo, Operation};
 pub use self::memory::{AlignedBuf, TensorView, TensorViewMut};
-pub use self::stage::{DepthwiseStage, PointwiseStage, fits, places};
+pub use self::stage::{DepthwiseStage, PointwiseStage, copies_beside, fits, places};
 pub use self::table::{Available, available, inner_loops, table};
 pub use self::types::*;
 #[cfg(feature = "half")]

@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use crate::depthwise::nchw::fits_copy;
+use crate::depthwise::nchw::{self, fits_copy};
 use crate::depthwise::nhwc::Buffer;
 use crate::depthwise::{DepthwiseArgs, DepthwiseTuning, MOST_STRIP_ROWS};
 use crate::epilogue::Epilogue;
@@ -274,6 +274,11 @@ pub fn places(info: &KernelInfo, taps: Taps, outputs: usize) -> usize {
         }
         _ => outputs,
     }
+}
+
+/// Whether a depthwise kernel's vectors run across channels, channels first, of so many of them and so many columns of outputs.
+pub fn copies_beside(info: &KernelInfo, taps: Taps, multiplier: usize, channels: usize, width: usize) -> bool {
+    info.form == Form::Copied && nchw::copies_beside(taps, multiplier, info.lanes, channels, width)
 }
 
 /// Whether a depthwise kernel computes a convolution.

@@ -134,13 +134,14 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn deal(self, p: *const f32, step: usize) -> [__m256; 4] {
         unsafe {
-            // Rows i and i + 4, four elements of each.
-            let rows = [0, 1, 2, 3].map(|i| {
-                let [low, high] = [i, i + 4].map(|i| _mm_loadu_ps(p.wrapping_add(i * step)));
-                _mm256_set_m128(high, low)
-            });
-            let [a, b] = [0, 2].map(|i| _mm256_unpacklo_ps(rows[i], rows[i + 1]));
-            let [c, d] = [0, 2].map(|i| _mm256_unpackhi_ps(rows[i], rows[i + 1]));
+            // Rows i and i + 4, four elements of each. (Loops, as `map` is a call, which is not inlined.)
+            let mut rows = [_mm256_setzero_ps(); 4];
+            for i in 0..4 {
+                let low = _mm256_castps128_ps256(_mm_loadu_ps(p.wrapping_add(i * step)));
+                rows[i] = _mm256_insertf128_ps::<1>(low, _mm_loadu_ps(p.wrapping_add((i + 4) * step)));
+            }
+            let (a, b) = (_mm256_unpacklo_ps(rows[0], rows[1]), _mm256_unpacklo_ps(rows[2], rows[3]));
+            let (c, d) = (_mm256_unpackhi_ps(rows[0], rows[1]), _mm256_unpackhi_ps(rows[2], rows[3]));
             [
                 _mm256_shuffle_ps::<0x44>(a, b),
                 _mm256_shuffle_ps::<0xee>(a, b),

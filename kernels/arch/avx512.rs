@@ -26,6 +26,7 @@ impl Simd for Avx512 {
     type Index = __m512i;
     type Half = Avx2;
     const LANES: usize = 16;
+    const SLOW_MASKED_STORES: bool = false;
     const ISA: Isa = Isa::Avx512;
     const SPLATS_MEMORY: bool = true;
 
@@ -126,14 +127,17 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn deal(self, p: *const f32, step: usize) -> [__m512; 4] {
         unsafe {
-            // Rows i, i + 4, i + 8 and i + 12, four elements of each.
-            let rows = [0, 1, 2, 3].map(|i| {
-                let [a, b, c, d] = [i, i + 4, i + 8, i + 12].map(|i| _mm_loadu_ps(p.wrapping_add(i * step)));
-                let v = _mm512_insertf32x4::<1>(_mm512_castps128_ps512(a), b);
-                _mm512_insertf32x4::<3>(_mm512_insertf32x4::<2>(v, c), d)
-            });
-            let [a, b] = [0, 2].map(|i| _mm512_unpacklo_ps(rows[i], rows[i + 1]));
-            let [c, d] = [0, 2].map(|i| _mm512_unpackhi_ps(rows[i], rows[i + 1]));
+            // Rows i, i + 4, i + 8 and i + 12, four elements of each. (Loops, as `map` is a call, which is not inlined.)
+            let mut rows = [_mm512_setzero_ps(); 4];
+            for i in 0..4 {
+                let row = |j: usize| p.wrapping_add((i + j) * step);
+                let v = _mm512_castps128_ps512(_mm_loadu_ps(row(0)));
+                let v = _mm512_insertf32x4::<1>(v, _mm_loadu_ps(row(4)));
+                let v = _mm512_insertf32x4::<2>(v, _mm_loadu_ps(row(8)));
+                rows[i] = _mm512_insertf32x4::<3>(v, _mm_loadu_ps(row(12)));
+            }
+            let (a, b) = (_mm512_unpacklo_ps(rows[0], rows[1]), _mm512_unpacklo_ps(rows[2], rows[3]));
+            let (c, d) = (_mm512_unpackhi_ps(rows[0], rows[1]), _mm512_unpackhi_ps(rows[2], rows[3]));
             [
                 _mm512_shuffle_ps::<0x44>(a, b),
                 _mm512_shuffle_ps::<0xee>(a, b),

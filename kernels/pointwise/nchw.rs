@@ -2,7 +2,7 @@
 //!
 //! The last few pixels may swap roles with the weights, which are half a vector then.
 
-use crate::epilogue::clamps;
+use crate::epilogue::{self, clamps};
 use crate::info::{Form, KernelInfo};
 use crate::pointwise::{LastTwo, PointwiseArgs, Results, Runs, finish, finish_in_turn, finish_row, info};
 use crate::simd::{Lanes, Masked, Simd, Whole};
@@ -36,6 +36,19 @@ unsafe fn part<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
             let input = a.input.wrapping_add(n * a.input_strides.n + run * a.input_strides.h);
             let output = a.output.wrapping_add(n * a.output_strides.n + run * a.output_strides.h);
             let residual = a.residual.map(|r| r.wrapping_add(n * a.residual_strides.n + run * a.residual_strides.h));
+            let is_few = a.channels <= 4 && a.shape.c == a.channels && runs.len >= 8 * S::LANES;
+            if is_few && (a.channels <= 2 || MR >= 8) {
+                let tensors = (input, output, residual);
+                // SAFETY: the run has these pixels, and the part all channels.
+                unsafe {
+                    match a.channels {
+                        1 => few::<S, MR, 1, 8>(s, a, runs.len, tensors),
+                        2 => few::<S, MR, 2, 4>(s, a, runs.len, tensors),
+                        _ => few::<S, MR, 4, 4>(s, a, runs.len, tensors),
+                    }
+                }
+                continue;
+            }
             let mut x = 0;
             while x < runs.len {
                 let rest = runs.len - x;
@@ -92,6 +105,54 @@ unsafe fn part<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
                     c += MR;
                 }
                 x += pixels;
+            }
+        }
+    }
+}
+
+/// A run of pixels, of which there are `NV` vectors or more, of few output channels, which would leave most of a panel's rows empty: the
+/// first `O` rows alone. Of the tensors, where the run begins.
+///
+/// # Safety
+/// 1. As [`Algorithm::run`].
+/// 2. The part has these pixels, and all output channels, `O` at the most.
+#[inline(always)]
+unsafe fn few<S: Simd, const MR: usize, const O: usize, const NV: usize>(
+    s: S,
+    a: &PointwiseArgs,
+    len: usize,
+    (input, output, residual): (*const f32, *mut f32, Option<*const f32>),
+) {
+    for x in (0..len).step_by(NV * S::LANES) {
+        // The last vectors are moved back rather than cut.
+        let x = x.min(len - NV * S::LANES);
+        // SAFETY: the caller's; the panel holds 1 + depth rows of MR weights.
+        unsafe {
+            let mut acc = [[s.splat(0.0); NV]; O];
+            for i in 0..O.min(MR) {
+                acc[i] = [s.splat(*a.weights.wrapping_add(i)); NV];
+            }
+            let mut k = a.weights.wrapping_add(MR);
+            let mut p = input.wrapping_add(x);
+            for _ in 0..a.depth {
+                for v in 0..NV {
+                    let pixels = s.load(p.wrapping_add(v * S::LANES));
+                    for i in 0..O.min(MR) {
+                        acc[i][v] = s.mul_add(pixels, s.splat(*k.wrapping_add(i)), acc[i][v]);
+                    }
+                }
+                k = k.wrapping_add(MR);
+                p = p.wrapping_add(a.input_strides.c);
+            }
+            for i in 0..O {
+                if i < a.channels {
+                    for v in 0..NV {
+                        let x = x + v * S::LANES;
+                        let output = output.wrapping_add(i * a.output_strides.c + x);
+                        let residual = (residual, i * a.residual_strides.c + x);
+                        epilogue::finish::<S, Whole, _>(s, a.bounds, acc[i][v], s.mask(0, 0), output, residual);
+                    }
+                }
             }
         }
     }

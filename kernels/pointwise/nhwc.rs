@@ -3,14 +3,14 @@
 //! The last output channels may be half a vector. Where that costs what a whole one does, two pixels share one: a joined panel's
 //! last vector holds the weights of those channels twice, and its factors are two pixels', half and half.
 
-use crate::epilogue::clamps;
+use crate::epilogue::{self, clamps};
 use crate::info::{Form, KernelInfo};
 use crate::pointwise::{
     LastTwo, PointwiseArgs, Results, Runs, balanced, each_row, finish, finish_in_turn, finish_row, info,
 };
-use crate::simd::{Simd, opaque_address};
+use crate::simd::{Masked, Simd, Whole, opaque_address};
 use crate::table::Algorithm;
-use crate::types::Layout;
+use crate::types::{Layout, MAX_STRIDE};
 
 /// Activations that a block of pixels may take while the panels of weights pass over it: half of a
 /// common second-level cache.
@@ -77,7 +77,7 @@ impl<S: Columns, const MR: usize, const JOINED: usize> Algorithm<S> for Joined<M
 /// # Safety
 /// 1. As [`Algorithm::run`].
 #[inline(always)]
-unsafe fn part<S: Columns, const MR: usize, const JOINED: usize>(_: S, a: &PointwiseArgs) {
+unsafe fn part<S: Columns, const MR: usize, const JOINED: usize>(s: S, a: &PointwiseArgs) {
     const { assert!(MR <= S::COLUMNS.len() && JOINED <= MR && JOINED <= MOST_JOINED) };
     const { assert!(JOINED == 0 || 2 * S::Half::LANES == S::LANES) };
     let runs = Runs::of(a, false);
@@ -95,6 +95,20 @@ unsafe fn part<S: Columns, const MR: usize, const JOINED: usize>(_: S, a: &Point
             let input = a.input.wrapping_add(n * a.input_strides.n + run * a.input_strides.h);
             let output = a.output.wrapping_add(n * a.output_strides.n + run * a.output_strides.h);
             let residual = a.residual.map(|r| r.wrapping_add(n * a.residual_strides.n + run * a.residual_strides.h));
+            let is_few = a.channels <= FEW && a.shape.c == a.channels && a.depth >= 4;
+            if is_few && runs.len >= 2 * S::LANES && a.input_strides.w <= MAX_STRIDE {
+                let tensors = (input, output, residual);
+                // SAFETY: the run has these pixels, and the part all channels, for whose weights half a vector is enough.
+                unsafe {
+                    match a.channels {
+                        1 => few::<S, 1>(s, a, runs.len, tensors),
+                        2 => few::<S, 2>(s, a, runs.len, tensors),
+                        3 => few::<S, 3>(s, a, runs.len, tensors),
+                        _ => few::<S, FEW>(s, a, runs.len, tensors),
+                    }
+                }
+                continue;
+            }
             let blocks = runs.len.div_ceil(block);
             for b in 0..blocks {
                 let (start, stop) = (balanced(runs.len, blocks, b), balanced(runs.len, blocks, b + 1));
@@ -169,6 +183,97 @@ unsafe fn part<S: Columns, const MR: usize, const JOINED: usize>(_: S, a: &Point
         }
     }
 }
+
+/// So few output channels that pixels had better be the vector.
+const FEW: usize = 4;
+
+/// A run of pixels, of which there are two vectors or more, of `O` output channels: pixels are the vector. Of the tensors, where the run
+/// begins.
+///
+/// # Safety
+/// 1. As [`Algorithm::run`].
+/// 2. The part has these pixels, and all output channels, which are `O`; they are no more than lanes of half a vector.
+/// 3. Pixels are [`MAX_STRIDE`] apart at the most, and there are four input channels at least.
+#[inline(always)]
+unsafe fn few<S: Simd, const O: usize>(
+    s: S,
+    a: &PointwiseArgs,
+    len: usize,
+    (input, output, residual): (*const f32, *mut f32, Option<*const f32>),
+) {
+    const { assert!(O <= FEW && FEW <= S::Half::LANES && S::LANES <= MOST_LANES) };
+    let (row, step, all) = (S::Half::LANES, a.input_strides.w, s.mask(0, S::LANES));
+    let neighbours = a.output_strides.w == O && (residual.is_none() || a.residual_strides.w == O);
+    for x in (0..len).step_by(2 * S::LANES) {
+        // The last pixels are moved back rather than cut.
+        let x = x.min(len - 2 * S::LANES);
+        // SAFETY: the caller's; the panel holds 1 + depth rows of half a vector of weights.
+        unsafe {
+            let mut acc = [[s.splat(0.0); 2]; O];
+            for o in 0..O {
+                acc[o] = [s.splat(*a.weights.wrapping_add(o)); 2];
+            }
+            let mut k = a.weights.wrapping_add(row);
+            let pixels = input.wrapping_add(x * step);
+            for d in (0..a.depth / 4 * 4).step_by(4) {
+                for v in 0..2 {
+                    let four = s.deal(pixels.wrapping_add(v * S::LANES * step + d), step);
+                    for j in 0..4 {
+                        for o in 0..O {
+                            let w = s.splat(*k.wrapping_add(j * row + o));
+                            acc[o][v] = s.mul_add(four[j], w, acc[o][v]);
+                        }
+                    }
+                }
+                k = k.wrapping_add(4 * row);
+            }
+            for d in a.depth / 4 * 4..a.depth {
+                for v in 0..2 {
+                    let one = s.load_strided(pixels.wrapping_add(v * S::LANES * step + d), step, all);
+                    for o in 0..O {
+                        acc[o][v] = s.mul_add(one, s.splat(*k.wrapping_add(o)), acc[o][v]);
+                    }
+                }
+                k = k.wrapping_add(row);
+            }
+            for v in 0..2 {
+                let x = x + v * S::LANES;
+                // Channel by channel, then pixel by pixel.
+                let mut sums = [[0.0; MOST_LANES]; O];
+                let mut side_by_side = [0.0; FEW * MOST_LANES];
+                for o in 0..O {
+                    s.store(sums[o].as_mut_ptr(), acc[o][v]);
+                }
+                for i in 0..S::LANES {
+                    for o in 0..O {
+                        side_by_side[i * O + o] = sums[o][i];
+                    }
+                }
+                let sums = side_by_side.as_ptr();
+                if neighbours {
+                    for o in 0..O {
+                        let at = x * O + o * S::LANES;
+                        let sum = s.load(sums.wrapping_add(o * S::LANES));
+                        epilogue::finish::<S, Whole, _>(s, a.bounds, sum, all, output.wrapping_add(at), (residual, at));
+                    }
+                } else {
+                    // The last pixels' vectors reach beyond the sums of all.
+                    for i in 0..S::LANES {
+                        let mut sum = [0.0; MOST_LANES];
+                        sum[..O].copy_from_slice(&side_by_side[i * O..i * O + O]);
+                        let sum = s.load(sum.as_ptr());
+                        let output = output.wrapping_add((x + i) * a.output_strides.w);
+                        let residual = (residual, (x + i) * a.residual_strides.w);
+                        epilogue::finish::<S, Masked, _>(s, a.bounds, sum, s.mask(0, O), output, residual);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Lanes of the widest vector.
+const MOST_LANES: usize = 16;
 
 /// An instruction set's code for columns of tiles, by their height: a pixel, two, … Each height is a function of its own, and so
 /// a unit that the compiler can generate beside others.

@@ -244,6 +244,9 @@ fn pointwise_stage(
     PointwiseStage::new(available(kernel)?, inputs, outputs, parameters, activation, prefetches)
 }
 
+/// So many outputs of a gathered tap are worth the gathering (094).
+const MANY_OUTPUTS: usize = 32;
+
 fn biases(parameters: &Parameters<'_>, channels: usize) -> usize {
     if parameters.bias.is_some() || parameters.batch_norm.is_some() { channels } else { 0 }
 }
@@ -645,9 +648,10 @@ impl<'a> Conv2dBuilder<'a> {
         check_channels(self.out_channels, "the number of output channels")?;
         check_activation(self.activation)?;
         let Self { common, in_channels, out_channels, parameters, activation } = self.clone();
-        // One input is a depthwise convolution, too. To gather its taps pays where several outputs lie side by side, or where windows do
-        // not overlap.
-        let pays_to_gather = out_channels > 1 && (common.layout == Layout::Nhwc || !window.overlaps());
+        // One input is a depthwise convolution, too. To gather its taps pays where many outputs lie side by side, or where windows do not
+        // overlap.
+        let lie_side_by_side = common.layout == Layout::Nhwc && out_channels >= MANY_OUTPUTS;
+        let pays_to_gather = lie_side_by_side || out_channels > 1 && !window.overlaps();
         if window.is_point() {
             let common = Common { window: AskedWindow::POINT, ..common };
             let same = PointwiseConv2dBuilder { common, in_channels, out_channels, parameters, activation };

@@ -8,8 +8,8 @@ use crate::machine::{Machine, Vast};
 use crate::{Isa, Layout};
 use alloc::format;
 use depthwise_kernels::{
-    DepthwiseTuning, ElementType, Error, Form, KernelInfo, Operation, Shape, Taps, fits, places, sub_grids,
-    undilated_stride,
+    DepthwiseTuning, ElementType, Error, Form, KernelInfo, Operation, Shape, Taps, copies_beside, fits, places,
+    sub_grids, undilated_stride,
 };
 
 /// The kernels of the table for an operation on `f32` in a layout, by an instruction set, whether or not this CPU has it.
@@ -37,18 +37,24 @@ pub(crate) fn depthwise(
     let is_filled = layout == Layout::Nhwc && of_shape(narrower).next().is_some();
     let isa = if is_filled { narrower } else { isa };
     let buffered = |isa| fitting(isa).find(|info| info.form == Form::Buffered);
-    // Of so few channels a vector would be mostly empty: it runs over pixels, too.
+    // Of so few channels a vector would be mostly empty: it runs over pixels, too. The masks of AVX-512 are fast enough for more.
     let outputs = channels * multiplier;
-    let is_few = |info: &&KernelInfo| outputs < info.lanes && places(info, taps, outputs) > outputs;
+    let has_shape = isa == Isa::Avx512 && of_shape(isa).next().is_some();
+    let most = |info: &KernelInfo| if has_shape { info.lanes / 3 } else { info.lanes - 1 };
+    let is_few = |info: &&KernelInfo| outputs <= most(info) && places(info, taps, outputs) > outputs;
     let few = buffered(isa).filter(is_few);
-    // A window of one row meets each input row once: that is read where it is, but for several outputs.
-    let meets_rows_again = |_: &&KernelInfo| taps.kernel_size[0] > 1 || multiplier > 1;
+    // What few taps read, or taps of one row, is read where it is, but for several outputs. (094)
+    let reads = [0, 1].map(|axis| taps.kernel_size[axis].div_ceil(taps.stride[axis]));
+    let reads_again = |_: &&KernelInfo| multiplier > 1 || reads[0] > 1 && reads[0] * reads[1] >= MANY_READS;
     let any = |isa| {
         let rows = fitting(isa).filter(|info| info.kernel_size.is_none() && info.form != Form::Buffered);
         rows.min_by_key(|info| info.form == Form::Any)
     };
-    few.or_else(|| of_shape(isa).next()).or_else(|| buffered(isa).filter(meets_rows_again)).or_else(|| any(isa))
+    few.or_else(|| of_shape(isa).next()).or_else(|| buffered(isa).filter(reads_again)).or_else(|| any(isa))
 }
+
+/// From so many taps of an input on, it is best copied to where they all find it.
+const MANY_READS: usize = 64;
 
 /// The pointwise kernel for maps of few pixels that takes the packing of that one.
 pub(crate) fn of_few_pixels(packed: &KernelInfo) -> Option<&'static KernelInfo> {
@@ -140,6 +146,12 @@ impl Descriptor {
     fn bytes(&self, output: Shape) -> usize {
         let elements = Shape { c: self.mid_channels, ..output }.len();
         elements.unwrap_or(usize::MAX).saturating_mul(size_of::<f32>())
+    }
+
+    /// Whether one of these kernels copies planes of so many columns side by side.
+    pub(crate) fn copies_beside(&self, mut rows: impl Iterator<Item = &'static KernelInfo>, width: usize) -> bool {
+        let multiplier = self.mid_channels / self.in_channels.max(1);
+        rows.any(|row| copies_beside(row, self.window.taps, multiplier, self.mid_channels, width))
     }
 
     /// The columns of a sub-grid of the output.
@@ -272,6 +284,15 @@ impl Descriptor {
     }
 }
 
+/// The place of a window in a machine's lists: 3×3, 5×5, wider.
+fn extent(kernel_size: usize) -> usize {
+    match kernel_size {
+        ..=3 => 0,
+        5 => 1,
+        _ => 2,
+    }
+}
+
 /// What a kernel should be like.
 struct Wanted {
     form: Form,
@@ -282,10 +303,9 @@ struct Wanted {
 }
 
 impl Descriptor {
-    /// Channels first. A map of few columns is best taken two rows to a vector, else in a tile of one vector, which is taller. Taps
-    /// that are picked are best picked once for all rows that they feed, but for 3×3 at stride 1 on some CPUs. Where nothing
-    /// is picked, dilated columns are best copied with their padding, of which they read
-    /// much. (091)
+    /// Channels first. Narrow maps are best copied side by side, up to a width that the machine knows (094). Others of few columns are
+    /// best taken two rows to a vector, else in a tile of one vector, which is taller. Taps that are picked are best picked once for
+    /// all rows that they feed, but for 3×3 at stride 1 on some CPUs.
     fn preferred_in_planes(&self, packed: &KernelInfo, output: Shape) -> Wanted {
         let Taps { kernel_size: [_, kw], stride: [sh, sw], dilation: [dh, dw] } = self.window.taps;
         let (lanes, width) = (packed.lanes, output.w);
@@ -293,8 +313,15 @@ impl Descriptor {
         let reach = width.saturating_sub(1).saturating_mul(sw).saturating_add((kw - 1).saturating_mul(dw));
         let bytes = self.bytes(output);
         let is_vast = |vast: Vast| kw == 3 && width > vast.columns && bytes > vast.bytes;
-        let form = if packed.isa != Isa::Avx512 {
-            if dw > 1 { Form::Copied } else { Form::Tile }
+        let columns = match packed.isa {
+            Isa::Avx2 => self.machine.avx2.beside[extent(kw)][usize::from(sw > 1)],
+            Isa::Avx512 => self.machine.beside[extent(kw)][usize::from(sw > 1)],
+            _ => lanes / 2,
+        };
+        let form = if width <= columns && self.copies_beside(self.alike.iter().flatten().copied(), width) {
+            Form::Copied
+        } else if packed.isa != Isa::Avx512 {
+            Form::Tile
         } else if width <= lanes / 2 && reach < lanes {
             Form::Pairs
         } else if sw == 2
@@ -312,12 +339,7 @@ impl Descriptor {
 /// The instruction set, this one or one that it includes, whose vectors so many channels of a depthwise convolution fill best,
 /// channels last.
 fn filled_by(machine: &Machine, isa: Isa, channels: usize, kernel_size: usize, stride: usize) -> Isa {
-    let window = match kernel_size {
-        ..=3 => 0,
-        5 => 1,
-        _ => 2,
-    };
-    let few = machine.left_to_avx2[window][usize::from(stride > 1)];
+    let few = machine.left_to_avx2[extent(kernel_size)][usize::from(stride > 1)];
     let leaves_half = channels <= few && (1..=8).contains(&(channels % 16));
     if isa == Isa::Avx512 && leaves_half { Isa::Avx2 } else { isa }
 }

@@ -79,13 +79,15 @@ impl Price {
 
 impl Descriptor {
     /// What a part of the first stage of two passes, or of a depthwise convolution, costs.
-    pub(crate) fn depthwise_price(&self, info: &KernelInfo, whole: Shape) -> Price {
+    pub(crate) fn depthwise_price(&self, info: &'static KernelInfo, whole: Shape) -> Price {
         let (taps, width) = (self.window.taps, whole.w);
         let ([kh, kw], [sh, sw]) = (taps.kernel_size, taps.stride);
         let (channels, filled) = match self.layout {
             // Where a vector runs over pixels, no channel is cut off.
             Layout::Nhwc if places(info, taps, self.mid_channels) > self.mid_channels => (self.mid_channels, 1.0),
             Layout::Nhwc => (info.lanes, 1.0),
+            // To copy there and back takes about as long again. A part of fewer channels than lanes takes longer, which is left out here.
+            Layout::Nchw if self.copies_beside(core::iter::once(info), width) => (1, 2.0),
             // Vectors along the row: the last one is seldom whole, and a row costs about one more.
             Layout::Nchw => (1, width.next_multiple_of(info.lanes).saturating_add(info.lanes) as f64 / width as f64),
         };

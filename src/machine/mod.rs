@@ -69,6 +69,8 @@ pub struct Machine {
     pub(crate) writes_behind: bool,
     /// What is best for 3×3 at stride 1, channels last, where vectors lie across cache lines, if it is known.
     pub(crate) across_lines: Option<AcrossLines>,
+    /// The same as [`Avx2::beside`], AVX-512.
+    pub(crate) beside: [[usize; 2]; 3],
     /// Channels first, AVX-512, 3×3 at stride 1 and dilated columns are best rolled down, but for 3×3 on such maps.
     pub(crate) rolls_but: Option<Vast>,
 }
@@ -143,6 +145,8 @@ pub(crate) struct Avx2 {
     pub(crate) small_tiles: usize,
     /// 5×5: multiples of so many channels, up to so many, in tiles. The others in strips.
     pub(crate) tiles_5x5: (usize, usize),
+    /// Channels first, 3×3, 5×5 and wider, at stride 1 and at stride 2: planes of up to so many columns are best copied side by side.
+    pub(crate) beside: [[usize; 2]; 3],
 }
 
 /// When strips are better than tiles.
@@ -293,6 +297,7 @@ impl Machine {
                 machine.writes_behind,
                 machine.across_lines,
                 machine.rolls_but,
+                machine.beside,
                 (machine.strips, machine.turns, machine.small_tiles, machine.left_to_avx2),
             );
             let of_blocks = (machine.block, machine.large_block);

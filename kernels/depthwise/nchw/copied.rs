@@ -9,11 +9,14 @@
 //! for each tap:  for each output row, for each vector:  acc[oy][v] += load * weight
 //! ```
 //!
+//! Narrow planes are copied [side by side](super::beside) instead.
+//!
 //! Rows of taps that lie on padding for a whole tile are not multiplied, which changes no bit: see [`on_padding`].
 
 use core::mem::MaybeUninit;
 
 use super::Plane;
+use super::beside::Beside;
 use crate::depthwise::{DepthwiseArgs, Lattice, info};
 use crate::info::{Form, KernelInfo};
 use crate::simd::{Masked, Simd, Whole};
@@ -30,6 +33,11 @@ impl<S: Simd, const OH: usize, const TALL: usize> Algorithm<S> for Copied<OH, TA
     #[inline(always)]
     unsafe fn run(s: S, a: &DepthwiseArgs) {
         const { assert!(OH <= TALL) };
+        if let Some(planes) = Beside::of::<S>(a) {
+            // SAFETY: the caller's.
+            unsafe { planes.run::<S, TALL>(s, a) }
+            return;
+        }
         let mut room = MaybeUninit::<Room>::uninit();
         let room = room.as_mut_ptr().cast::<f32>();
         let grids = Lattice::all_again(a, 0);
@@ -38,10 +46,11 @@ impl<S: Simd, const OH: usize, const TALL: usize> Algorithm<S> for Copied<OH, TA
         let blocks = width.div_ceil(most);
         let step = width.div_ceil(blocks).next_multiple_of(2 * S::LANES).min(most);
         for x in (0..width).step_by(step) {
-            let copy = Copy::of(a).block::<S>(a, x, step.min(width - x));
+            let copy = Copy::of(a).block::<S, OH>(a, x, step.min(width - x));
             // Places on padding stay as they are; rows of padding are written anew.
-            for place in (0..ROOM).step_by(S::LANES) {
-                // SAFETY: the room is as long, and of whole vectors.
+            let filled = ((copy.most.min(rows.max(OH)) - 1) * copy.sh + copy.kh) * copy.row;
+            for place in (0..filled).step_by(S::LANES) {
+                // SAFETY: the room has as many rows, of whole vectors.
                 unsafe { s.store(room.wrapping_add(place), s.splat(0.0)) };
             }
             let mut zeros = [-0.0; SKIPPED];
@@ -58,11 +67,14 @@ impl<S: Simd, const OH: usize, const TALL: usize> Algorithm<S> for Copied<OH, TA
     }
 }
 
-/// Where a band is copied to: half of a first-level cache.
+/// Where a band is copied to.
 #[repr(align(64))]
 struct Room(#[expect(dead_code, reason = "reached by its address")] [f32; ROOM]);
 
-const ROOM: usize = 4096;
+/// Elements of it: of bands of tall strides more than half of a first-level cache.
+const ROOM: usize = 8192;
+/// As many as bands take if tiles have room there.
+const NEAR: usize = 4096;
 
 /// Whether there is room for what tiles of so many rows read. At strides no longer than that, no position of a column overflows.
 pub(crate) fn fits(taps: Taps, rows: usize, lanes: usize) -> bool {
@@ -122,20 +134,22 @@ impl Copy {
     /// Columns of a block at the most: so few that several tiles fit below each other, if there are as many rows.
     #[inline(always)]
     fn most_columns<S: Simd, const OH: usize>(&self, rows: usize) -> usize {
-        let columns = |tiles: usize| {
+        let columns = |room: usize, tiles: usize| {
             let points = (rows.min(tiles * OH) - 1) * self.sh + self.kh;
-            let places = ROOM / points / self.phases / S::LANES * S::LANES;
+            let places = room / points / self.phases / S::LANES * S::LANES;
             places.saturating_sub(self.reach) / (2 * S::LANES) * (2 * S::LANES)
         };
-        if columns(4) > 0 { columns(4) } else { columns(1) }
+        let fits = [(NEAR, 4), (NEAR, 1)].into_iter().map(|(room, tiles)| columns(room, tiles)).find(|&most| most > 0);
+        fits.unwrap_or_else(|| columns(ROOM, 1))
     }
 
     #[inline(always)]
-    fn block<S: Simd>(mut self, a: &DepthwiseArgs, x: usize, columns: usize) -> Self {
+    fn block<S: Simd, const OH: usize>(mut self, a: &DepthwiseArgs, x: usize, columns: usize) -> Self {
         let (sw, width) = (a.stride[1], a.input_shape.w as isize);
         self.phase = self.places(columns, S::LANES);
         self.row = self.phases * self.phase;
-        self.most = (ROOM / self.row).checked_sub(self.kh).map_or(0, |points| points / self.sh + 1);
+        let rows = |room: usize| (room / self.row).checked_sub(self.kh).map_or(0, |points| points / self.sh + 1);
+        self.most = rows(NEAR).max(rows(ROOM).min(OH));
         (self.x, self.columns) = (x, columns);
         self.start = ((a.origin.w + x) * sw) as isize - a.pad[1] as isize;
         // The first place of which column `c` or a later one is column 0 of the phases, and so on.
@@ -234,6 +248,7 @@ unsafe fn bands<S: Simd, const OH: usize, const TALL: usize>(
     let outputs = plane.rows.outputs;
     let padding = Padding::new(a, plane, zeros);
     let most = copy.most;
+    let whole_rows = if copy.columns == a.output_shape.w { plane.whole_rows::<S>(a) } else { 0 };
     let step =
         if outputs <= most { outputs } else { outputs.div_ceil(outputs.div_ceil(most)).next_multiple_of(OH).min(most) };
     for y in (0..outputs).step_by(step) {
@@ -243,7 +258,7 @@ unsafe fn bands<S: Simd, const OH: usize, const TALL: usize>(
         // SAFETY: 1. The caller's. 2. There is room for `most` rows; tiles are of those, and of the block's columns.
         unsafe {
             copy.fill(s, a, plane, y, rows, room);
-            let band = Band { plane, copy, padding: &padding, room, y };
+            let band = Band { plane, copy, padding: &padding, room, y, whole_rows };
             let lanes = S::LANES;
             let mut x = 0;
             while x < copy.columns {
@@ -277,6 +292,8 @@ struct Band<'a> {
     room: *const f32,
     /// The band's first row of outputs.
     y: usize,
+    /// Rows of outputs whose vectors are stored whole.
+    whole_rows: usize,
 }
 
 impl Band<'_> {
@@ -339,7 +356,7 @@ impl Band<'_> {
             for oy in 0..OH {
                 for v in 0..NV {
                     let at = [self.y + y + oy, copy.x + x + v * S::LANES];
-                    if NV == 1 && copy.columns < S::LANES {
+                    if NV == 1 && copy.columns < S::LANES && at[0] >= self.whole_rows {
                         plane.finish::<S, Masked>(s, a, at, s.mask(0, copy.columns), acc[oy][v]);
                     } else {
                         plane.finish::<S, Whole>(s, a, at, s.mask(0, 0), acc[oy][v]);

@@ -3,6 +3,7 @@
 //! Loads across the left or right border are masked, so no byte outside of a row is read.
 
 mod any;
+mod beside;
 mod copied;
 #[cfg(isa = "avx512")]
 mod pairs;
@@ -12,6 +13,7 @@ mod taps;
 mod tile;
 
 pub(crate) use any::Any;
+pub(crate) use beside::suits as copies_beside;
 pub(crate) use copied::{Copied, fits as fits_copy};
 #[cfg(isa = "avx512")]
 pub(crate) use pairs::Pairs;
@@ -84,6 +86,21 @@ impl Plane {
     #[inline(always)]
     fn result(&self, y: usize, x: usize) -> *mut f32 {
         self.output.wrapping_add((y * self.output_row).wrapping_add(x))
+    }
+
+    /// Rows of the part, from the first on, whose last vector may be stored whole: what is beyond its last column are columns of rows to
+    /// come, which are stored later.
+    #[inline(always)]
+    fn whole_rows<S: Simd>(&self, a: &DepthwiseArgs) -> usize {
+        let (rows, width) = (self.rows.outputs, a.output_shape.w);
+        if width >= S::LANES {
+            rows
+        } else if self.output_row == width && (self.residual.is_none() || self.residual_row == width) {
+            // The row's own columns are followed by those of so many more.
+            rows.saturating_sub((S::LANES - 1) / width)
+        } else {
+            0
+        }
     }
 
     /// The sums of outputs from (`y`, `x`) on → residual → clamp → output.

@@ -112,6 +112,8 @@ pub(crate) struct Columns<S: Simd, W: Window> {
     pub(super) x: usize,
     /// How many vectors hold outputs.
     pub(super) vectors: usize,
+    /// See [`apart`](Self::apart).
+    apart: usize,
     /// The input column under tap 0, or, where taps are picked, under the lead; negative in the padding.
     start: isize,
     /// All loads of two vectors lie in the input, and all outputs exist: of tiles, not of what rolls.
@@ -137,10 +139,28 @@ impl<S: Simd, W: Window> Clone for Columns<S, W> {
 impl<S: Simd, W: Window> Copy for Columns<S, W> {}
 
 impl<S: Simd, W: Window> Columns<S, W> {
+    /// Columns from a vector's first output to the next one's.
+    #[inline(always)]
+    pub(super) fn apart<L: Lanes>(&self) -> usize {
+        if L::ALL || !S::SLOW_MASKED_STORES { S::LANES } else { self.apart }
+    }
+
     /// The tile at output column `x` of the part: empty at its end.
+    ///
+    /// Where masked stores are slow, the last vector is moved back rather than cut, if the row has as many columns: some outputs are
+    /// computed twice.
     #[inline(always)]
     fn new<R: Reach<S>>(s: S, a: &DepthwiseArgs, x: usize, vectors: usize) -> Self {
-        let (width, dilation) = (a.input_shape.w, a.dilation[1]);
+        let (width, dilation, outputs) = (a.input_shape.w, a.dilation[1], a.output_shape.w);
+        let vectors = outputs.saturating_sub(x).div_ceil(S::LANES).min(vectors);
+        let (mut x, mut apart) = (x, S::LANES);
+        if S::SLOW_MASKED_STORES && vectors > 0 && outputs - x < vectors * S::LANES && outputs >= S::LANES {
+            if outputs >= vectors * S::LANES {
+                x = outputs - vectors * S::LANES;
+            } else {
+                apart = outputs - S::LANES;
+            }
+        }
         let start = ((a.origin.w + x) * W::SW) as isize - a.pad[1] as isize + R::lead(W::KW) as isize;
         let reach = if R::PICKS {
             3 * S::LANES
@@ -148,16 +168,17 @@ impl<S: Simd, W: Window> Columns<S, W> {
             // At stride 2, vectors are read up to the odd column after the last that is needed.
             (2 * S::LANES - 1) * W::SW + (W::KW - 1) * dilation + W::SW
         };
-        let rest = a.output_shape.w.saturating_sub(x);
+        let rest = outputs.saturating_sub(x);
         let mut columns = Self {
             x,
-            vectors: rest.div_ceil(S::LANES).min(vectors),
+            vectors,
+            apart,
             start,
             inside: start >= 0 && start as usize + reach <= width && rest >= 2 * S::LANES,
             lanes: [W::across(s.mask(0, 0)); 2],
             more: [W::across(s.mask(0, 0)); 2],
             row: [s.mask(0, 0); 6],
-            outputs: [s.mask(0, rest.min(S::LANES)), s.mask(0, rest.saturating_sub(S::LANES).min(S::LANES))],
+            outputs: [s.mask(0, rest.min(S::LANES)), s.mask(0, rest.saturating_sub(apart).min(S::LANES))],
         };
         // Of these, the masks that the tiles use.
         let in_row = |first: isize, lanes: usize| in_row(s, first, 1, width, lanes);
@@ -168,7 +189,7 @@ impl<S: Simd, W: Window> Columns<S, W> {
         } else {
             for v in 0..2 {
                 for kx in 0..W::KW {
-                    let first = start + (v * S::LANES * W::SW + kx * dilation) as isize;
+                    let first = start + (v * apart * W::SW + kx * dilation) as isize;
                     columns.lanes[v][kx] = in_row(first, S::LANES);
                     if W::SW == 2 {
                         columns.more[v][kx] = in_row(first + S::LANES as isize, S::LANES);
@@ -245,9 +266,10 @@ impl<S: Simd> Reach<S> for Loaded {
         inputs: &mut Inputs<S, W, NV>,
     ) {
         let (row, valid) = (plane.at(point, columns.start), !B::PADDED || plane.rows.has(point));
+        let apart = columns.apart::<L>();
         for v in 0..NV {
             for kx in (0..W::KW).step_by(W::SW) {
-                let p = row.wrapping_add(v * S::LANES * W::SW + kx * a.dilation[1]);
+                let p = row.wrapping_add(v * apart * W::SW + kx * a.dilation[1]);
                 // SAFETY: the row lies in the input, or no lane is read; the columns do, or they are masked to those that do.
                 unsafe {
                     let first = L::load(s, p, s.mask_if(valid, columns.lanes[v][kx]));

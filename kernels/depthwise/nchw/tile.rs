@@ -44,15 +44,16 @@ impl<S: Simd, V: Window, T, const OH: usize, const NV: usize> PerPlane<S> for Ti
     unsafe fn plane<W: Window, R: Reach<S>>(s: S, a: &DepthwiseArgs, plane: &Plane, tiles: &[Columns<S, W>]) {
         const { assert!(NV == 1 || NV == 2) };
         let outputs = plane.rows.outputs;
+        let whole_rows = plane.whole_rows::<S>(a);
         if NV == 1 {
             for columns in tiles {
                 // SAFETY: 1. The caller's. 2. They exist.
                 unsafe {
                     match outputs {
-                        rows if rows >= OH => column::<S, W, R, OH>(s, a, plane, columns),
+                        rows if rows >= OH => column::<S, W, R, OH>(s, a, plane, columns, whole_rows),
                         // Of so few rows, as many at a time as tiles of two vectors have.
-                        4.. => column::<S, W, R, 4>(s, a, plane, columns),
-                        _ => column::<S, W, R, 1>(s, a, plane, columns),
+                        4.. => column::<S, W, R, 4>(s, a, plane, columns, whole_rows),
+                        _ => column::<S, W, R, 1>(s, a, plane, columns, whole_rows),
                     }
                 }
             }
@@ -64,16 +65,26 @@ impl<S: Simd, V: Window, T, const OH: usize, const NV: usize> PerPlane<S> for Ti
             let y = if whole { y.min(outputs - OH) } else { y };
             let inside = plane.rows.holds(y * W::SH, (OH - 1) * W::SH + W::KH);
             for columns in tiles {
-                // SAFETY: 1. The caller's. 2. `whole` and `vectors` say that they exist. 3. Both were asked.
+                // SAFETY: 1. The caller's. 2. `whole` and `vectors` say that they exist. 3. Both were asked. 4. The plane says it.
                 unsafe {
                     match (whole, inside, columns.inside, columns.vectors) {
-                        (true, true, true, _) => tile::<S, W, R, Inside, Whole, OH, NV>(s, a, plane, columns, y),
-                        (true, true, false, 2) => tile::<S, W, R, Inside, Masked, OH, NV>(s, a, plane, columns, y),
-                        (true, true, false, _) => tile::<S, W, R, Inside, Masked, OH, 1>(s, a, plane, columns, y),
-                        (true, false, _, 2) => tile::<S, W, R, Edges, Masked, OH, NV>(s, a, plane, columns, y),
-                        (true, false, _, _) => tile::<S, W, R, Edges, Masked, OH, 1>(s, a, plane, columns, y),
-                        (false, _, _, 2) => tile::<S, W, R, Edges, Masked, 1, NV>(s, a, plane, columns, y),
-                        (false, _, _, _) => tile::<S, W, R, Edges, Masked, 1, 1>(s, a, plane, columns, y),
+                        (true, true, true, _) => {
+                            tile::<S, W, R, Inside, Whole, OH, NV>(s, a, plane, columns, y, whole_rows)
+                        }
+                        (true, true, false, 2) => {
+                            tile::<S, W, R, Inside, Masked, OH, NV>(s, a, plane, columns, y, whole_rows)
+                        }
+                        (true, true, false, _) => {
+                            tile::<S, W, R, Inside, Masked, OH, 1>(s, a, plane, columns, y, whole_rows)
+                        }
+                        (true, false, _, 2) => {
+                            tile::<S, W, R, Edges, Masked, OH, NV>(s, a, plane, columns, y, whole_rows)
+                        }
+                        (true, false, _, _) => {
+                            tile::<S, W, R, Edges, Masked, OH, 1>(s, a, plane, columns, y, whole_rows)
+                        }
+                        (false, _, _, 2) => tile::<S, W, R, Edges, Masked, 1, NV>(s, a, plane, columns, y, whole_rows),
+                        (false, _, _, _) => tile::<S, W, R, Edges, Masked, 1, 1>(s, a, plane, columns, y, whole_rows),
                     }
                 }
             }
@@ -92,12 +103,13 @@ unsafe fn column<S: Simd, W: Window, R: Reach<S>, const OH: usize>(
     a: &DepthwiseArgs,
     plane: &Plane,
     columns: &Columns<S, W>,
+    whole_rows: usize,
 ) {
     for y in (0..plane.rows.outputs).step_by(OH) {
         // As above.
         let y = y.min(plane.rows.outputs - OH);
-        // SAFETY: the caller's.
-        unsafe { tile::<S, W, R, Edges, Masked, OH, 1>(s, a, plane, columns, y) }
+        // SAFETY: the caller's; the plane says of which rows vectors are whole.
+        unsafe { tile::<S, W, R, Edges, Masked, OH, 1>(s, a, plane, columns, y, whole_rows) }
     }
 }
 
@@ -107,6 +119,7 @@ unsafe fn column<S: Simd, W: Window, R: Reach<S>, const OH: usize>(
 /// 1. As [`Algorithm::run`].
 /// 2. The part has these rows, and the columns so many vectors.
 /// 3. If `B` is [`Inside`], all input rows lie in the input; if `L` is [`Whole`], the columns are `inside`.
+/// 4. Of rows before `whole_rows` whole vectors can be written, and read of a residual.
 #[inline(always)]
 unsafe fn tile<S: Simd, W: Window, R: Reach<S>, B: Border, L: Lanes, const OH: usize, const NV: usize>(
     s: S,
@@ -114,6 +127,7 @@ unsafe fn tile<S: Simd, W: Window, R: Reach<S>, B: Border, L: Lanes, const OH: u
     plane: &Plane,
     columns: &Columns<S, W>,
     y: usize,
+    whole_rows: usize,
 ) {
     // SAFETY: the caller's.
     unsafe {
@@ -135,13 +149,17 @@ unsafe fn tile<S: Simd, W: Window, R: Reach<S>, B: Border, L: Lanes, const OH: u
         }
         // Masked stores in a second place would take longer than bounds.
         let bounded = S::TIGHT_PIPES && L::ALL && bound(s, a.bounds, plane.residual.is_some(), &mut acc);
+        let apart = columns.apart::<L>();
         for oy in 0..OH {
+            let is_whole = L::ALL || S::SLOW_MASKED_STORES && y + oy < whole_rows;
             for v in 0..NV {
-                let x = columns.x + v * S::LANES;
+                let (at, outputs) = ([y + oy, columns.x + v * apart], columns.outputs[v]);
                 if S::TIGHT_PIPES && bounded {
-                    L::store(s, plane.result(y + oy, x), columns.outputs[v], acc[oy][v]);
+                    L::store(s, plane.result(y + oy, at[1]), outputs, acc[oy][v]);
+                } else if is_whole {
+                    plane.finish::<S, Whole>(s, a, at, outputs, acc[oy][v]);
                 } else {
-                    plane.finish::<S, L>(s, a, [y + oy, x], columns.outputs[v], acc[oy][v]);
+                    plane.finish::<S, Masked>(s, a, at, outputs, acc[oy][v]);
                 }
             }
         }

@@ -26,7 +26,6 @@ impl<S: Simd, const OW: usize> Algorithm<S> for Any<OW> {
 /// 1. As [`Algorithm::run`].
 #[inline(always)]
 unsafe fn any<S: Simd, const OW: usize>(s: S, a: &DepthwiseArgs) {
-    let [kh, kw] = a.kernel_size;
     let sh = undilated_stride(a.stride[0], a.dilation[0]);
     let sw = undilated_stride(a.stride[1], a.dilation[1]);
     let (first, end) = (a.origin.c, a.origin.c + a.output_shape.c);
@@ -35,34 +34,71 @@ unsafe fn any<S: Simd, const OW: usize>(s: S, a: &DepthwiseArgs) {
             for columns in Lattice::all(a, 1) {
                 let grid = Grid::<f32>::new(a, n, rows, columns);
                 for y in 0..rows.outputs {
-                    for x in (0..columns.outputs).step_by(OW) {
-                        let wide = OW.min(columns.outputs - x);
-                        let inside = wide == OW && rows.holds(y * sh, kh) && columns.holds(x * sw, (OW - 1) * sw + kw);
-                        let mut c = first / S::LANES * S::LANES;
-                        while c < end {
-                            let from = first.saturating_sub(c);
-                            let to = S::LANES.min(end - c);
-                            let full = to - from == S::LANES;
-                            let mask = s.mask(from, to);
-                            let at = At { y, x, wide, sw, sh, c, lanes: to, mask };
-                            // SAFETY: channels `c + from .. c + to` lie in the part; `inside` says that
-                            // every point lies in the input, and without it each is looked up.
-                            unsafe {
-                                match (a.multiplier, inside, full) {
-                                    (1, true, true) => taps::<S, OW, Inside, Whole, NOT_REPEATED>(s, a, &grid, at),
-                                    (1, true, false) => taps::<S, OW, Inside, Masked, NOT_REPEATED>(s, a, &grid, at),
-                                    (1, false, true) => taps::<S, OW, Edges, Whole, NOT_REPEATED>(s, a, &grid, at),
-                                    (1, false, false) => taps::<S, OW, Edges, Masked, NOT_REPEATED>(s, a, &grid, at),
-                                    (_, true, _) => taps::<S, OW, Inside, Masked, REPEATED>(s, a, &grid, at),
-                                    (_, false, _) => taps::<S, OW, Edges, Masked, REPEATED>(s, a, &grid, at),
-                                }
+                    let mut x = 0;
+                    while x < columns.outputs {
+                        // At the end of a row few at a time, lest most are computed for nothing.
+                        let row = Row { y, first, end, sw, sh };
+                        // SAFETY: the caller's; the grid has these outputs.
+                        x = unsafe {
+                            if columns.outputs - x >= OW {
+                                row.run::<S, OW>(s, a, &grid, x)
+                            } else if columns.outputs - x > 2 {
+                                row.run::<S, 4>(s, a, &grid, x)
+                            } else {
+                                row.run::<S, 1>(s, a, &grid, x)
                             }
-                            c += S::LANES;
-                        }
+                        };
                     }
                 }
             }
         }
+    }
+}
+
+/// A row of outputs, and its channels.
+struct Row {
+    y: usize,
+    first: usize,
+    end: usize,
+    /// The undilated strides.
+    sw: usize,
+    sh: usize,
+}
+
+impl Row {
+    /// Up to `OW` outputs from `x` on, of all channels. Returns the next output.
+    ///
+    /// # Safety
+    /// 1. As [`Algorithm::run`].
+    /// 2. The grid has output `x` of the row.
+    #[inline(always)]
+    unsafe fn run<S: Simd, const OW: usize>(&self, s: S, a: &DepthwiseArgs, grid: &Grid<f32>, x: usize) -> usize {
+        let &Row { y, first, end, sw, sh } = self;
+        let [kh, kw] = a.kernel_size;
+        let wide = OW.min(grid.columns.outputs - x);
+        let inside = wide == OW && grid.rows.holds(y * sh, kh) && grid.columns.holds(x * sw, (OW - 1) * sw + kw);
+        let mut c = first / S::LANES * S::LANES;
+        while c < end {
+            let from = first.saturating_sub(c);
+            let to = S::LANES.min(end - c);
+            let full = to - from == S::LANES;
+            let mask = s.mask(from, to);
+            let at = At { y, x, wide, sw, sh, c, lanes: to, mask };
+            // SAFETY: channels `c + from .. c + to` lie in the part; `inside` says that every point lies in the input, and
+            // without it each is looked up.
+            unsafe {
+                match (a.multiplier, inside, full) {
+                    (1, true, true) => taps::<S, OW, Inside, Whole, NOT_REPEATED>(s, a, grid, at),
+                    (1, true, false) => taps::<S, OW, Inside, Masked, NOT_REPEATED>(s, a, grid, at),
+                    (1, false, true) => taps::<S, OW, Edges, Whole, NOT_REPEATED>(s, a, grid, at),
+                    (1, false, false) => taps::<S, OW, Edges, Masked, NOT_REPEATED>(s, a, grid, at),
+                    (_, true, _) => taps::<S, OW, Inside, Masked, REPEATED>(s, a, grid, at),
+                    (_, false, _) => taps::<S, OW, Edges, Masked, REPEATED>(s, a, grid, at),
+                }
+            }
+            c += S::LANES;
+        }
+        x + wide
     }
 }
 
