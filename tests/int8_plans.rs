@@ -376,7 +376,11 @@ fn run<I: Number + Integer<Stored = u8>, O: Number>(
     let input = Buffer::<I>::of(input, way.layout, way.gap);
     let mut output = Buffer::<O>::blank(want.shape, way.layout, way.gap);
     let mut workspace = Workspace::new();
-    let parallelism = if way.threads { Parallelism::Rayon } else { Parallelism::Serial };
+    let parallelism = match way.threads {
+        #[cfg(feature = "rayon")]
+        true => Parallelism::Rayon,
+        _ => Parallelism::Serial,
+    };
     let shape = of_any!(plan, plan => plan.output_shape(input.shape)).expect("a shape");
     assert_eq!(shape, want.shape, "{what}");
     let all = OutputRange::all(shape);

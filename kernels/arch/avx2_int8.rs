@@ -152,7 +152,7 @@ impl SimdWide for Avx2 {
     ) -> [__m256i; 4] {
         unsafe {
             let flip = _mm_set1_epi8(flip as i8);
-            let [a, b] = [a, b].map(|p| _mm_xor_si128(bytes(p, n), flip));
+            let (a, b) = (_mm_xor_si128(bytes(a, n), flip), _mm_xor_si128(bytes(b, n), flip));
             let low = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b));
             let high = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(a, b));
             let low = self.add_products(sums[0], low, self.weights(weights));
@@ -175,12 +175,13 @@ impl SimdRows for Avx2 {
     unsafe fn interleave(self, rows: [*const u8; 4], n: usize, flip: u8, to: *mut u8) {
         unsafe {
             let flip = _mm_set1_epi8(flip as i8);
-            let [a, b, c, d] = rows.map(|p| _mm_xor_si128(bytes(p, n), flip));
-            let store = |i: usize, pairs| _mm256_store_si256(to.add(32 * i).cast(), _mm256_cvtepu8_epi16(pairs));
-            store(0, _mm_unpacklo_epi8(a, b));
-            store(1, _mm_unpacklo_epi8(c, d));
-            store(2, _mm_unpackhi_epi8(a, b));
-            store(3, _mm_unpackhi_epi8(c, d));
+            let (a, b) = (_mm_xor_si128(bytes(rows[0], n), flip), _mm_xor_si128(bytes(rows[1], n), flip));
+            let (c, d) = (_mm_xor_si128(bytes(rows[2], n), flip), _mm_xor_si128(bytes(rows[3], n), flip));
+            let pairs =
+                [_mm_unpacklo_epi8(a, b), _mm_unpacklo_epi8(c, d), _mm_unpackhi_epi8(a, b), _mm_unpackhi_epi8(c, d)];
+            for i in 0..4 {
+                _mm256_store_si256(to.add(32 * i).cast(), _mm256_cvtepu8_epi16(pairs[i]));
+            }
         }
     }
     #[inline(always)]

@@ -100,7 +100,7 @@ impl SimdInt for Avx512Vnni {
     unsafe fn store(self, packed: [__m512i; 2], ends: &Ends, to: *mut u8, n: usize) {
         unsafe {
             let zero_point = _mm512_set1_epi16(ends.zero_point);
-            let [a, b] = packed.map(|packed| _mm512_adds_epi16(packed, zero_point));
+            let (a, b) = (_mm512_adds_epi16(packed[0], zero_point), _mm512_adds_epi16(packed[1], zero_point));
             let bytes = _mm512_packus_epi16(a, b);
             let bytes = _mm512_max_epu8(bytes, _mm512_set1_epi8(ends.low as i8));
             let bytes = _mm512_min_epu8(bytes, _mm512_set1_epi8(ends.high as i8));
@@ -133,6 +133,20 @@ impl SimdInt for Avx512Vnni {
     }
 }
 
+/// The first `n` inputs at `p`, of 64, flipped.
+///
+/// # Safety
+/// 1. They can be read.
+/// 2. The CPU has AVX-512 VNNI.
+#[inline(always)]
+unsafe fn row(p: *const u8, n: usize, flip: __m512i) -> __m512i {
+    // SAFETY: the caller's.
+    unsafe {
+        let row = if n == 64 { _mm512_loadu_si512(p.cast()) } else { _mm512_maskz_loadu_epi8(first(n), p.cast()) };
+        _mm512_xor_si512(row, flip)
+    }
+}
+
 // SAFETY of every block below: as above.
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one comment above says it for all")]
 impl SimdRows for Avx512Vnni {
@@ -145,19 +159,14 @@ impl SimdRows for Avx512Vnni {
     unsafe fn interleave(self, rows: [*const u8; 4], n: usize, flip: u8, to: *mut u8) {
         unsafe {
             let flip = _mm512_set1_epi8(flip as i8);
-            let load = |p: *const u8| {
-                let row =
-                    if n == 64 { _mm512_loadu_si512(p.cast()) } else { _mm512_maskz_loadu_epi8(first(n), p.cast()) };
-                _mm512_xor_si512(row, flip)
-            };
-            let [a, b, c, d] = rows.map(load);
+            let (a, b) = (row(rows[0], n, flip), row(rows[1], n, flip));
+            let (c, d) = (row(rows[2], n, flip), row(rows[3], n, flip));
             let (low, high) = (_mm512_unpacklo_epi8(a, b), _mm512_unpackhi_epi8(a, b));
             let (low_2, high_2) = (_mm512_unpacklo_epi8(c, d), _mm512_unpackhi_epi8(c, d));
-            let store = |g: usize, quad| _mm512_store_si512(to.add(64 * g).cast(), quad);
-            store(0, _mm512_unpacklo_epi16(low, low_2));
-            store(1, _mm512_unpackhi_epi16(low, low_2));
-            store(2, _mm512_unpacklo_epi16(high, high_2));
-            store(3, _mm512_unpackhi_epi16(high, high_2));
+            _mm512_store_si512(to.cast(), _mm512_unpacklo_epi16(low, low_2));
+            _mm512_store_si512(to.add(64).cast(), _mm512_unpackhi_epi16(low, low_2));
+            _mm512_store_si512(to.add(128).cast(), _mm512_unpacklo_epi16(high, high_2));
+            _mm512_store_si512(to.add(192).cast(), _mm512_unpackhi_epi16(high, high_2));
         }
     }
     #[inline(always)]

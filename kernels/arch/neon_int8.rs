@@ -59,7 +59,7 @@ impl SimdInt for Neon {
         unsafe {
             let x = vshlq_s32(sums, self.load(left));
             let high = vqrdmulhq_s32(x, self.load(q));
-            // To the right, a half goes up: one less of a negative number goes away from 0.
+            // To the right, a half goes away from 0.
             let right = self.load(right);
             let mask = vsubq_s32(vshlq_s32(vdupq_n_s32(1), right), vdupq_n_s32(1));
             let negative = vreinterpretq_s32_u32(vshrq_n_u32::<31>(vreinterpretq_u32_s32(high)));
@@ -75,7 +75,8 @@ impl SimdInt for Neon {
     #[inline(always)]
     unsafe fn store(self, packed: [int16x8_t; 2], ends: &Ends, to: *mut u8, n: usize) {
         unsafe {
-            let [a, b] = packed.map(|packed| vqaddq_s16(packed, vdupq_n_s16(ends.zero_point)));
+            let zero_point = vdupq_n_s16(ends.zero_point);
+            let (a, b) = (vqaddq_s16(packed[0], zero_point), vqaddq_s16(packed[1], zero_point));
             let bytes = vqmovun_high_s16(vqmovun_s16(a), b);
             let bytes = vminq_u8(vmaxq_u8(bytes, vdupq_n_u8(ends.low)), vdupq_n_u8(ends.high));
             let bytes = veorq_u8(bytes, vdupq_n_u8(if ends.signed { SIGN } else { 0 }));

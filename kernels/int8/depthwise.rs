@@ -98,10 +98,10 @@ impl<S: SimdWide> Algorithm<S> for Any {
                     // SAFETY: taps lie in the input or are padding, of a panel's channels at the most; weights and biases are those of a
                     // panel, outputs within the part.
                     unsafe {
-                        let zero = s.load(args.bias.add(place));
-                        let mut sums: [S::V; 4] = core::array::from_fn(|g| {
-                            if g > 0 && g < S::GROUPS { s.load(args.bias.add(place + g * S::LANES)) } else { zero }
-                        });
+                        let mut sums = [s.load(args.bias.add(place)); 4];
+                        for g in 1..S::GROUPS {
+                            sums[g] = s.load(args.bias.add(place + g * S::LANES));
+                        }
                         let mut weights = args.weights.wrapping_add(place / S::CHANNELS * panel);
                         for ky in 0..kh {
                             let row = args.at(0, y, ky);
@@ -286,26 +286,8 @@ unsafe fn tile<S: SimdRows, const STRIDE: usize, const N: usize, const RULE: u8>
             }
             return;
         }
-        let rounded = |g: usize| {
-            let sums = group::<S, STRIDE, N>(s, args, panel, strip, g);
-            let place = panel.place + g * S::LANES;
-            sums.map(|row| {
-                row.map(|sums| {
-                    if RULE == TFLITE {
-                        args.finish.rounded::<S, true>(s, sums, place)
-                    } else {
-                        args.finish.rounded::<S, false>(s, sums, place)
-                    }
-                })
-            })
-        };
-        let pair = |g: usize| {
-            let (a, b) = (rounded(g), rounded(g + 1));
-            let of_row = |r: usize| core::array::from_fn::<_, N, _>(|i| s.pack(a[r][i], b[r][i]));
-            [of_row(0), of_row(1)]
-        };
-        let first = pair(0);
-        let second = if S::GROUPS == 4 { pair(2) } else { first };
+        let first = pair::<S, STRIDE, N, RULE>(s, args, panel, strip, 0);
+        let second = if S::GROUPS == 4 { pair::<S, STRIDE, N, RULE>(s, args, panel, strip, 2) } else { first };
         for r in 0..served(STRIDE) {
             if r < rows {
                 for i in 0..N {
@@ -314,6 +296,55 @@ unsafe fn tile<S: SimdRows, const STRIDE: usize, const N: usize, const RULE: u8>
                 }
             }
         }
+    }
+}
+
+/// The rounded sums of two vectors of channels, as 16 bits.
+#[inline(always)]
+unsafe fn pair<S: SimdRows, const STRIDE: usize, const N: usize, const RULE: u8>(
+    s: S,
+    args: &Args,
+    panel: Panel,
+    strip: *const u8,
+    g: usize,
+) -> [[S::Packed; N]; 2] {
+    // SAFETY: the caller's.
+    unsafe {
+        let a = rounded::<S, STRIDE, N, RULE>(s, args, panel, strip, g);
+        let b = rounded::<S, STRIDE, N, RULE>(s, args, panel, strip, g + 1);
+        let mut packed = [[s.pack(a[0][0], b[0][0]); N]; 2];
+        for r in 0..served(STRIDE) {
+            for i in 0..N {
+                packed[r][i] = s.pack(a[r][i], b[r][i]);
+            }
+        }
+        packed
+    }
+}
+
+/// The rounded sums of a vector of channels.
+#[inline(always)]
+unsafe fn rounded<S: SimdRows, const STRIDE: usize, const N: usize, const RULE: u8>(
+    s: S,
+    args: &Args,
+    panel: Panel,
+    strip: *const u8,
+    g: usize,
+) -> [[S::V; N]; 2] {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut sums = group::<S, STRIDE, N>(s, args, panel, strip, g);
+        let place = panel.place + g * S::LANES;
+        for r in 0..served(STRIDE) {
+            for i in 0..N {
+                sums[r][i] = if RULE == TFLITE {
+                    args.finish.rounded::<S, true>(s, sums[r][i], place)
+                } else {
+                    args.finish.rounded::<S, false>(s, sums[r][i], place)
+                };
+            }
+        }
+        sums
     }
 }
 
@@ -334,15 +365,19 @@ unsafe fn group<S: SimdRows, const STRIDE: usize, const N: usize>(
     unsafe {
         let bias = s.load(args.bias.add(panel.place + g * S::LANES));
         let mut sums = [[bias; N]; 2];
-        let weight = |r: usize| [0, 1, 2].map(|kx| s.quad(weights.add((r * 3 + kx) * QUAD)));
-        let weights = [weight(0), weight(rows - 1)];
+        let mut taps = [[s.quad(weights); 3]; 2];
+        for r in 0..rows {
+            for kx in 0..3 {
+                taps[r][kx] = s.quad(weights.add((r * 3 + kx) * QUAD));
+            }
+        }
         for column in 0..(N - 1) * STRIDE + 3 {
             let quad = s.quad(strip.add(column * S::GROUPS * QUAD));
             for kx in 0..3 {
                 if column >= kx && (column - kx) % STRIDE == 0 && (column - kx) / STRIDE < N {
                     let i = (column - kx) / STRIDE;
                     for r in 0..rows {
-                        sums[r][i] = s.add_rows(sums[r][i], quad, weights[r][kx]);
+                        sums[r][i] = s.add_rows(sums[r][i], quad, taps[r][kx]);
                     }
                 }
             }

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::simd::{Packed, SimdInt};
+use super::simd::SimdInt;
 use crate::memory::AlignedBuf;
 use crate::types::Error;
 
@@ -140,12 +140,14 @@ impl Finish {
     ) {
         // SAFETY: the caller's.
         unsafe {
-            let pair = |g: usize| {
-                let [a, b] = [g, g + 1].map(|g| self.rounded::<S, TFLITE>(s, sums[g], place + g * S::LANES));
-                s.pack(a, b)
-            };
-            let first = pair(0);
-            let packed: [Packed<S>; 2] = [first, if S::GROUPS == 4 { pair(2) } else { first }];
+            let a = self.rounded::<S, TFLITE>(s, sums[0], place);
+            let b = self.rounded::<S, TFLITE>(s, sums[1], place + S::LANES);
+            let mut packed = [s.pack(a, b); 2];
+            if S::GROUPS == 4 {
+                let a = self.rounded::<S, TFLITE>(s, sums[2], place + 2 * S::LANES);
+                let b = self.rounded::<S, TFLITE>(s, sums[3], place + 3 * S::LANES);
+                packed[1] = s.pack(a, b);
+            }
             s.store(packed, &self.ends, to, n);
         }
     }

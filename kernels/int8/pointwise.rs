@@ -76,17 +76,14 @@ impl<S: SimdInt> Algorithm<S> for Tile {
     #[inline(always)]
     unsafe fn run(s: S, args: &Args) {
         const { assert!(!S::WIDE) };
-        // SAFETY: the caller's.
-        unsafe {
-            rows(args, |input, output, pixels| {
-                let block = block(args.depth);
-                for first in (0..pixels).step_by(block) {
-                    let n = block.min(pixels - first);
-                    let inputs =
-                        Inputs { p: input.wrapping_add(first * args.input_steps[1]), step: args.input_steps[1] };
-                    panels(s, args, inputs, output + first * args.output_steps[1], n);
-                }
-            });
+        let ([h, w], block, step) = (args.rows(), block(args.depth), args.input_steps[1]);
+        for y in 0..h {
+            for x in (0..w).step_by(block) {
+                let inputs = Inputs { p: args.input.wrapping_add(y * args.input_steps[0] + x * step), step };
+                let output = y * args.output_steps[0] + x * args.output_steps[1];
+                // SAFETY: the caller's.
+                unsafe { panels(s, args, inputs, output, block.min(w - x)) }
+            }
         }
     }
 }
@@ -99,36 +96,39 @@ impl<S: SimdWide> Algorithm<S> for Widened {
     unsafe fn run(s: S, args: &Args) {
         const { assert!(S::WIDE && S::GROUP == 2) };
         let step = 2 * args.depth.next_multiple_of(2);
-        // SAFETY: the caller's; the scratch has room for a block.
-        unsafe {
-            rows(args, |input, output, pixels| {
-                let block = block(step);
-                for first in (0..pixels).step_by(block) {
-                    let n = block.min(pixels - first);
-                    for i in 0..n {
+        let ([h, w], block) = (args.rows(), block(step));
+        for y in 0..h {
+            for x in (0..w).step_by(block) {
+                let n = block.min(w - x);
+                for i in 0..n {
+                    let from = args.input.wrapping_add(y * args.input_steps[0] + (x + i) * args.input_steps[1]);
+                    // SAFETY: the scratch has room for a block, whose pixels are of so many channels.
+                    unsafe {
                         let to = args.scratch.add(i * step).cast::<i16>();
                         if args.depth % 2 == 1 {
                             // Its weight is 0.
                             to.add(args.depth).write(0);
                         }
-                        s.widen(input.wrapping_add((first + i) * args.input_steps[1]), to, args.depth, args.flip);
+                        s.widen(from, to, args.depth, args.flip);
                     }
-                    let inputs = Inputs { p: args.scratch, step };
-                    panels(s, args, inputs, output + first * args.output_steps[1], n);
                 }
-            });
+                let inputs = Inputs { p: args.scratch, step };
+                let output = y * args.output_steps[0] + x * args.output_steps[1];
+                // SAFETY: the caller's.
+                unsafe { panels(s, args, inputs, output, n) }
+            }
         }
     }
 }
 
-/// Calls `row` with each row's first input, its first output, counted from the first of all, and its pixels. Rows without gaps are one.
-#[inline(always)]
-unsafe fn rows(args: &Args, mut row: impl FnMut(*const u8, usize, usize)) {
-    let [h, w] = args.extent;
-    let dense = |[y, x]: [usize; 2]| y == w * x;
-    let (h, w) = if dense(args.input_steps) && dense(args.output_steps) { (1, h * w) } else { (h, w) };
-    for y in 0..h {
-        row(args.input.wrapping_add(y * args.input_steps[0]), y * args.output_steps[0], w);
+impl Args {
+    /// Rows, and pixels of each. Rows without gaps are one.
+    #[inline(always)]
+    fn rows(&self) -> [usize; 2] {
+        let [h, w] = self.extent;
+        let is_dense =
+            self.input_steps[0] == w * self.input_steps[1] && self.output_steps[0] == w * self.output_steps[1];
+        if is_dense { [1, h * w] } else { [h, w] }
     }
 }
 
@@ -190,20 +190,19 @@ unsafe fn tile<S: SimdInt, const M: usize>(s: S, args: &Args, panel: Panel, inpu
     let flip = u32::from_ne_bytes([args.flip; 4]);
     // SAFETY: inputs are pixels of so many channels, weights and biases those of a panel; outputs lie within the part.
     unsafe {
-        let zero = s.load(args.bias.add(panel.place));
-        let bias: [S::V; 4] = core::array::from_fn(|g| match g {
-            0 => zero,
-            g if g < S::GROUPS => s.load(args.bias.add(panel.place + g * S::LANES)),
-            _ => zero,
-        });
+        let mut bias = [s.load(args.bias.add(panel.place)); 4];
+        for g in 1..S::GROUPS {
+            bias[g] = s.load(args.bias.add(panel.place + g * S::LANES));
+        }
         let mut sums = [bias; M];
         let (mut x, mut w) = (inputs.p, panel.weights);
         // Of 16 bits the last group is padded.
         let whole = if S::WIDE { args.depth.div_ceil(S::GROUP) } else { args.depth / S::GROUP };
         for _ in 0..whole {
-            let first = s.weights(w);
-            let weights: [S::Weights; 4] =
-                core::array::from_fn(|g| if g > 0 && g < S::GROUPS { s.weights(w.add(g * vector)) } else { first });
+            let mut weights = [s.weights(w); 4];
+            for g in 1..S::GROUPS {
+                weights[g] = s.weights(w.add(g * vector));
+            }
             for r in 0..M {
                 let factor = s.factor(x.add(r * inputs.step), flip);
                 for g in 0..S::GROUPS {
@@ -222,24 +221,14 @@ unsafe fn tile<S: SimdInt, const M: usize>(s: S, args: &Args, panel: Panel, inpu
                 }
             }
         }
-        let at = |r: usize| output + r * args.output_steps[1];
-        match args.finish.rule {
-            Rule::NearestEven => {
-                for r in 0..M {
-                    let to = args.output.add(at(r));
-                    args.finish.store::<S, false>(s, &sums[r], panel.place, to, panel.n);
+        for r in 0..M {
+            let at = output + r * args.output_steps[1];
+            match args.finish.rule {
+                Rule::NearestEven => {
+                    args.finish.store::<S, false>(s, &sums[r], panel.place, args.output.add(at), panel.n);
                 }
-            }
-            Rule::Tflite => {
-                for r in 0..M {
-                    let to = args.output.add(at(r));
-                    args.finish.store::<S, true>(s, &sums[r], panel.place, to, panel.n);
-                }
-            }
-            Rule::Sums => {
-                for r in 0..M {
-                    s.store_sums(&sums[r], args.output.cast::<i32>().add(at(r)), panel.n);
-                }
+                Rule::Tflite => args.finish.store::<S, true>(s, &sums[r], panel.place, args.output.add(at), panel.n),
+                Rule::Sums => s.store_sums(&sums[r], args.output.cast::<i32>().add(at), panel.n),
             }
         }
     }

@@ -3,9 +3,6 @@
 use super::finish::Ends;
 use crate::types::Isa;
 
-/// Two vectors of an instruction set's sums as 16 bits.
-pub(crate) type Packed<S> = <S as SimdInt>::Packed;
-
 /// One instruction set, as a zero-sized token that proves the CPU has it, and what it does with integers. As with
 /// [`Simd`](crate::simd::Simd), every method is inlined into a function that is compiled with its features.
 ///
