@@ -37,6 +37,8 @@ pub enum Form {
     Joined,
     /// Pointwise, channels first: output channels are the vector, for maps of few pixels.
     Channels,
+    /// Depthwise, channels last, of 8 bits: tiles read inputs of four rows from a buffer in which they lie side by side.
+    Interleaved,
 }
 
 impl Form {
@@ -51,6 +53,7 @@ impl Form {
             Form::Copied => "c",
             Form::Buffered => "b",
             Form::Channels => "k",
+            Form::Interleaved => "i",
         }
     }
 }
@@ -72,14 +75,14 @@ pub struct KernelInfo {
     ///   last channels, computed for two pixels at a time. Then the [form](Self::form): an `r` says that the tile rolls down the
     ///   rows and keeps the sums of rows to come, `rb` that its outputs are written a vector behind besides, `t` that vectors of
     ///   channels take turns at each row, `p` that pairs of rows share a vector, `b` that input rows go through a buffer, `c` that
-    ///   inputs are copied first, `k` that channels run along the vector;
+    ///   inputs are copied first, `k` that channels run along the vector, `i` that inputs of four rows lie side by side;
     /// * instruction set: [`Isa::name`].
     pub name: &'static str,
     /// The instruction set it needs.
     pub isa: Isa,
     /// What it computes.
     pub operation: Operation,
-    /// The type of the elements of its input and output.
+    /// The type of the elements of its input and output; `i8` stands for both types of 8 bits.
     pub element: ElementType,
     /// How it walks over its output.
     pub form: Form,
@@ -92,7 +95,7 @@ pub struct KernelInfo {
     /// Outputs that are complete at a time: `[rows, columns]` of a depthwise kernel, `[pixels, channels]` of a
     /// pointwise one. What runs along the vector counts in elements.
     pub tile: [usize; 2],
-    /// `f32` per vector.
+    /// `f32`, or sums, per vector.
     pub lanes: usize,
     /// Its machine code may touch the stack, so often in a hundred multiply-adds of an inner loop: for the check of it.
     #[doc(hidden)]

@@ -5,6 +5,7 @@
 //! * `simd`: the vector operations; `arch`: one instruction set each;
 //! * `depthwise`, `pointwise`: the algorithms, written once, a folder for each operation and layout; `epilogue`: what becomes of a
 //!   finished sum;
+//! * `int8`: the same with tensors of 8 bits;
 //! * `convert`: other types of elements as `f32`, and back;
 //! * `rows`: which algorithms are compiled for an instruction set, a file each; `table`: all rows;
 //! * `stage`: packed weights with the kernel that they were packed for, the one place where a kernel is called;
@@ -26,6 +27,8 @@ mod convert;
 mod depthwise;
 mod epilogue;
 mod info;
+#[cfg(feature = "int8")]
+mod int8;
 mod memory;
 mod pointwise;
 mod probe;
@@ -38,6 +41,15 @@ mod types;
 pub use self::convert::{Converter, elements_of};
 pub use self::depthwise::{DepthwiseTuning, MOST_STRIP_ROWS};
 pub use self::info::{Form, KernelInfo, Operation};
+#[cfg(feature = "int8")]
+pub use self::int8::{
+    copy::copy,
+    finish::{Ends, Fixed, Scaling},
+    stage::{
+        Int8DepthwiseStage, Int8PointwiseStage, Integer, Parameters, Stored, bytes_of, fits_int8, multiplies_wide,
+        sums_of,
+    },
+};
 pub use self::memory::{AlignedBuf, TensorView, TensorViewMut};
 pub use self::stage::{DepthwiseStage, PointwiseStage, copies_beside, fits, places};
 pub use self::table::{Available, available, inner_loops, table};
@@ -80,6 +92,16 @@ pub(crate) fn multiply_adds(isa: Isa, rounds: usize) -> Option<(usize, f32)> {
     // SAFETY: the CPU has the instruction set.
     let (operations, result) = unsafe { (family.peak)(rounds) };
     Some((operations * rounds, result))
+}
+
+/// Does `rounds` rounds of independent products of 8 bits with an available instruction set's vectors. Returns the operations done, and a
+/// sum.
+#[cfg(all(feature = "int8", feature = "std"))]
+pub(crate) fn products(isa: Isa, rounds: usize) -> Option<(usize, i32)> {
+    let family = Family::available(isa)?;
+    // SAFETY: the CPU has the instruction set.
+    let (operations, sum) = unsafe { (family.int8.peak)(rounds) };
+    Some((operations * rounds, sum))
 }
 
 /// Reads `data` that many times with an available instruction set's vectors; returns the sum.

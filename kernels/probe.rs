@@ -20,6 +20,34 @@ pub(crate) fn multiply_adds<S: Simd, const CHAINS: usize>(s: S, rounds: usize) -
     (2 * CHAINS * S::LANES, black_box(sum(s, chains)))
 }
 
+/// `rounds` rounds of `CHAINS` independent products of numbers of 8 bits. Returns the operations in a round, two a multiply-add, and
+/// a sum.
+#[cfg(feature = "int8")]
+#[inline(always)]
+pub(crate) fn products<S: crate::int8::simd::SimdInt, const CHAINS: usize>(s: S, rounds: usize) -> (usize, i32) {
+    let ones = black_box([1u8; 64]);
+    // SAFETY: no vector or factor is longer than the array.
+    let (sums, factor) = unsafe { (s.load(ones.as_ptr().cast()), s.factor(ones.as_ptr(), 0)) };
+    let mut chains = [sums; CHAINS];
+    for _ in 0..rounds {
+        for chain in &mut chains {
+            // Read each time, lest products are formed once for all.
+            let p = crate::simd::opaque_address(ones.as_ptr());
+            // SAFETY: as above.
+            *chain = s.add_products(*chain, factor, unsafe { s.weights(p) });
+        }
+    }
+    let mut sum = 0i32;
+    for pair in chains.chunks_exact(2) {
+        let mut lanes = [0i32; 64];
+        const { assert!(S::CHANNELS <= 64) };
+        // SAFETY: a panel has no more sums than the array elements.
+        unsafe { s.store_sums(&[pair[0], pair[1], pair[0], pair[1]], lanes.as_mut_ptr(), S::CHANNELS) };
+        sum = lanes.iter().fold(sum, |sum, lane| sum.wrapping_add(*lane));
+    }
+    (2 * CHAINS * S::LANES * S::GROUP, sum)
+}
+
 /// The sum of all elements, each read `times` times. Vectors are added to `CHAINS` sums in turn, as many as hide the
 /// latency of additions: so what takes the time is to load them.
 #[inline(always)]
@@ -55,6 +83,22 @@ fn sum<S: Simd, const CHAINS: usize>(s: S, chains: [S::V; CHAINS]) -> f32 {
     lanes.iter().sum()
 }
 
+/// The best rate, in billions a second, of so many rounds, of which each call returns the operations and the seconds.
+#[cfg(feature = "std")]
+fn best_rate(time: impl Fn(usize) -> Result<(f64, f64), Error>) -> Result<f64, Error> {
+    // Slices of about 100 µs: short enough that some are not interrupted.
+    let mut rounds = 1000;
+    while time(rounds)?.1 < 100e-6 {
+        rounds *= 2;
+    }
+    let mut best = 0.0f64;
+    for _ in 0..300 {
+        let (operations, seconds) = time(rounds)?;
+        best = best.max(operations / seconds * 1e-9);
+    }
+    Ok(best)
+}
+
 #[cfg(feature = "std")]
 impl Isa {
     /// Measures the peak rate of multiply-adds of the calling thread, in GFLOP/s at two a multiply-add: the
@@ -68,17 +112,26 @@ impl Isa {
             let operations = self.multiply_adds(rounds)?;
             Ok((operations as f64, start.elapsed().as_secs_f64()))
         };
-        // Slices of about 100 µs: short enough that some are not interrupted.
-        let mut rounds = 1000;
-        while time(rounds)?.1 < 100e-6 {
-            rounds *= 2;
-        }
-        let mut best = 0.0f64;
-        for _ in 0..300 {
-            let (operations, seconds) = time(rounds)?;
-            best = best.max(operations / seconds * 1e-9);
-        }
-        Ok(best)
+        best_rate(time)
+    }
+
+    /// Measures the peak rate of products of numbers of 8 bits, added to sums of 32, of the calling thread, in billions of operations
+    /// a second at two a multiply-add: the best of many slices over some 30 ms.
+    ///
+    /// # Errors
+    /// If this CPU does not have the instruction set.
+    #[cfg(feature = "int8")]
+    pub fn peak_gops(self) -> Result<f64, Error> {
+        let time = |rounds: usize| {
+            let start = std::time::Instant::now();
+            // Those of AVX-512 alone are AVX2's.
+            let isa = if self == Isa::Avx512 { Isa::Avx2 } else { self };
+            let (operations, sum) =
+                crate::products(isa, rounds).ok_or(Error::UnavailableIsa { isa: self, from_environment: false })?;
+            black_box(sum);
+            Ok((operations as f64, start.elapsed().as_secs_f64()))
+        };
+        best_rate(time)
     }
 
     /// Does `rounds` rounds of independent multiply-adds with this instruction set's vectors, so that their peak rate

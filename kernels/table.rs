@@ -6,12 +6,11 @@ use crate::info::{KernelInfo, Name};
 use crate::pointwise::PointwiseArgs;
 use crate::pointwise::nhwc::RunColumn;
 use crate::rows;
-use crate::simd::Simd;
 use crate::types::{Isa, Layout};
 
 /// One way to compute an operation, written for any instruction set that has what it needs: a type, whose parameters are those of
 /// the row.
-pub(crate) trait Algorithm<S: Simd> {
+pub(crate) trait Algorithm<S> {
     /// What it computes, once for each call.
     type Args;
     /// Its row, but for the name, which follows from the other fields.
@@ -28,7 +27,7 @@ pub(crate) trait Algorithm<S: Simd> {
 /// An algorithm whose machine code may touch the stack: up to so many times in a hundred multiply-adds.
 pub(crate) struct Spills<const PERCENT: u8, A>(core::marker::PhantomData<A>);
 
-impl<S: Simd, const PERCENT: u8, A: Algorithm<S>> Algorithm<S> for Spills<PERCENT, A> {
+impl<S, const PERCENT: u8, A: Algorithm<S>> Algorithm<S> for Spills<PERCENT, A> {
     type Args = A::Args;
     const INFO: KernelInfo = KernelInfo { spills: PERCENT, ..A::INFO };
 
@@ -42,7 +41,7 @@ impl<S: Simd, const PERCENT: u8, A: Algorithm<S>> Algorithm<S> for Spills<PERCEN
 /// An algorithm's row with its name.
 pub(crate) struct Named<S, A>(core::marker::PhantomData<(S, A)>);
 
-impl<S: Simd, A: Algorithm<S>> Named<S, A> {
+impl<S, A: Algorithm<S>> Named<S, A> {
     const NAME: Name = Name::of(&A::INFO);
     pub(crate) const INFO: KernelInfo = KernelInfo { name: Self::NAME.as_str(), ..A::INFO };
 }
@@ -56,11 +55,28 @@ pub(crate) struct Kernel<Args: 'static> {
     pub(crate) entry: unsafe fn(&Args),
 }
 
+/// One instruction set's rows of the table for tensors of 8 bits.
+#[cfg(feature = "int8")]
+pub(crate) struct Int8 {
+    pub(crate) depthwise: &'static [Kernel<crate::int8::depthwise::Args>],
+    pub(crate) pointwise: &'static [Kernel<crate::int8::pointwise::Args>],
+    /// What they pack weights as.
+    pub(crate) packing: crate::int8::stage::Packing,
+    /// Does that many rounds of independent products; returns the operations in a round, and a sum.
+    ///
+    /// # Safety
+    /// 1. The CPU has the instruction set.
+    #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "without std there is no clock"))]
+    pub(crate) peak: unsafe fn(usize) -> (usize, i32),
+}
+
 /// One instruction set's rows of the table, and what all of its kernels share.
 pub(crate) struct Family {
     pub(crate) isa: Isa,
     pub(crate) depthwise: &'static [Kernel<DepthwiseArgs>],
     pub(crate) pointwise: &'static [Kernel<PointwiseArgs>],
+    #[cfg(feature = "int8")]
+    pub(crate) int8: Int8,
     /// The inner loops of its pointwise kernels, channels last.
     pub(crate) columns: &'static [RunColumn],
     /// Lanes of its narrowest vectors.
@@ -94,6 +110,8 @@ static FAMILIES: &[&Family] = &[
     &rows::avx2::FAMILY,
     #[cfg(isa = "avx512")]
     &rows::avx512::FAMILY,
+    #[cfg(all(feature = "int8", isa = "avx512"))]
+    &rows::avx512vnni::FAMILY,
     #[cfg(isa = "neon")]
     &rows::neon::FAMILY,
 ];
@@ -105,7 +123,20 @@ impl Family {
     }
 
     fn infos(&self) -> impl Iterator<Item = &'static KernelInfo> + use<> {
-        self.depthwise.iter().map(|row| &row.info).chain(self.pointwise.iter().map(|row| &row.info))
+        self.rows().map(|(info, _)| info)
+    }
+
+    fn rows(&self) -> impl Iterator<Item = (&'static KernelInfo, Entry)> + use<> {
+        let depthwise = self.depthwise.iter().map(|row| (&row.info, Entry::Depthwise(row.entry)));
+        let pointwise = self.pointwise.iter().map(|row| (&row.info, Entry::Pointwise(row.entry)));
+        let rows = depthwise.chain(pointwise);
+        #[cfg(feature = "int8")]
+        let rows = {
+            let depthwise = self.int8.depthwise.iter().map(|row| (&row.info, Entry::Int8Depthwise(row.entry)));
+            let pointwise = self.int8.pointwise.iter().map(|row| (&row.info, Entry::Int8Pointwise(row.entry)));
+            rows.chain(depthwise).chain(pointwise)
+        };
+        rows
     }
 }
 
@@ -131,6 +162,10 @@ pub fn inner_loops() -> impl Iterator<Item = (KernelInfo, *const ())> {
 pub(crate) enum Entry {
     Depthwise(unsafe fn(&DepthwiseArgs)),
     Pointwise(unsafe fn(&PointwiseArgs)),
+    #[cfg(feature = "int8")]
+    Int8Depthwise(unsafe fn(&crate::int8::depthwise::Args)),
+    #[cfg(feature = "int8")]
+    Int8Pointwise(unsafe fn(&crate::int8::pointwise::Args)),
 }
 
 /// A kernel that this CPU runs.
@@ -151,8 +186,6 @@ impl Available {
 /// A kernel of the table, if this CPU has its instruction set.
 pub fn available(info: &KernelInfo) -> Option<Available> {
     let family = Family::available(info.isa)?;
-    let depthwise = family.depthwise.iter().map(|row| (&row.info, Entry::Depthwise(row.entry)));
-    let pointwise = family.pointwise.iter().map(|row| (&row.info, Entry::Pointwise(row.entry)));
-    let (info, entry) = depthwise.chain(pointwise).find(|(row, _)| *row == info)?;
+    let (info, entry) = family.rows().find(|(row, _)| *row == info)?;
     Some(Available { info, entry, family })
 }

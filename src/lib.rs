@@ -84,6 +84,7 @@
 //!   told of (`-C target-cpu=…`).
 //! * `rayon` (default): `Parallelism::Rayon`, which runs on the current `rayon` pool.
 //! * `half`: tensors of `f16` and `bf16`, by a builder's `build_as`. Plans compute with `f32`, and round once what they store.
+//! * `int8`: the module `int8`, plans for tensors of 8 bits.
 //! * `ndarray`: views of the arrays of `ndarray` 0.17, by `TensorView::from_ndarray` and `TensorViewMut::from_ndarray`.
 //!
 //! The minimum supported Rust version is 1.89. It is raised only with a new minor version.
@@ -102,6 +103,8 @@ mod api;
 mod choose;
 mod cost;
 mod geometry;
+#[cfg(feature = "int8")]
+pub mod int8;
 mod machine;
 mod run;
 

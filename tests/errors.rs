@@ -1172,7 +1172,7 @@ fn environment() {
         assert!(text.contains(part), "{text}\ndoes not mention {part}");
     }
     // Never a silent fallback.
-    expect(Some("sse9"), &["sse9", "environment variable DEPTHWISE_ISA", "portable, avx2, avx512 or neon"]);
+    expect(Some("sse9"), &["sse9", "environment variable DEPTHWISE_ISA", "portable, avx2, avx512, avx512vnni or neon"]);
     assert!(!run(Some("sse9")).contains("<built"));
     assert!(!run(Some("AVX2 ")).contains("<built"));
 }

@@ -2,11 +2,19 @@
 
 #[cfg(isa = "avx2")]
 pub(crate) mod avx2;
+#[cfg(all(feature = "int8", isa = "avx2"))]
+mod avx2_int8;
 #[cfg(isa = "avx512")]
 pub(crate) mod avx512;
+#[cfg(all(feature = "int8", isa = "avx512"))]
+pub(crate) mod avx512vnni;
 #[cfg(isa = "neon")]
 pub(crate) mod neon;
+#[cfg(all(feature = "int8", isa = "neon"))]
+mod neon_int8;
 pub(crate) mod portable;
+#[cfg(feature = "int8")]
+mod portable_int8;
 
 /// A token's only constructor, compiled with the target features that it proves.
 macro_rules! token {

@@ -70,7 +70,6 @@ impl<E: Element> Converter<E> {
             (Some(family), ElementType::F16) => (&[], (family.conversions)().f16),
             #[cfg(feature = "half")]
             (Some(family), ElementType::Bf16) => (&[], (family.conversions)().bf16),
-            #[cfg(not(feature = "half"))]
             _ => unreachable!("no element is of this type"),
         };
         let functions = copies.iter().copied().chain(converts.iter().copied().map(Some));

@@ -409,6 +409,24 @@ impl<'a, T> TensorViewMut<'a, T> {
     }
 }
 
+#[cfg(feature = "int8")]
+impl<'a, T> TensorView<'a, T> {
+    /// The same elements as another type of their size, of which any bits are one.
+    pub(crate) fn cast<U>(self) -> TensorView<'a, U> {
+        const { assert!(size_of::<T>() == size_of::<U>() && align_of::<T>() == align_of::<U>()) };
+        TensorView { ptr: self.ptr.cast(), shape: self.shape, strides: self.strides, slice: PhantomData }
+    }
+}
+
+#[cfg(feature = "int8")]
+impl<'a, T> TensorViewMut<'a, T> {
+    /// Likewise.
+    pub(crate) fn cast<U>(self) -> TensorViewMut<'a, U> {
+        const { assert!(size_of::<T>() == size_of::<U>() && align_of::<T>() == align_of::<U>()) };
+        TensorViewMut { ptr: self.ptr.cast(), shape: self.shape, strides: self.strides, slice: PhantomData }
+    }
+}
+
 impl<'a, T: Element> TensorView<'a, T> {
     /// The same view, if `U` is the type of its elements.
     #[doc(hidden)]

@@ -58,6 +58,13 @@ pub(crate) static FAMILY: Family = Family {
         target_feature(enable = "avx2,fma"),
         [pointwise::nhwc::Tile<6>, pointwise::nchw::Tile<4>, pointwise::nchw::Tile<6>, Channels<4, 1, 6>, Channels<6, 1, 6>]
     ),
+    #[cfg(feature = "int8")]
+    int8: Int8 {
+        depthwise: rows!(Avx2, target_feature(enable = "avx2,fma"), [int8::depthwise::Any, int8::depthwise::Interleaved<1, 2>, int8::depthwise::Interleaved<2, 2>]),
+        pointwise: rows!(Avx2, target_feature(enable = "avx2,fma"), [int8::pointwise::Widened]),
+        packing: Packing::of::<Avx2>().with_taps::<Avx2>().with_rows::<Avx2>(),
+        peak: products!(Avx2, target_feature(enable = "avx2,fma"), 12),
+    },
     columns: Avx2::COLUMNS,
     ..family!(Avx2, target_feature(enable = "avx2,fma"), 12)
 };

@@ -5,19 +5,27 @@
 pub(crate) mod avx2;
 #[cfg(isa = "avx512")]
 pub(crate) mod avx512;
+#[cfg(all(feature = "int8", isa = "avx512"))]
+pub(crate) mod avx512vnni;
 #[cfg(isa = "neon")]
 pub(crate) mod neon;
 pub(crate) mod portable;
 
 /// What the rows' files are written with.
 mod prelude {
+    #[cfg(feature = "int8")]
+    pub(super) use super::products;
     pub(super) use super::{columns, family, rows};
     pub(super) use crate::depthwise::window::*;
     pub(super) use crate::depthwise::{nchw, nhwc};
+    #[cfg(feature = "int8")]
+    pub(super) use crate::int8::{self, stage::Packing};
     pub(super) use crate::pointwise::nchw_channels::Channels;
     pub(super) use crate::pointwise::nhwc::{Column, Columns, RunColumn, column};
     pub(super) use crate::pointwise::{self, PointwiseArgs};
     pub(super) use crate::simd::Simd;
+    #[cfg(feature = "int8")]
+    pub(super) use crate::table::Int8;
     pub(super) use crate::table::{Algorithm, Family, Kernel, Named, Spills};
 }
 
@@ -76,6 +84,21 @@ macro_rules! columns {
 }
 use columns;
 
+/// An instruction set's products of 8 bits, of which so many hide their latency.
+#[cfg(feature = "int8")]
+macro_rules! products {
+    ($token:ident, $features:meta, $chains:literal) => {{
+        // As [`Int8`] says.
+        #[$features]
+        unsafe fn products(rounds: usize) -> (usize, i32) {
+            $crate::probe::products::<$token, $chains>($token::assume(), rounds)
+        }
+        products
+    }};
+}
+#[cfg(feature = "int8")]
+use products;
+
 /// What all kernels of an instruction set share, without its rows. `$chains`: the independent multiply-adds that hide their latency.
 macro_rules! family {
     ($token:ident, $features:meta, $chains:literal) => {{
@@ -98,6 +121,13 @@ macro_rules! family {
             isa: <$token as Simd>::ISA,
             depthwise: &[],
             pointwise: &[],
+            #[cfg(feature = "int8")]
+            int8: Int8 {
+                depthwise: &[],
+                pointwise: &[],
+                packing: $crate::int8::stage::Packing::of::<$crate::arch::portable::Portable>(),
+                peak: |_| (0, 0),
+            },
             columns: &[],
             half_lanes: <<$token as Simd>::Half as Simd>::LANES,
             activate,

@@ -46,6 +46,13 @@ pub(crate) static FAMILY: Family = Family {
         target_feature(enable = "neon"),
         [pointwise::nhwc::Tile<8>, pointwise::nchw::Tile<8>, Channels<8, 2, 6>]
     ),
+    #[cfg(feature = "int8")]
+    int8: Int8 {
+        depthwise: rows!(Neon, target_feature(enable = "neon"), [int8::depthwise::Any]),
+        pointwise: rows!(Neon, target_feature(enable = "neon"), [int8::pointwise::Widened]),
+        packing: Packing::of::<Neon>().with_taps::<Neon>(),
+        peak: products!(Neon, target_feature(enable = "neon"), 12),
+    },
     columns: Neon::COLUMNS,
     ..family!(Neon, target_feature(enable = "neon"), 24)
 };

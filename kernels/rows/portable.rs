@@ -24,6 +24,13 @@ pub(crate) static FAMILY: Family = Family {
         ]
     ),
     pointwise: rows!(Portable, inline, [pointwise::nhwc::Tile<2>, pointwise::nchw::Tile<2>, Spills<50, Channels<2, 1, 2>>]),
+    #[cfg(feature = "int8")]
+    int8: Int8 {
+        depthwise: rows!(Portable, inline, [int8::depthwise::Any]),
+        pointwise: rows!(Portable, inline, [int8::pointwise::Widened]),
+        packing: Packing::of::<Portable>().with_taps::<Portable>(),
+        peak: products!(Portable, inline, 4),
+    },
     columns: Portable::COLUMNS,
     ..family!(Portable, inline, 5)
 };

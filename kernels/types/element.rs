@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-/// A type that a tensor's elements have in memory. What is computed is computed in `f32`, whatever that type.
+/// A type that a tensor's elements have in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ElementType {
@@ -12,6 +12,12 @@ pub enum ElementType {
     F16,
     /// The upper half of an `f32`. Needs the feature `half`.
     Bf16,
+    /// [`u8`], a number with scale and zero point. Needs the feature `int8`.
+    U8,
+    /// [`i8`], likewise. Kernels of this type compute [`u8`], too.
+    I8,
+    /// [`i32`]: sums of products of such numbers. Needs the feature `int8`.
+    I32,
 }
 
 impl ElementType {
@@ -21,14 +27,18 @@ impl ElementType {
             ElementType::F32 => "f32",
             ElementType::F16 => "f16",
             ElementType::Bf16 => "bf16",
+            ElementType::U8 => "u8",
+            ElementType::I8 => "i8",
+            ElementType::I32 => "i32",
         }
     }
 
     /// The bytes of an element.
     pub const fn size(self) -> usize {
         match self {
-            ElementType::F32 => 4,
+            ElementType::F32 | ElementType::I32 => 4,
             ElementType::F16 | ElementType::Bf16 => 2,
+            ElementType::U8 | ElementType::I8 => 1,
         }
     }
 }

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::{Axis, Isa, Layout, OutputRange, Shape, Strides};
+use super::{Axis, ElementType, Isa, Layout, OutputRange, Shape, Strides};
 
 /// What is wrong with the arguments: each message names the numbers that disagree and what to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -228,6 +228,63 @@ pub enum Error {
         /// What it folds to.
         value: f64,
     },
+    /// A scale of 8 bits is no finite number above 0.
+    Scale {
+        /// Of what.
+        what: &'static str,
+        /// The output channel, if each has one.
+        channel: Option<usize>,
+        /// The scale.
+        scale: f32,
+    },
+    /// A zero point is not in the range of its type.
+    ZeroPoint {
+        /// Of what.
+        what: &'static str,
+        /// The zero point.
+        zero_point: i32,
+        /// The type.
+        element: ElementType,
+    },
+    /// A clamp of numbers of 8 bits holds none of its type.
+    ClampOfIntegers {
+        /// The lower bound.
+        low: i32,
+        /// The upper bound.
+        high: i32,
+        /// The type.
+        element: ElementType,
+    },
+    /// A factor from a sum to 8 bits is out of range.
+    Factor {
+        /// The output channel.
+        channel: usize,
+        /// The factor: the scales of input and weights over that of the output.
+        factor: f64,
+    },
+    /// A sum, or its product with a factor's power of two, might not fit in 32 bits.
+    Sum {
+        /// The output channel.
+        channel: usize,
+        /// How large its magnitude may be.
+        bound: u128,
+    },
+    /// A tensor has elements of another type than the plan.
+    ElementType {
+        /// Which tensor.
+        what: &'static str,
+        /// The plan's type.
+        expected: ElementType,
+        /// The tensor's type.
+        found: ElementType,
+    },
+    /// Plans of 8 bits do not have this.
+    NotOf8Bits {
+        /// What was asked for.
+        what: &'static str,
+        /// What to do instead.
+        hint: &'static str,
+    },
     /// There is no instruction set of this name.
     UnknownIsa {
         /// The name asked for.
@@ -378,6 +435,37 @@ impl fmt::Display for Error {
                 "with the batch norm folded in, {what} of channel {channel} would be {value:.3e}, which no f32 holds: check \
                  its variance and gamma, or compute the batch norm after the convolution"
             ),
+            Error::Scale { what, channel, scale } => {
+                write!(f, "the scale of {what}")?;
+                if let Some(channel) = channel {
+                    write!(f, " of channel {channel}")?;
+                }
+                write!(f, " is {scale:?}: it must be a finite number above 0")
+            }
+            Error::ZeroPoint { what, zero_point, element } => {
+                let (low, high) = if *element == ElementType::U8 { (0, 255) } else { (-128, 127) };
+                write!(f, "the zero point of {what} is {zero_point}: of {element} it must be in {low} ..= {high}")
+            }
+            Error::ClampOfIntegers { low, high, element } => {
+                write!(
+                    f,
+                    "an output of {element} cannot be clamped to {low} ..= {high}, which holds no number of that type"
+                )
+            }
+            Error::Factor { channel, factor } => write!(
+                f,
+                "the scales of input and weights over that of the output give channel {channel} a factor of {factor:e}, which is \
+                 out of range: check the scales for a wrong unit or order"
+            ),
+            Error::Sum { channel, bound } => write!(
+                f,
+                "a sum of channel {channel} may reach {bound}, but it must stay below 2^31, also times the power of two of its \
+                 factor: check its bias and scales, or use fewer inputs"
+            ),
+            Error::ElementType { what, expected, found } => {
+                write!(f, "the {what} has elements of {found}, but the plan is for {expected}")
+            }
+            Error::NotOf8Bits { what, hint } => write!(f, "plans of 8 bits do not take {what}: {hint}"),
             Error::UnknownIsa { name, from_environment } => {
                 let by = if *from_environment { ", which the environment variable DEPTHWISE_ISA asks for" } else { "" };
                 write!(f, "there is no instruction set `{name}`{by}: use ")?;

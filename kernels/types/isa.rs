@@ -33,13 +33,15 @@ pub enum Isa {
     Avx512,
     /// AArch64 with Advanced SIMD.
     Neon,
+    /// x86-64 with AVX-512F, BW, VL and VNNI: for tensors of 8 bits, with the feature `int8`. Other plans are then for AVX-512.
+    Avx512Vnni,
 }
 
 impl Isa {
     /// Those of all targets.
-    pub const EVERY: [Isa; 4] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Neon];
+    pub const EVERY: [Isa; 5] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Vnni, Isa::Neon];
 
-    /// The instruction sets compiled in for this target, the preferred one last.
+    /// The instruction sets compiled in for this target, the preferred one last, less those that are for tensors of 8 bits alone.
     pub const fn all() -> &'static [Isa] {
         &[
             Isa::Portable,
@@ -52,7 +54,13 @@ impl Isa {
         ]
     }
 
-    /// The best instruction set that this CPU has.
+    /// The best instruction set that this CPU has for tensors of 8 bits.
+    #[cfg(feature = "int8")]
+    pub fn detect_int8() -> Isa {
+        if Isa::Avx512Vnni.is_available() { Isa::Avx512Vnni } else { Isa::detect() }
+    }
+
+    /// The best instruction set that this CPU has, but for tensors of 8 bits.
     pub fn detect() -> Isa {
         let best = Isa::all().iter().rev().find(|isa| isa.is_available());
         best.copied().unwrap_or(Isa::Portable)
@@ -69,6 +77,8 @@ impl Isa {
             Isa::Avx2 => !cfg!(miri) && has!("avx2") && has!("fma"),
             #[cfg(isa = "avx512")]
             Isa::Avx512 => Isa::Avx2.is_available() && has!("avx512f"),
+            #[cfg(all(feature = "int8", isa = "avx512"))]
+            Isa::Avx512Vnni => Isa::Avx512.is_available() && has!("avx512bw") && has!("avx512vl") && has!("avx512vnni"),
             #[cfg(isa = "neon")]
             Isa::Neon => !cfg!(miri) && has!("neon"),
             #[allow(unreachable_patterns, reason = "every family is present on some target")]
@@ -84,7 +94,12 @@ impl Isa {
 
     /// Whether a CPU that has this one has the other, of whose kernels its plans may take some.
     pub fn includes(self, other: Isa) -> bool {
-        self == other || (self, other) == (Isa::Avx512, Isa::Avx2)
+        let narrower: &[Isa] = match self {
+            Isa::Avx512Vnni => &[Isa::Avx512, Isa::Avx2],
+            Isa::Avx512 => &[Isa::Avx2],
+            Isa::Portable | Isa::Avx2 | Isa::Neon => &[],
+        };
+        self == other || narrower.contains(&other)
     }
 
     /// Its name in lower case, as in `DEPTHWISE_ISA` and in the names of kernels.
@@ -94,6 +109,16 @@ impl Isa {
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
             Isa::Neon => "neon",
+            Isa::Avx512Vnni => "avx512vnni",
+        }
+    }
+
+    /// The one that plans take whose elements are not of 8 bits.
+    #[doc(hidden)]
+    pub const fn of_floats(self) -> Isa {
+        match self {
+            Isa::Avx512Vnni => Isa::Avx512,
+            Isa::Portable | Isa::Avx2 | Isa::Avx512 | Isa::Neon => self,
         }
     }
 

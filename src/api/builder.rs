@@ -37,28 +37,7 @@ impl<'a> Common<'a> {
 
     /// The instruction set asked for, by the builder or by the environment, or else the best.
     fn isa(&self) -> Result<Isa, Error> {
-        let asked = match self.isa {
-            Some(isa) => Some(isa),
-            #[cfg(feature = "std")]
-            None => match std::env::var_os("DEPTHWISE_ISA") {
-                Some(name) if !name.is_empty() => {
-                    Some(name.to_string_lossy().parse().map_err(|error| match error {
-                        Error::UnknownIsa { name, .. } => Error::UnknownIsa { name, from_environment: true },
-                        other => other,
-                    })?)
-                }
-                _ => None,
-            },
-            #[cfg(not(feature = "std"))]
-            None => None,
-        };
-        match asked {
-            Some(isa) if !isa.is_available() => {
-                Err(Error::UnavailableIsa { isa, from_environment: self.isa.is_none() })
-            }
-            Some(isa) => Ok(isa),
-            None => Ok(Isa::detect()),
-        }
+        Ok(asked_isa(self.isa)?.map_or_else(Isa::detect, Isa::of_floats))
     }
 
     /// Fails if a kernel was asked for that a plan of these operations does not have.
@@ -78,21 +57,8 @@ impl<'a> Common<'a> {
         Ok(())
     }
 
-    /// The machine asked for, by the builder or by the environment, or else the one that this CPU is.
     fn machine(&self) -> Result<&'static Machine, Error> {
-        if let Some(machine) = self.machine {
-            return Ok(machine);
-        }
-        #[cfg(feature = "std")]
-        if let Some(name) = std::env::var_os("DEPTHWISE_MACHINE").filter(|name| !name.is_empty()) {
-            return Machine::named(&name.to_string_lossy()).map_err(|error| match error {
-                Error::UnknownMachine { name, known, .. } => {
-                    Error::UnknownMachine { name, known, from_environment: true }
-                }
-                other => other,
-            });
-        }
-        Ok(Machine::detect())
+        asked_machine(self.machine)
     }
 
     /// The kernel of that operation asked for by name.
@@ -144,8 +110,44 @@ impl<'a> Common<'a> {
     }
 }
 
+/// The instruction set asked for, by a builder or by the environment, which this CPU has.
+pub(crate) fn asked_isa(by_builder: Option<Isa>) -> Result<Option<Isa>, Error> {
+    let asked = match by_builder {
+        Some(isa) => Some(isa),
+        #[cfg(feature = "std")]
+        None => match std::env::var_os("DEPTHWISE_ISA") {
+            Some(name) if !name.is_empty() => Some(name.to_string_lossy().parse().map_err(|error| match error {
+                Error::UnknownIsa { name, .. } => Error::UnknownIsa { name, from_environment: true },
+                other => other,
+            })?),
+            _ => None,
+        },
+        #[cfg(not(feature = "std"))]
+        None => None,
+    };
+    match asked {
+        Some(isa) if !isa.is_available() => Err(Error::UnavailableIsa { isa, from_environment: by_builder.is_none() }),
+        asked => Ok(asked),
+    }
+}
+
+/// The machine asked for, by a builder or by the environment, or else the one that this CPU is.
+pub(crate) fn asked_machine(by_builder: Option<&'static Machine>) -> Result<&'static Machine, Error> {
+    if let Some(machine) = by_builder {
+        return Ok(machine);
+    }
+    #[cfg(feature = "std")]
+    if let Some(name) = std::env::var_os("DEPTHWISE_MACHINE").filter(|name| !name.is_empty()) {
+        return Machine::named(&name.to_string_lossy()).map_err(|error| match error {
+            Error::UnknownMachine { name, known, .. } => Error::UnknownMachine { name, known, from_environment: true },
+            other => other,
+        });
+    }
+    Ok(Machine::detect())
+}
+
 /// The kernel, if this CPU has its instruction set.
-fn available(info: &KernelInfo) -> Result<Available, Error> {
+pub(crate) fn available(info: &KernelInfo) -> Result<Available, Error> {
     depthwise_kernels::available(info).ok_or(Error::UnavailableIsa { isa: info.isa, from_environment: false })
 }
 
@@ -174,12 +176,12 @@ fn check_activation(activation: Activation) -> Result<(), Error> {
     }
 }
 
-fn check_channels(channels: usize, what: &'static str) -> Result<(), Error> {
+pub(crate) fn check_channels(channels: usize, what: &'static str) -> Result<(), Error> {
     if channels == 0 { Err(Error::Zero { what }) } else { Ok(()) }
 }
 
 /// The channels between the stages.
-fn multiplied(channels: usize, multiplier: usize) -> Result<usize, Error> {
+pub(crate) fn multiplied(channels: usize, multiplier: usize) -> Result<usize, Error> {
     check_channels(channels, "the number of channels")?;
     check_channels(multiplier, "the channel multiplier")?;
     channels.checked_mul(multiplier).ok_or(Error::Overflow { what: "channels times multiplier" })

@@ -112,14 +112,8 @@ impl Parameters<'_> {
     /// Checks the lengths, brings the weights in order and folds the batch norm. `inputs` is the number of
     /// input channels that each output channel reads: 1 if depthwise.
     pub(crate) fn fold(&self, names: Names, outputs: usize, inputs: usize, taps: [usize; 2]) -> Result<Folded, Error> {
-        let overflow = Error::Overflow { what: "the number of weights" };
-        let taps_len = taps[0].checked_mul(taps[1]).ok_or(overflow.clone())?;
-        let len = outputs.checked_mul(inputs).and_then(|n| n.checked_mul(taps_len)).ok_or(overflow.clone())?;
-        const LINE: usize = 16;
-        // What is packed from them, padded to whole vectors, must fit as well.
-        if len.checked_add(outputs).and_then(|n| n.checked_mul(256)).is_none_or(|bytes| bytes > isize::MAX as usize) {
-            return Err(overflow);
-        }
+        let len = number_of_weights(outputs, inputs, taps)?;
+        let taps_len = taps[0] * taps[1];
         let weights = self.weights.ok_or(Error::Missing { what: names.weights, hint: names.weights_hint })?;
         check_len(names.weights, weights.len(), len, || {
             format!("{outputs} output channels of {inputs} x {} x {} weights", taps[0], taps[1])
@@ -151,30 +145,9 @@ impl Parameters<'_> {
             }
         }
         let mut folded = Folded { weights: Vec::new(), bias: Vec::new() };
-        reserve(&mut folded.weights, len)?;
         reserve(&mut folded.bias, outputs)?;
+        folded.weights = ordered(weights, self.order, outputs, inputs, taps_len)?;
         let rows = taps_len * inputs;
-        match self.order {
-            _ if len == 0 => {}
-            WeightOrder::Pytorch if inputs == 1 || taps_len == 1 => folded.weights.extend_from_slice(weights),
-            WeightOrder::Pytorch => {
-                for output in weights.chunks_exact(rows) {
-                    for t in 0..taps_len {
-                        folded.weights.extend(output.iter().skip(t).step_by(taps_len));
-                    }
-                }
-            }
-            WeightOrder::Tflite => {
-                folded.weights.resize(len, 0.0);
-                // As many outputs at a time as lie in a cache line.
-                for (first, block) in (0..outputs).step_by(LINE).zip(folded.weights.chunks_mut(LINE * rows)) {
-                    for (row, weights) in weights.chunks_exact(outputs).enumerate() {
-                        let to = block.iter_mut().skip(row).step_by(rows);
-                        to.zip(&weights[first..]).for_each(|(to, &weight)| *to = weight);
-                    }
-                }
-            }
-        }
         for (o, (weights, &s)) in folded.weights.chunks_exact_mut(rows.max(1)).zip(&scale).enumerate() {
             for w in weights {
                 *w = narrowed(f64::from(*w) * s, w.is_finite() && s.is_finite(), names.weights, o)?;
@@ -195,6 +168,54 @@ impl Parameters<'_> {
     }
 }
 
+/// Weights as `[outputs][taps][inputs]`.
+pub(crate) fn ordered<T: Copy + Default>(
+    weights: &[T],
+    order: WeightOrder,
+    outputs: usize,
+    inputs: usize,
+    taps: usize,
+) -> Result<Vec<T>, Error> {
+    const LINE: usize = 16;
+    let mut ordered = Vec::new();
+    reserve(&mut ordered, weights.len())?;
+    let rows = taps * inputs;
+    match order {
+        _ if weights.is_empty() => {}
+        WeightOrder::Pytorch if inputs == 1 || taps == 1 => ordered.extend_from_slice(weights),
+        WeightOrder::Pytorch => {
+            for output in weights.chunks_exact(rows) {
+                for t in 0..taps {
+                    ordered.extend(output.iter().skip(t).step_by(taps));
+                }
+            }
+        }
+        WeightOrder::Tflite => {
+            ordered.resize(weights.len(), T::default());
+            // As many outputs at a time as lie in a cache line.
+            for (first, block) in (0..outputs).step_by(LINE).zip(ordered.chunks_mut(LINE * rows)) {
+                for (row, weights) in weights.chunks_exact(outputs).enumerate() {
+                    let to = block.iter_mut().skip(row).step_by(rows);
+                    to.zip(&weights[first..]).for_each(|(to, &weight)| *to = weight);
+                }
+            }
+        }
+    }
+    Ok(ordered)
+}
+
+/// The number of weights. Fails if there are too many, or if what is packed of them is.
+pub(crate) fn number_of_weights(outputs: usize, inputs: usize, taps: [usize; 2]) -> Result<usize, Error> {
+    let overflow = Error::Overflow { what: "the number of weights" };
+    let taps = taps[0].checked_mul(taps[1]).ok_or(overflow.clone())?;
+    let len = outputs.checked_mul(inputs).and_then(|n| n.checked_mul(taps)).ok_or(overflow.clone())?;
+    // What is packed from them, padded to whole vectors, must fit as well.
+    if len.checked_add(outputs).and_then(|n| n.checked_mul(256)).is_none_or(|bytes| bytes > isize::MAX as usize) {
+        return Err(overflow);
+    }
+    Ok(len)
+}
+
 /// Rounds to `f32`. Fails if that is not finite though it `is_of_finite` numbers.
 fn narrowed(value: f64, is_of_finite: bool, what: &'static str, channel: usize) -> Result<f32, Error> {
     let narrow = value as f32;
@@ -204,7 +225,12 @@ fn narrowed(value: f64, is_of_finite: bool, what: &'static str, channel: usize) 
     Ok(narrow)
 }
 
-fn check_len(what: &'static str, found: usize, expected: usize, formula: impl Fn() -> String) -> Result<(), Error> {
+pub(crate) fn check_len(
+    what: &'static str,
+    found: usize,
+    expected: usize,
+    formula: impl Fn() -> String,
+) -> Result<(), Error> {
     if found == expected {
         return Ok(());
     }

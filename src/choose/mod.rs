@@ -5,7 +5,7 @@ pub(crate) mod choice;
 pub(crate) mod descriptor;
 pub(crate) mod kernel;
 pub(crate) mod passes;
-mod price;
+pub(crate) mod price;
 pub(crate) mod split;
 pub(crate) mod wide;
 pub(crate) mod workers;

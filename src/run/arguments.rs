@@ -7,7 +7,8 @@ use super::workspace::Workspace;
 use crate::choose::choice::Choice;
 use depthwise_kernels::{Element, OutputRange, TensorView, TensorViewMut};
 
-/// The arguments of a run of a plan: tensors, a workspace, and what else is to be known.
+/// The arguments of a run of a plan: tensors, a workspace, and what else is to be known. `E` is the type of the input's elements, `O`
+/// that of the output's, which differs of 8 bits alone.
 ///
 /// ```
 /// use depthwise::{Activation, PointwiseConv2d, Run, Shape, TensorView, TensorViewMut, Workspace};
@@ -24,30 +25,30 @@ use depthwise_kernels::{Element, OutputRange, TensorView, TensorViewMut};
 /// ```
 #[must_use = "a plan's `run` takes it"]
 #[non_exhaustive]
-pub struct Run<'a, E = f32> {
+pub struct Run<'a, E = f32, O = E> {
     pub(crate) input: TensorView<'a, E>,
-    pub(crate) residual: Option<TensorView<'a, E>>,
-    pub(crate) output: TensorViewMut<'a, E>,
+    pub(crate) residual: Option<TensorView<'a, O>>,
+    pub(crate) output: TensorViewMut<'a, O>,
     pub(crate) range: Option<OutputRange>,
     pub(crate) workspace: &'a mut Workspace,
     pub(crate) parallelism: Parallelism<'a>,
     pub(crate) choice: Option<&'a Choice>,
 }
 
-impl<'a, E> Run<'a, E> {
+impl<'a, E, O> Run<'a, E, O> {
     /// From the input to the output, all of it, without a residual, on the calling thread. The workspace may be one that other runs
     /// have used.
-    pub fn new(input: TensorView<'a, E>, output: TensorViewMut<'a, E>, workspace: &'a mut Workspace) -> Self {
+    pub fn new(input: TensorView<'a, E>, output: TensorViewMut<'a, O>, workspace: &'a mut Workspace) -> Self {
         Run { input, residual: None, output, range: None, workspace, parallelism: Parallelism::Serial, choice: None }
     }
 
     /// A residual of the output's shape, which is added before the activation: activation(convolution + residual). Default: none.
-    pub fn residual(self, residual: TensorView<'a, E>) -> Self {
+    pub fn residual(self, residual: TensorView<'a, O>) -> Self {
         self.maybe_residual(Some(residual))
     }
 
     /// As [`residual`](Self::residual), where there is one.
-    pub fn maybe_residual(mut self, residual: Option<TensorView<'a, E>>) -> Self {
+    pub fn maybe_residual(mut self, residual: Option<TensorView<'a, O>>) -> Self {
         self.residual = residual;
         self
     }
@@ -134,7 +135,7 @@ impl<'a, E: Element> Run<'a, E> {
     }
 }
 
-impl<E> fmt::Debug for Run<'_, E> {
+impl<E, O> fmt::Debug for Run<'_, E, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut run = f.debug_struct("Run");
         run.field("input", &self.input).field("residual", &self.residual).field("output", &self.output);

@@ -150,18 +150,7 @@ impl Engine {
         let Run { input, residual, output, range, workspace, parallelism, choice } = run;
         let descriptor = &self.descriptor;
         let (outputs, whole) = descriptor.outputs(input.shape())?;
-        let (mut part, mut origin, mut images) = (whole, Shape::default(), 0..whole.n);
-        if let Some(range) = range {
-            for axis in Axis::ALL {
-                let (start, end, extent) = (range[axis].start, range[axis].end, whole[axis]);
-                if start > end || end > extent {
-                    return Err(Error::Range { axis, start, end, extent });
-                }
-                (part[axis], origin[axis]) = (end - start, start);
-            }
-            images = range.n;
-            origin.n = 0;
-        }
+        let (part, origin, images) = part::asked(whole, range)?;
         if let Some(choice) = choice {
             choice.check(descriptor, input.shape(), || parallelism.threads())?;
         }
@@ -171,16 +160,13 @@ impl Engine {
                 return Err(Error::Shape { what, expected: part, found });
             }
         }
-        let (layout, axis) = (descriptor.layout, descriptor.layout.vector_axis());
-        for (what, shape, strides) in [
+        let layout = descriptor.layout;
+        let tensors = [
             ("input", input.shape(), input.strides()),
             ("output", part, output.strides()),
             ("residual", part, residual.map_or(output.strides(), |residual| residual.strides())),
-        ] {
-            if shape[axis] > 1 && strides[axis] != 1 && !shape.is_empty() {
-                return Err(Error::NotContiguous { what, layout, axis, stride: strides[axis] });
-            }
-        }
+        ];
+        part::check_contiguous(layout, tensors)?;
         if part.is_empty() {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use depthwise_kernels::{Element, Error};
+use depthwise_kernels::Error;
 
 use super::part::Part;
 use crate::choose::split::Shares;
@@ -71,11 +71,11 @@ struct Queue<'a, P> {
 /// take more, as far as there are more parts than threads. Parts are cut off one by one, as a place for all of them would have to be
 /// allocated. The queue is locked meanwhile, but not while a part is computed. Any task may take any part, so it does not matter which
 /// index a task is called with.
-pub(super) fn run<E: Element>(
+pub(super) fn run<E: Copy + Send + Sync, O: Copy + Send + Sync>(
     executor: &dyn Executor,
     shares: &Shares,
-    whole: Part<'_, E>,
-    leaf: &(impl Fn(Part<'_, E>) -> Result<(), Error> + Sync),
+    whole: Part<'_, E, O>,
+    leaf: &(impl Fn(Part<'_, E, O>) -> Result<(), Error> + Sync),
 ) -> Result<(), Error> {
     let (tasks, per_task) = (shares.tasks(), whole.per_task);
     let Part { input, residual, output, origin, scratch, .. } = whole;

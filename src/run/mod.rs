@@ -5,7 +5,7 @@ pub(crate) mod engine;
 #[cfg(feature = "std")]
 pub(crate) mod executor;
 mod gather;
-mod part;
+pub(crate) mod part;
 pub(crate) mod threads;
 #[cfg(feature = "std")]
 pub(crate) mod tune;

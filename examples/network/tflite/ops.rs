@@ -1,7 +1,10 @@
 //! The operators, in TFLite's own arithmetic: each is checked once, and becomes a function.
 //!
-//! Convolutions are plain loops for now, which the compiler makes vectors of.
+//! Convolutions are the crate's plans, of `convolution`.
 
+use depthwise::Shape;
+
+use super::convolution::{Described, Form};
 use super::rounding::Multiplier;
 use super::schema::{Graph, Operator, Tensor};
 use super::values::{Kind, Quantized, Values, check_scale};
@@ -24,9 +27,9 @@ const KNOWN: &str = "ADD, AVERAGE_POOL_2D, CONV_2D, DEPTHWISE_CONV_2D, DEQUANTIZ
 pub fn build(graph: &Graph, operator: &Operator) -> Result<Built> {
     let site = Site { graph, operator };
     let work = match operator.name.as_str() {
-        "CONV_2D" => site.convolution(Convolution::Standard),
-        "DEPTHWISE_CONV_2D" => site.convolution(Convolution::Depthwise),
-        "FULLY_CONNECTED" => site.convolution(Convolution::FullyConnected),
+        "CONV_2D" => site.convolution(Form::Standard),
+        "DEPTHWISE_CONV_2D" => site.convolution(Form::Depthwise),
+        "FULLY_CONNECTED" => site.convolution(Form::FullyConnected),
         "ADD" => site.add(),
         "PAD" => site.pad(),
         "MEAN" => site.mean(),
@@ -40,13 +43,6 @@ pub fn build(graph: &Graph, operator: &Operator) -> Result<Built> {
     }?;
     let inputs = operator.inputs[..if operator.name == "ADD" { 2 } else { 1 }].iter().copied().flatten().collect();
     Ok(Built { work, inputs })
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Convolution {
-    Standard,
-    Depthwise,
-    FullyConnected,
 }
 
 #[derive(Clone, Copy)]
@@ -147,7 +143,7 @@ impl<'a> Site<'a> {
         Ok(Window { input: [h, w], output: [oh, ow], before: [top, left], kernel, stride, dilation })
     }
 
-    fn convolution(self, form: Convolution) -> Result<Work> {
+    fn convolution(self, form: Form) -> Result<Work> {
         let (from, to) = self.quantized()?;
         let (input, weights, options) = (self.input(0)?, self.input(1)?, self.operator.options);
         if Kind::of(weights)? != from.kind {
@@ -162,7 +158,7 @@ impl<'a> Site<'a> {
         // `depth`: input channels of a group.
         let (depth, outputs, window, activation);
         match form {
-            Convolution::FullyConnected => {
+            Form::FullyConnected => {
                 let [o, i] = weights.shape[..] else {
                     return Err(format!("its weights have the shape {:?}", weights.shape));
                 };
@@ -175,12 +171,12 @@ impl<'a> Site<'a> {
                 (depth, outputs, activation) = (i, o, 0);
                 window = Window::one_pixel();
             }
-            Convolution::Standard | Convolution::Depthwise => {
+            Form::Standard | Form::Depthwise => {
                 let [first, kh, kw, last] = weights.shape[..] else {
                     return Err(format!("its weights have the shape {:?}", weights.shape));
                 };
                 let (stride, dilation);
-                if form == Convolution::Depthwise {
+                if form == Form::Depthwise {
                     (stride, dilation, activation) = (pair([2, 1], "stride")?, pair([6, 5], "dilation")?, 4);
                     (depth, outputs) = (1, last);
                     if first != 1 {
@@ -197,36 +193,14 @@ impl<'a> Site<'a> {
             }
         }
         let (batch, channels) = match form {
-            Convolution::FullyConnected => (input.len() / depth, depth),
+            Form::FullyConnected => (input.len() / depth, depth),
             _ => (input.shape[0], input.shape[3]),
         };
         let groups = channels / depth;
         if depth * groups != channels || groups == 0 || !outputs.is_multiple_of(groups) {
             return Err(format!("{channels} channels in groups of {depth} do not make {outputs}"));
         }
-        let [oh, ow] = window.output;
-        // Of a fully connected layer TFLite keeps the leading axes, or makes them one.
-        if form != Convolution::FullyConnected || self.output()?.len() != batch * outputs {
-            self.expect_output(&[batch, oh, ow, outputs])?;
-        }
-
-        let (scales, zero_point) =
-            self.weight_scales(weights, outputs, if form == Convolution::Depthwise { 3 } else { 0 })?;
-        // The product of the scales is formed in f32 where TFLite does so: of older networks, and for one scale of all outputs.
-        let in_f32 = from.kind == Kind::U8 || (form == Convolution::FullyConnected && scales.len() == 1);
-        let factor = |scale: f32| {
-            let product = if in_f32 { f64::from(from.scale * scale) } else { f64::from(from.scale) * f64::from(scale) };
-            Multiplier::new(product / f64::from(to.scale))
-        };
-        let factors = scales.iter().map(|&scale| factor(scale)).collect::<Result<Vec<_>>>()?;
-        let factors: Vec<_> = factors.iter().copied().cycle().take(outputs).collect();
-
-        // Outputs last, so that they lie side by side.
-        let centred = Values::read(weights, weights.data)?.centred(zero_point);
-        let centred = match form {
-            Convolution::Depthwise => centred,
-            _ => transpose(&centred, outputs),
-        };
+        let (scales, zero_point) = self.weight_scales(weights, outputs, if form == Form::Depthwise { 3 } else { 0 })?;
         let bias = match self.operator.inputs.get(2).copied().flatten() {
             Some(id) => self.constants(&self.graph.tensors[id])?,
             None => vec![0; outputs],
@@ -234,22 +208,31 @@ impl<'a> Site<'a> {
         if bias.len() != outputs {
             return Err(format!("it has {} biases for {outputs} outputs", bias.len()));
         }
-        let (low, high) = from.kind.range();
-        let largest = i64::from((from.zero_point - low).max(high - from.zero_point));
-        for output in 0..outputs {
-            let weights: i64 =
-                centred.iter().skip(output).step_by(outputs).map(|&weight| i64::from(weight.abs())).sum();
-            let bound = weights * largest + i64::from(bias[output]).abs();
-            factors[output].check(bound).map_err(|error| format!("output channel {output}: {error}"))?;
+        let convolution = Described {
+            form,
+            from,
+            to,
+            input: Shape::new(batch, channels, window.input[0], window.input[1]),
+            outputs,
+            depth,
+            kernel: window.kernel,
+            stride: window.stride,
+            dilation: window.dilation,
+            padding: window.padding(),
+            weights: &Values::read(weights, weights.data)?,
+            scales,
+            zero_point,
+            bias: &bias,
+            clamp: self.clamp(activation)?,
+            // Where TFLite does so: of older networks, and for one scale of all outputs.
+            legacy: from.kind == Kind::U8 || (form == Form::FullyConnected && scales.len() == 1),
+        };
+        let convolution = convolution.build().map_err(|error| error.to_string())?;
+        // Of a fully connected layer TFLite keeps the leading axes, or makes them one.
+        if form != Form::FullyConnected || self.output()?.len() != batch * outputs {
+            self.expect_output(&convolution.output())?;
         }
-        let (low, high) = self.clamp(activation)?;
-        let convolution = Grouped { window, batch, channels, depth, outputs, weights: centred, bias };
-        Ok(Box::new(move |inputs| {
-            let sums = convolution.sums(&inputs[0].centred(from.zero_point));
-            let rows = sums.chunks_exact(outputs).flat_map(|row| row.iter().zip(&factors));
-            // No factor takes a sum further than 2³¹, but the zero point might.
-            to.kind.pack(rows.map(|(&sum, factor)| factor.apply(sum).saturating_add(to.zero_point).clamp(low, high)))
-        }))
+        Ok(Box::new(move |inputs| convolution.run(inputs[0])))
     }
 
     /// One scale or one for each output, and the zero point.
@@ -522,6 +505,16 @@ impl Window {
         Self { input: one, output: one, before: [0, 0], kernel: one, stride: one, dilation: one }
     }
 
+    /// Top, left, bottom and right.
+    fn padding(&self) -> [usize; 4] {
+        let after = [0, 1].map(|i| {
+            let reach = (self.kernel[i] - 1).saturating_mul(self.dilation[i]).saturating_add(1);
+            let end = (self.output[i].max(1) - 1).saturating_mul(self.stride[i]).saturating_add(reach);
+            end.saturating_sub(self.before[i]).saturating_sub(self.input[i])
+        });
+        [self.before[0], self.before[1], after[0], after[1]]
+    }
+
     /// Along one axis, the inputs under the window of an output, each with its tap. Those on padding are left out.
     fn taps(&self, axis: usize, output: usize) -> impl Iterator<Item = (usize, usize)> {
         let (before, length) = (self.before[axis], self.input[axis]);
@@ -529,58 +522,6 @@ impl Window {
         let taps = (0..self.kernel[axis]).map(move |tap| (start.saturating_add(tap.saturating_mul(dilation)), tap));
         taps.filter_map(move |(at, tap)| Some((at.checked_sub(before).filter(|&at| at < length)?, tap)))
     }
-}
-
-/// A convolution in groups of `depth` input channels, on numbers less their zero points.
-struct Grouped {
-    window: Window,
-    batch: usize,
-    channels: usize,
-    depth: usize,
-    outputs: usize,
-    /// Taps row by row, then input channels of the group, then outputs.
-    weights: Vec<i16>,
-    bias: Vec<i32>,
-}
-
-impl Grouped {
-    fn sums(&self, input: &[i16]) -> Vec<i32> {
-        let Self { window, channels, depth, outputs, .. } = self;
-        let (&channels, &depth, &outputs) = (channels, depth, outputs);
-        let ([h, w], [oh, ow]) = (window.input, window.output);
-        let share = outputs * depth / channels;
-        let mut sums = self.bias.repeat(self.batch * oh * ow);
-        for (index, sums) in sums.chunks_exact_mut(outputs).enumerate() {
-            let (image, y, x) = (index / (oh * ow), index / ow % oh, index % ow);
-            for (y, row) in window.taps(0, y) {
-                for (x, column) in window.taps(1, x) {
-                    let pixel = &input[((image * h + y) * w + x) * channels..][..channels];
-                    let tap = row * window.kernel[1] + column;
-                    let weights = &self.weights[tap * depth * outputs..][..depth * outputs];
-                    if depth == 1 && share == 1 {
-                        accumulate(sums, pixel.iter().zip(weights));
-                        continue;
-                    }
-                    for (channel, value) in pixel.iter().enumerate() {
-                        let first = channel / depth * share;
-                        let weights = &weights[channel % depth * outputs + first..][..share];
-                        accumulate(&mut sums[first..][..share], weights.iter().map(|weight| (value, weight)));
-                    }
-                }
-            }
-        }
-        sums
-    }
-}
-
-fn accumulate<'a>(sums: &mut [i32], terms: impl Iterator<Item = (&'a i16, &'a i16)>) {
-    sums.iter_mut().zip(terms).for_each(|(sum, (&value, &weight))| *sum += i32::from(value) * i32::from(weight));
-}
-
-/// Rows become columns.
-fn transpose(matrix: &[i16], rows: usize) -> Vec<i16> {
-    let columns = matrix.len() / rows;
-    (0..matrix.len()).map(|index| matrix[index % rows * columns + index / rows]).collect()
 }
 
 fn strides(shape: &[usize]) -> Vec<usize> {

@@ -243,7 +243,7 @@ fn faults_are_named() {
     graph.tensors[bias].data = &biases;
     let error = Network::build(&graph).err().expect("sums that overflow");
     assert!(
-        error.starts_with("operator 3 (CONV_2D): output channel 0: sums up to ") && error.contains("overflow 32 bits"),
+        error.starts_with("operator 3 (CONV_2D): a sum of channel 0 may reach ") && error.contains("below 2^31"),
         "{error}"
     );
 

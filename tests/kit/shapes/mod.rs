@@ -8,10 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use depthwise::int8::{self, Integer, Quantized, Rounding, Weights};
 use depthwise::{
-    Activation, Choice, Conv2d, Convolution, Cost, DepthwiseConv2d, Description, Element, Fusion, Isa, Layout, Machine,
-    Padding, Parallelism, PointwiseConv2d, Run, Schedule, SeparableConv2d, Shape, TensorView, TensorViewMut, Workspace,
+    Activation, Choice, Conv2d, Convolution, Cost, DepthwiseConv2d, Description, Element, ElementType, Fusion, Isa,
+    Layout, Machine, Padding, Parallelism, PointwiseConv2d, Run, Schedule, SeparableConv2d, Shape, TensorView,
+    TensorViewMut, Workspace,
 };
+use rand::distr::{Distribution, StandardUniform};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use serde::Deserialize;
@@ -161,9 +164,14 @@ struct Placed<E> {
 
 impl<E: Element> Placed<E> {
     fn random(len: usize, offset: usize, rng: &mut impl Rng) -> Self {
+        Self::filled(len, offset, || E::from_f32(rng.random_range(-1.0..1.0)))
+    }
+}
+
+impl<E> Placed<E> {
+    fn filled(len: usize, offset: usize, mut value: impl FnMut() -> E) -> Self {
         let size = size_of::<E>();
-        let values = (0..len + (PAGE + offset) / size).map(|_| E::from_f32(rng.random_range(-1.0..1.0)));
-        let data: Vec<E> = values.collect();
+        let data: Vec<E> = (0..len + (PAGE + offset) / size).map(|_| value()).collect();
         let start = data.as_ptr().align_offset(PAGE).min(PAGE / size) + offset / size;
         Self { data, start, len }
     }
@@ -405,6 +413,75 @@ pub fn prepare_as<E: Element>(
         built.run(tensors, parallelism)
     };
     Ok(Prepared { cost, between, run: Box::new(run) })
+}
+
+/// A run of a part of a block with tensors of 8 bits: random numbers, weights of `i8`, the rule of TFLite if asked for.
+pub fn prepare_int8<T: Integer<Stored = u8>>(
+    block: &Block,
+    part: Part,
+    layout: Layout,
+    isa: Isa,
+    placement: Placement,
+    rounding: Rounding,
+) -> Result<Box<PreparedRun>, Box<dyn Error>>
+where
+    StandardUniform: Distribution<T>,
+{
+    let Block { n, c, h, w, multiplier, .. } = *block;
+    let (m, mid, [kh, kw]) = (block.out_channels(part)?, block.out_channels(Part::Depthwise)?, block.kernel.sides());
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut random = |len: usize| -> Vec<i8> { (0..len).map(|_| rng.random_range(-127..=127)).collect() };
+    let of =
+        |scale: f32| if T::TYPE == ElementType::U8 { Quantized::u8(scale, 117) } else { Quantized::i8(scale, -11) };
+    let (first_bias, last_bias) = (vec![1000; mid], vec![-1000; m]);
+    let (input, output) = (of(0.02), of(0.05));
+    let mut shape = Shape::new(n, c, h, w);
+    let weights = random(mid * kh * kw);
+    let scales: Vec<f32> = (0..mid.max(m)).map(|i| 0.001 + 1e-6 * (i % 100) as f32).collect();
+    let first = Weights::i8(&weights, &scales[..mid]);
+    macro_rules! common {
+        ($builder:expr) => {
+            $builder.isa(isa).rounding(rounding).input(input).output(output)
+        };
+    }
+    let depthwise = with_window!(int8::DepthwiseConv2d::builder(c).channel_multiplier(multiplier), block, layout);
+    let depthwise = common!(depthwise).weights(first).bias(&first_bias).build()?;
+    macro_rules! run {
+        ($plan:expr) => {{
+            let (plan, mut workspace) = ($plan, Workspace::new());
+            let output = plan.output_shape(shape)?;
+            let [from, to] = placement.offsets();
+            let mut rng = StdRng::seed_from_u64(2);
+            let mut tensors = [(shape, from), (output, to)]
+                .map(|(shape, offset)| Placed::filled(shape.len().unwrap_or(0), offset, || rng.random::<T>()));
+            Ok(Box::new(move |parallelism: Parallelism<'_>| {
+                let [from, to] = &mut tensors;
+                let input = TensorView::new(from.get(), shape, layout)?;
+                let output = TensorViewMut::new(to.get_mut(), output, layout)?;
+                plan.run(Run::new(input, output, &mut workspace).parallelism(parallelism))
+            }))
+        }};
+    }
+    match part {
+        Part::Depthwise => run!(depthwise),
+        Part::Pointwise => {
+            shape = depthwise.output_shape(shape)?;
+            let weights = random(m * mid);
+            let plan = common!(int8::PointwiseConv2d::builder(mid, m)).layout(layout);
+            run!(plan.weights(Weights::i8(&weights, &scales[..m])).bias(&last_bias).build()?)
+        }
+        Part::Separable(_) => {
+            let weights = random(m * mid);
+            let plan = with_window!(int8::SeparableConv2d::builder(c, m), block, layout).channel_multiplier(multiplier);
+            let plan = common!(plan).depthwise_weights(first).depthwise_bias(&first_bias).between(output);
+            run!(plan.pointwise_weights(Weights::i8(&weights, &scales[..m])).bias(&last_bias).build()?)
+        }
+        Part::Standard => {
+            let weights = random(m * c * kh * kw);
+            let plan = common!(with_window!(int8::Conv2d::builder(c, m), block, layout));
+            run!(plan.weights(Weights::i8(&weights, &scales[..m])).bias(&last_bias).build()?)
+        }
+    }
 }
 
 /// Builds a part of a block, on a kernel of that name if there is one. The builder's errors come as they are.

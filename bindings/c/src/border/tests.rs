@@ -107,10 +107,10 @@ fn a_run_from_the_descriptor_to_the_output() {
     assert_eq!(y, [2.0, 4.0, 6.0]);
 }
 
-/// An instruction set that C's enumeration lacks would be named `DW_ISA_AUTO`.
+/// An instruction set that C's enumeration lacks would be named `DW_ISA_AUTO`. C has no plans of 8 bits.
 #[test]
 fn every_instruction_set_has_a_number() {
-    for isa in Isa::EVERY {
+    for isa in Isa::EVERY.map(Isa::of_floats) {
         let numbers = (1..=4).filter(|&number| crate::plan::isa(number).is_ok_and(|found| found == Some(isa)));
         assert_eq!(numbers.count(), 1, "{isa}");
     }

@@ -1,0 +1,31 @@
+//! The rows of AVX-512 VNNI, for tensors of 8 bits.
+//!
+//! Register budgets (accumulators + inputs + weights):
+//!
+//! * pointwise 6×64: 24 + 1 + 4;
+//! * depthwise 3×3 from four rows side by side, of a vector of channels at a time: at stride 1 two rows of four, 8 + 1 + 6, beside 16
+//!   that are rounded; at stride 2 one of four, 4 + 1 + 3, beside 4.
+
+use super::prelude::*;
+use crate::arch::avx512::Avx512;
+use crate::arch::avx512vnni::Avx512Vnni;
+use crate::types::Isa;
+
+pub(crate) static FAMILY: Family = Family {
+    isa: Isa::Avx512Vnni,
+    int8: Int8 {
+        depthwise: rows!(
+            Avx512Vnni,
+            target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni"),
+            [int8::depthwise::Interleaved<1, 4>, int8::depthwise::Interleaved<2, 4>]
+        ),
+        pointwise: rows!(
+            Avx512Vnni,
+            target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni"),
+            [int8::pointwise::Tile]
+        ),
+        packing: Packing::of::<Avx512Vnni>().with_rows::<Avx512Vnni>(),
+        peak: products!(Avx512Vnni, target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni"), 12),
+    },
+    ..family!(Avx512, target_feature(enable = "avx512f"), 12)
+};

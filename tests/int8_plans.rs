@@ -1,0 +1,631 @@
+//! Plans of 8 bits equal the oracle bit for bit: every kernel, both layouts, both rules, in every way to call them.
+
+use std::collections::BTreeMap;
+
+use depthwise::int8::{
+    Conv2d, DepthwiseConv2d, Integer, PointwiseConv2d, Quantized, Rounding, SeparableConv2d, Weights,
+};
+use depthwise::{
+    Axis, ElementType, Error, Isa, KernelInfo, Layout, OutputRange, Padding, Parallelism, Run, Shape, Strides,
+    TensorView, TensorViewMut, Workspace,
+};
+use depthwise_testkit::emulation;
+use depthwise_testkit::int8::{self as oracle, Kind, Target};
+use depthwise_testkit::oracle::{Tensor, Window};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Operation {
+    Depthwise,
+    Pointwise,
+    Separable,
+    Conv2d,
+}
+use Operation::*;
+
+/// A convolution with all that belongs to it but its numbers, which follow from `seed`.
+#[derive(Clone, Debug)]
+struct Case {
+    operation: Operation,
+    input: Shape,
+    multiplier: usize,
+    outputs: usize,
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    dilation: [usize; 2],
+    padding: Padding,
+    input_kind: Kind,
+    output_kind: Kind,
+    weights_kind: Kind,
+    /// Whether all numbers are those at the ends of their types.
+    extreme: bool,
+    rounding: oracle::Rounding,
+    seed: u64,
+}
+
+impl Case {
+    fn new(operation: Operation, input: Shape, seed: u64) -> Self {
+        Case {
+            operation,
+            input,
+            multiplier: 1,
+            outputs: 8,
+            kernel: [3, 3],
+            stride: [1, 1],
+            dilation: [1, 1],
+            padding: Padding::explicit(1, 1, 1, 1),
+            input_kind: Kind::I8,
+            output_kind: Kind::I8,
+            weights_kind: Kind::I8,
+            extreme: false,
+            rounding: oracle::Rounding::NearestEven,
+            seed,
+        }
+    }
+
+    fn window(&self) -> Window {
+        Window { kernel: self.kernel, stride: self.stride, dilation: self.dilation, padding: self.padding }
+    }
+
+    /// The channels of its output.
+    fn last(&self) -> usize {
+        if self.operation == Depthwise { self.input.c * self.multiplier } else { self.outputs }
+    }
+}
+
+/// A stage's parameters.
+struct Stage {
+    weights: Vec<i64>,
+    scales: Vec<f32>,
+    zero_point: i64,
+    bias: Vec<i32>,
+    target: Target,
+}
+
+/// A case with its numbers.
+struct Drawn {
+    input: Tensor<i64>,
+    from: oracle::Quantized,
+    stages: Vec<Stage>,
+}
+
+fn draw(case: &Case) -> Drawn {
+    let mut rng = StdRng::seed_from_u64(case.seed);
+    let number = |rng: &mut StdRng, kind: Kind| {
+        let (low, high) = kind.range();
+        if case.extreme { if rng.random_range(0..5) > 0 { low } else { high } } else { rng.random_range(low..=high) }
+    };
+    let quantized =
+        |rng: &mut StdRng, kind: Kind, scale: f32| oracle::Quantized { kind, scale, zero_point: number(rng, kind) };
+    let from = quantized(&mut rng, case.input_kind, 0.37);
+    let input = Tensor::from_fn(case.input, |_, _, _, _| number(&mut rng, case.input_kind));
+    let mid = case.input.c * case.multiplier;
+    let taps = case.kernel[0] * case.kernel[1];
+    let stages: &[(usize, usize)] = match case.operation {
+        Depthwise => &[(mid, taps)],
+        Pointwise => &[(case.outputs, case.input.c)],
+        Conv2d => &[(case.outputs, case.input.c * taps)],
+        Separable => &[(mid, taps), (case.outputs, mid)],
+    };
+    let mut scale = from.scale;
+    let stages = stages.iter().enumerate().map(|(i, &(outputs, of))| {
+        let symmetric = case.weights_kind == Kind::I8 && !case.extreme;
+        let zero_point = if symmetric { 0 } else { number(&mut rng, case.weights_kind) };
+        let weights: Vec<i64> = (0..outputs * of).map(|_| number(&mut rng, case.weights_kind)).collect();
+        let per_channel = case.weights_kind == Kind::I8;
+        let scales: Vec<f32> =
+            (0..if per_channel { outputs } else { 1 }).map(|_| rng.random_range(0.001f32..0.01)).collect();
+        // Some biases take a sum to the ends of 32 bits.
+        let reach = i64::from(i32::MAX) - of as i64 * 255 * 255;
+        let bias = (0..outputs)
+            .map(|o| match rng.random_range(0..8) {
+                // Where a factor is below 1.
+                0 if of >= 4 => {
+                    if o % 2 == 0 {
+                        reach as i32
+                    } else {
+                        -reach as i32
+                    }
+                }
+                _ => rng.random_range(-20_000..20_000),
+            })
+            .collect();
+        let is_last = case.operation != Separable || i == 1;
+        let kind = if is_last { case.output_kind } else { case.input_kind };
+        let spread = 1.2 * scale * 0.005 * (of as f32).sqrt();
+        let output = quantized(&mut rng, kind, spread);
+        let mut target = Target::new(output, case.rounding);
+        if rng.random_range(0..2) == 0 {
+            let (low, high) = kind.range();
+            target.clamp = (output.zero_point.max(low), high - 20);
+            if target.clamp.0 > target.clamp.1 {
+                target.clamp = (low, high);
+            }
+        }
+        scale = output.scale;
+        Stage { weights, scales, zero_point, bias, target }
+    });
+    let stages = stages.collect();
+    Drawn { input, from, stages }
+}
+
+fn expected(case: &Case, drawn: &Drawn) -> Tensor<i64> {
+    let Drawn { input, from, stages } = drawn;
+    let weights = |stage: &'_ Stage| oracle::Weights {
+        values: Box::leak(stage.weights.clone().into_boxed_slice()),
+        scales: Box::leak(stage.scales.clone().into_boxed_slice()),
+        zero_point: stage.zero_point,
+        bias: Box::leak(stage.bias.clone().into_boxed_slice()),
+    };
+    let first = weights(&stages[0]);
+    let target = stages[0].target;
+    match case.operation {
+        Depthwise => oracle::depthwise((input, *from), first, &case.window(), case.multiplier, target),
+        Pointwise => oracle::pointwise((input, *from), first, case.outputs, target),
+        Conv2d => oracle::conv2d((input, *from), first, &case.window(), case.outputs, target),
+        Separable => oracle::separable(
+            (input, *from),
+            (first, &case.window(), case.multiplier, target),
+            (weights(&stages[1]), case.outputs, stages[1].target),
+        ),
+    }
+}
+
+fn quantized(of: oracle::Quantized) -> Quantized {
+    match of.kind {
+        Kind::U8 => Quantized::u8(of.scale, of.zero_point as i32),
+        Kind::I8 => Quantized::i8(of.scale, of.zero_point as i32),
+    }
+}
+
+/// A plan of any operation.
+enum Plan {
+    Depthwise(DepthwiseConv2d),
+    Pointwise(PointwiseConv2d),
+    Separable(SeparableConv2d),
+    Conv2d(Conv2d),
+}
+
+macro_rules! of_any {
+    ($self:expr, $plan:ident => $each:expr) => {
+        match $self {
+            Plan::Depthwise($plan) => $each,
+            Plan::Pointwise($plan) => $each,
+            Plan::Separable($plan) => $each,
+            Plan::Conv2d($plan) => $each,
+        }
+    };
+}
+
+/// Weights as a builder takes them.
+enum Values {
+    U8(Vec<u8>),
+    I8(Vec<i8>),
+}
+
+impl Values {
+    fn of(kind: Kind, stage: &Stage) -> Self {
+        match kind {
+            Kind::U8 => Values::U8(stage.weights.iter().map(|&w| w as u8).collect()),
+            Kind::I8 => Values::I8(stage.weights.iter().map(|&w| w as i8).collect()),
+        }
+    }
+
+    fn weights<'a>(&'a self, stage: &'a Stage) -> Weights<'a> {
+        let zero_point = stage.zero_point as i32;
+        match self {
+            Values::U8(values) => Weights::u8(values, &stage.scales, zero_point),
+            Values::I8(values) => Weights::i8(values, &stage.scales).with_zero_point(zero_point),
+        }
+    }
+}
+
+fn plan(
+    case: &Case,
+    drawn: &Drawn,
+    isa: Isa,
+    layout: Layout,
+    kernels: [Option<&str>; 2],
+    sums: bool,
+) -> Result<Plan, Error> {
+    let values: Vec<_> = drawn.stages.iter().map(|stage| Values::of(case.weights_kind, stage)).collect();
+    let rounding = match case.rounding {
+        oracle::Rounding::NearestEven => Rounding::NearestEven,
+        oracle::Rounding::Tflite => Rounding::Tflite,
+        oracle::Rounding::TfliteLegacy => Rounding::TfliteLegacy,
+    };
+    let (first, last) = (&drawn.stages[0], drawn.stages.last().expect("a stage"));
+    macro_rules! common {
+        ($builder:expr) => {{
+            let mut builder = $builder.layout(layout).isa(isa).rounding(rounding).input(quantized(drawn.from));
+            for name in kernels.into_iter().flatten() {
+                builder = builder.kernel(name);
+            }
+            if sums {
+                builder.output_sums()
+            } else {
+                let (low, high) = last.target.clamp;
+                builder.output(quantized(last.target.output)).clamp(low as i32, high as i32)
+            }
+        }};
+    }
+    macro_rules! window {
+        ($builder:expr) => {
+            $builder.kernel_size(case.kernel).stride(case.stride).dilation(case.dilation).padding(case.padding)
+        };
+    }
+    let weights = values[0].weights(first);
+    Ok(match case.operation {
+        Depthwise => Plan::Depthwise(
+            window!(common!(DepthwiseConv2d::builder(case.input.c)))
+                .channel_multiplier(case.multiplier)
+                .weights(weights)
+                .bias(&first.bias)
+                .build()?,
+        ),
+        Pointwise => Plan::Pointwise(
+            common!(PointwiseConv2d::builder(case.input.c, case.outputs)).weights(weights).bias(&first.bias).build()?,
+        ),
+        Conv2d => Plan::Conv2d(
+            window!(common!(Conv2d::builder(case.input.c, case.outputs))).weights(weights).bias(&first.bias).build()?,
+        ),
+        Separable => {
+            let (low, high) = first.target.clamp;
+            Plan::Separable(
+                window!(common!(SeparableConv2d::builder(case.input.c, case.outputs)))
+                    .channel_multiplier(case.multiplier)
+                    .depthwise_weights(weights)
+                    .depthwise_bias(&first.bias)
+                    .depthwise_clamp(low as i32, high as i32)
+                    .between(quantized(first.target.output))
+                    .pointwise_weights(values[1].weights(last))
+                    .bias(&last.bias)
+                    .build()?,
+            )
+        }
+    })
+}
+
+/// A tensor with gaps between pixels, or rows of a plane.
+struct Buffer<T> {
+    data: Vec<T>,
+    shape: Shape,
+    strides: Strides,
+}
+
+/// Numbers of a test as elements.
+trait Number: Integer {
+    fn of(x: i64) -> Self;
+    fn wide(self) -> i64;
+    const GAP: Self;
+}
+
+macro_rules! number {
+    ($($type:ty)*) => {$(
+        impl Number for $type {
+            fn of(x: i64) -> Self {
+                x as $type
+            }
+            fn wide(self) -> i64 {
+                self.into()
+            }
+            const GAP: Self = 77;
+        }
+    )*};
+}
+number!(u8 i8 i32);
+
+impl<T: Number> Buffer<T> {
+    fn blank(shape: Shape, layout: Layout, gap: usize) -> Self {
+        let Shape { n, c, h, w } = shape;
+        let strides = match layout {
+            Layout::Nhwc => Strides { c: 1, w: c + gap, h: w * (c + gap) + gap, n: h * (w * (c + gap) + gap) },
+            Layout::Nchw => Strides { w: 1, h: w + gap, c: h * (w + gap) + gap, n: c * (h * (w + gap) + gap) },
+        };
+        Buffer { data: vec![T::GAP; n * strides.n], shape, strides }
+    }
+
+    fn of(tensor: &Tensor<i64>, layout: Layout, gap: usize) -> Self {
+        let mut buffer = Self::blank(tensor.shape, layout, gap);
+        Tensor::from_fn(tensor.shape, |n, c, h, w| {
+            buffer.data[buffer.strides.offset(n, c, h, w)] = T::of(tensor.at(n, c, h, w));
+        });
+        buffer
+    }
+
+    fn view(&self) -> TensorView<'_, T> {
+        TensorView::strided(&self.data, self.shape, self.strides).expect("a view")
+    }
+
+    fn view_mut(&mut self) -> TensorViewMut<'_, T> {
+        TensorViewMut::strided(&mut self.data, self.shape, self.strides).expect("a view")
+    }
+
+    fn check(&self, want: &Tensor<i64>, what: &str) {
+        let mut is_gap = vec![true; self.data.len()];
+        Tensor::from_fn(want.shape, |n, c, h, w| {
+            let at = self.strides.offset(n, c, h, w);
+            is_gap[at] = false;
+            let (want, got) = (want.at(n, c, h, w), self.data[at].wide());
+            assert_eq!(got, want, "{what}: n={n} c={c} h={h} w={w}");
+        });
+        for (at, _) in is_gap.iter().enumerate().filter(|&(_, &gap)| gap) {
+            assert_eq!(self.data[at], T::GAP, "{what}: wrote {at}, beside the output");
+        }
+    }
+}
+
+/// How a plan is run.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    layout: Layout,
+    gap: usize,
+    threads: bool,
+    /// In parts, of which none begins where kernels would.
+    parts: bool,
+}
+
+fn run<I: Number + Integer<Stored = u8>, O: Number>(
+    plan: &Plan,
+    input: &Tensor<i64>,
+    want: &Tensor<i64>,
+    way: Way,
+    what: &str,
+) {
+    let input = Buffer::<I>::of(input, way.layout, way.gap);
+    let mut output = Buffer::<O>::blank(want.shape, way.layout, way.gap);
+    let mut workspace = Workspace::new();
+    let parallelism = match way.threads {
+        #[cfg(feature = "rayon")]
+        true => Parallelism::Rayon,
+        _ => Parallelism::Serial,
+    };
+    let shape = of_any!(plan, plan => plan.output_shape(input.shape)).expect("a shape");
+    assert_eq!(shape, want.shape, "{what}");
+    let all = OutputRange::all(shape);
+    let mut ranges = vec![all.clone()];
+    if way.parts {
+        for (axis, at) in [(Axis::C, shape.c / 3 + 1), (Axis::H, shape.h / 2), (Axis::W, shape.w / 3)] {
+            let cut = |range: OutputRange| {
+                let (mut a, mut b) = (range.clone(), range);
+                let at = at.clamp(a[axis].start, a[axis].end);
+                (a[axis].end, b[axis].start) = (at, at);
+                [a, b]
+            };
+            ranges = ranges.into_iter().flat_map(cut).filter(|range| !range.is_empty()).collect();
+        }
+    }
+    let views = output.view_mut().split(&ranges).expect("parts");
+    for (view, range) in views.into_iter().zip(ranges) {
+        let run = Run::new(input.view(), view, &mut workspace).parallelism(parallelism);
+        let run = if way.parts { run.range(range) } else { run };
+        of_any!(plan, plan => plan.run(run)).unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+    if !way.parts {
+        let said = of_any!(plan, plan => plan.workspace_len(input.shape, parallelism)).expect("a length");
+        assert!(workspace.len() <= said.next_multiple_of(16), "{what}: a workspace of {} not {said}", workspace.len());
+    }
+    output.check(want, what);
+}
+
+fn run_as(case: &Case, plan: &Plan, input: &Tensor<i64>, want: &Tensor<i64>, way: Way, what: &str) {
+    match (case.input_kind, case.output_kind) {
+        (Kind::U8, Kind::U8) => run::<u8, u8>(plan, input, want, way, what),
+        (Kind::U8, Kind::I8) => run::<u8, i8>(plan, input, want, way, what),
+        (Kind::I8, Kind::U8) => run::<i8, u8>(plan, input, want, way, what),
+        (Kind::I8, Kind::I8) => run::<i8, i8>(plan, input, want, way, what),
+    }
+}
+
+fn isas() -> impl Iterator<Item = Isa> {
+    Isa::EVERY.into_iter().filter(|isa| isa.is_available())
+}
+
+/// The kernels of 8 bits that this CPU runs, each with the instruction set of its plan.
+fn kernels() -> impl Iterator<Item = KernelInfo> {
+    depthwise::kernels().filter(|info| info.element == ElementType::I8 && info.isa.is_available())
+}
+
+/// A case on every kernel that fits it, in both layouts.
+fn check(case: &Case, runs: &mut BTreeMap<&'static str, usize>) {
+    let drawn = draw(case);
+    let want = expected(case, &drawn);
+    let plain = Way { layout: Layout::Nhwc, gap: 0, threads: false, parts: false };
+    for info in kernels() {
+        let is_depthwise = info.operation == depthwise::Operation::Depthwise;
+        let fits = match case.operation {
+            Depthwise => is_depthwise,
+            Pointwise | Conv2d => !is_depthwise,
+            Separable => true,
+        };
+        if !fits {
+            continue;
+        }
+        // Such a kernel may not be for the window, or not for the weights.
+        match plan(case, &drawn, info.isa, Layout::Nhwc, [Some(info.name), None], false) {
+            Ok(plan) => {
+                *runs.entry(info.name).or_default() += 1;
+                run_as(case, &plan, &drawn.input, &want, plain, &format!("{case:?} on {}", info.name));
+            }
+            Err(Error::KernelDoesNotFit { .. }) => {}
+            // Alone, an instruction set may lack the other stage's kernel.
+            Err(error) => panic!("{case:?} on {}: {error}", info.name),
+        }
+    }
+    for isa in isas() {
+        for layout in [Layout::Nhwc, Layout::Nchw] {
+            let what = format!("{case:?}, {layout}, {isa}");
+            let plan =
+                plan(case, &drawn, isa, layout, [None; 2], false).unwrap_or_else(|error| panic!("{what}: {error}"));
+            for (gap, threads, parts) in [(0, false, true), (3, false, false), (3, true, false)] {
+                let way = Way { layout, gap, threads, parts };
+                run_as(case, &plan, &drawn.input, &want, way, &format!("{what}, {way:?}"));
+            }
+        }
+    }
+}
+
+fn check_all(cases: Vec<Case>) {
+    let few = if cfg!(miri) { 2 } else { 10 };
+    let cases = if emulation::is_on() { cases.into_iter().step_by(5).take(few).collect() } else { cases };
+    let mut runs = BTreeMap::new();
+    for case in &cases {
+        check(case, &mut runs);
+    }
+    for (kernel, cases) in runs {
+        println!("{kernel}: {cases} cases");
+    }
+}
+
+/// Cases by chance, of few numbers.
+fn randoms(operation: Operation, count: u64) -> Vec<Case> {
+    let kinds = [Kind::U8, Kind::I8];
+    let of = |seed: u64| {
+        let mut rng = StdRng::seed_from_u64(1000 + seed);
+        let mut any = |numbers: &[usize]| numbers[rng.random_range(0..numbers.len())];
+        let kernel = match any(&[0, 0, 0, 1, 2, 3]) {
+            0 => [3, 3],
+            1 => [any(&[1, 2, 5]), any(&[1, 4, 5])],
+            2 => [5, 5],
+            _ => [7, 2],
+        };
+        let stride = match any(&[0, 0, 1, 1, 2]) {
+            0 => [1, 1],
+            1 => [2, 2],
+            _ => [any(&[1, 2, 3]), any(&[1, 3])],
+        };
+        let dilation = if any(&[0, 0, 0, 1]) == 1 { [any(&[1, 2]), 2] } else { [1, 1] };
+        let c = any(&[1, 3, 4, 8, 15, 16, 17, 24, 33, 63, 64, 65, 100, 130]);
+        let input = Shape::new(any(&[1, 1, 2]), c, any(&[1, 2, 3, 5, 6, 9]), any(&[1, 2, 4, 7, 8, 11, 13]));
+        Case {
+            multiplier: if operation == Depthwise || operation == Separable { any(&[1, 1, 1, 2, 3]) } else { 1 },
+            outputs: any(&[1, 5, 16, 20, 64, 70]),
+            kernel,
+            stride,
+            dilation,
+            input_kind: kinds[any(&[0, 1])],
+            output_kind: kinds[any(&[0, 1])],
+            weights_kind: kinds[any(&[0, 1, 1])],
+            extreme: any(&[0, 0, 1]) == 1,
+            rounding: [oracle::Rounding::NearestEven, oracle::Rounding::Tflite, oracle::Rounding::TfliteLegacy]
+                [any(&[0, 0, 1, 1, 2])],
+            ..Case::new(operation, input, seed)
+        }
+    };
+    (0..count)
+        .map(of)
+        .map(|case| {
+            if case.operation == Conv2d {
+                Case { input: Shape { c: case.input.c.min(20), ..case.input }, ..case }
+            } else {
+                case
+            }
+        })
+        .map(|case| {
+            // As much as there is an output, at the least.
+            let least = [0, 1].map(|i| {
+                let reach = (case.kernel[i] - 1) * case.dilation[i];
+                reach.div_ceil(2).max((reach + 1).saturating_sub([case.input.h, case.input.w][i]).div_ceil(2))
+            });
+            let [y, x] = least;
+            let more = usize::from(case.seed % 4 == 0);
+            Case { padding: Padding::explicit(y + more, x, y, x + more), ..case }
+        })
+        .collect()
+}
+
+#[test]
+fn depthwise() {
+    let mut cases = randoms(Depthwise, 40);
+    // Strips of more columns than a buffer holds, and rows left over.
+    for (stride, w) in [([1, 1], 200), ([2, 2], 201), ([1, 1], 30)] {
+        cases.push(Case { stride, ..Case::new(Depthwise, Shape::new(1, 70, 3, w), 7) });
+    }
+    check_all(cases);
+}
+
+#[test]
+fn pointwise() {
+    let mut cases = randoms(Pointwise, 30);
+    // Depths beyond a block of inputs, and each height of a tile.
+    for w in [1, 2, 3, 4, 5, 6, 7, 13] {
+        let rounding = if w % 2 == 0 { oracle::Rounding::Tflite } else { oracle::Rounding::NearestEven };
+        cases.push(Case { outputs: 70, rounding, ..Case::new(Pointwise, Shape::new(1, 1021 + w, 1, w), 9) });
+    }
+    check_all(cases);
+}
+
+#[test]
+fn separable() {
+    check_all(randoms(Separable, 24));
+}
+
+#[test]
+fn standard() {
+    check_all(randoms(Conv2d, 20));
+}
+
+/// Large enough to be cut in blocks and between threads.
+#[test]
+fn blocks() {
+    if emulation::is_on() {
+        return println!("left out: it takes an emulator long");
+    }
+    let mut runs = BTreeMap::new();
+    for (operation, outputs) in [(Separable, 72), (Conv2d, 40)] {
+        let input = if operation == Conv2d { Shape::new(1, 20, 61, 64) } else { Shape::new(1, 130, 61, 64) };
+        check(&Case { outputs, ..Case::new(operation, input, 3) }, &mut runs);
+    }
+}
+
+/// Sums as they are.
+#[test]
+fn sums() {
+    for (operation, seed) in [(Depthwise, 1), (Pointwise, 2), (Separable, 3), (Conv2d, 4)] {
+        let case = Case { outputs: 70, ..Case::new(operation, Shape::new(1, 70, 4, 5), seed) };
+        let drawn = draw(&case);
+        // The oracle rounds sums of up to 2³¹: those that do not come of 8 bits are found by their two halves.
+        let want = sums_of(&case, &drawn);
+        for isa in isas() {
+            for layout in [Layout::Nhwc, Layout::Nchw] {
+                let plan = plan(&case, &drawn, isa, layout, [None; 2], true).expect("a plan");
+                for parts in [false, true] {
+                    let way = Way { layout, gap: 2, threads: false, parts };
+                    run::<i8, i32>(&plan, &drawn.input, &want, way, &format!("{case:?}, {isa}, {way:?}"));
+                }
+            }
+        }
+    }
+}
+
+/// The sums of the last stage, by loops.
+fn sums_of(case: &Case, drawn: &Drawn) -> Tensor<i64> {
+    let (mut input, mut from) = (drawn.input.clone(), drawn.from);
+    let last = drawn.stages.last().expect("a stage");
+    if case.operation == Separable {
+        let first = Case { operation: Depthwise, ..case.clone() };
+        (input, from) = (expected(&first, drawn), drawn.stages[0].target.output);
+    }
+    let window = match case.operation {
+        Pointwise | Separable => Window { kernel: [1, 1], stride: [1, 1], dilation: [1, 1], padding: Padding::valid() },
+        Depthwise | Conv2d => case.window(),
+    };
+    let [top, left] = [window.resolve(0, input.shape.h).1[0], window.resolve(1, input.shape.w).1[0]];
+    Tensor::from_fn(window.output(input.shape, case.last()), |n, o, oy, ox| {
+        let mut sum = i64::from(last.bias[o]);
+        let channels = if case.operation == Depthwise { o..o + 1 } else { 0..input.shape.c };
+        for (i, c) in channels.clone().enumerate() {
+            for ky in 0..window.kernel[0] {
+                for kx in 0..window.kernel[1] {
+                    let (y, x) = ((oy + ky).wrapping_sub(top), (ox + kx).wrapping_sub(left));
+                    if y < input.shape.h && x < input.shape.w {
+                        let weight = ((o * channels.len() + i) * window.kernel[0] + ky) * window.kernel[1] + kx;
+                        sum += (input.at(n, c, y, x) - from.zero_point) * (last.weights[weight] - last.zero_point);
+                    }
+                }
+            }
+        }
+        sum
+    })
+}
