@@ -1,7 +1,7 @@
 //! MobileNetV1 1.0/224 (Howard and others, 2017), batch norms unfolded, by candle alone and with the modules of this crate.
 
 use candle_core::{Device, Module, Result, Tensor};
-use candle_nn::{Activation, BatchNorm, Conv2d, Conv2dConfig, Linear, ModuleT};
+use candle_nn::{Activation, BatchNorm, Conv2d, Conv2dConfig, Linear, Sequential};
 use depthwise_candle::{Layout, SeparableConv2d};
 use depthwise_models::{Level, Part, Random, mobilenet_v1_layers};
 
@@ -25,7 +25,7 @@ impl Unit {
     }
 
     /// The convolution with the batch norm that candle folded in, and ReLU6.
-    fn folded(&self) -> Result<impl Module> {
+    fn folded(&self) -> Result<Sequential> {
         let conv = self.conv.absorb_bn(&self.norm)?;
         let (weight, bias) = (conv.weight().detach(), conv.bias().map(Tensor::detach));
         Ok(candle_nn::seq().add(Conv2d::new(weight, bias, *conv.config())).add(Activation::Relu6))
@@ -59,7 +59,7 @@ impl MobileNetV1 {
             let Unit { conv, norm } = &self.units[index];
             depthwise_candle::Conv2d::from(conv).with_layout(layout).absorb_bn(norm)
         };
-        let layer = |index| Ok(ours(index)?.with_activation(Activation::Relu6));
+        let layer = |index| -> Result<_> { Ok(ours(index)?.with_activation(Activation::Relu6)) };
         let module = |part| -> Result<Box<dyn Module>> {
             Ok(match part {
                 Part::Engine(index) => Box::new(self.units[index].folded()?),
@@ -69,7 +69,7 @@ impl MobileNetV1 {
                     Box::new(candle_nn::seq().add(conv).add(Activation::Relu6))
                 }
                 Part::Layer(index) => {
-                    let conv: depthwise_candle::Conv2d = layer(index)?;
+                    let conv = layer(index)?;
                     assert_eq!(conv.fallback(), None);
                     Box::new(conv)
                 }
@@ -94,6 +94,8 @@ impl MobileNetV1 {
 
 #[cfg(test)]
 mod tests {
+    use candle_nn::ModuleT;
+
     use super::*;
 
     impl MobileNetV1 {
