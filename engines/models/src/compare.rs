@@ -16,6 +16,23 @@ pub struct Case<'a> {
     pub run: Box<dyn Fn() -> Result<Vec<f32>> + 'a>,
 }
 
+/// A time that began: with one thread the time that the CPU works for this process, which other programs disturb less, with several threads
+/// the time that passes.
+pub struct Timer {
+    passed: Instant,
+    worked: Option<ProcessTime>,
+}
+
+impl Timer {
+    pub fn start(threads: usize) -> Self {
+        Self { passed: Instant::now(), worked: (threads == 1).then(ProcessTime::now) }
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.worked.map_or_else(|| self.passed.elapsed(), |worked| worked.elapsed())
+    }
+}
+
 const USAGE: &str = "usage: compare [--threads N] [--seconds S]";
 
 /// The variable by which `rayon` is told the number of threads. Only another process can be given another value.
@@ -24,8 +41,7 @@ const THREADS: &str = "RAYON_NUM_THREADS";
 /// Measures the cases of a network as the command line asks, and prints a table. The first case is the engine alone; the last one counts
 /// as the adapter.
 ///
-/// Each time is the least of all turns: with one thread the time that the CPU worked for this process, which other programs disturb
-/// less, with several threads the time that passed.
+/// Each time is the least of all turns, as a [`Timer`] says it.
 ///
 /// The exit status is 0, or 1 if the outputs of a case differ from the first one's by more than 1e-4 of the largest, or 2 if there is
 /// nothing to compare.
@@ -73,9 +89,9 @@ fn measure(cases: &[Case], threads: usize, budget: Duration) -> Result<ExitCode>
     let (start, mut least) = (Instant::now(), vec![Duration::MAX; cases.len()]);
     while start.elapsed() < budget {
         for (case, least) in cases.iter().zip(&mut least) {
-            let (begin, worked) = (Instant::now(), ProcessTime::now());
+            let timer = Timer::start(threads);
             black_box((case.run)()?);
-            *least = if threads == 1 { worked.elapsed() } else { begin.elapsed() }.min(*least);
+            *least = timer.elapsed().min(*least);
         }
     }
     let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;

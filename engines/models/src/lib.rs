@@ -11,7 +11,7 @@ mod parts;
 mod random;
 mod trained;
 
-pub use compare::{Case, Result, assert_close, compare};
+pub use compare::{Case, Result, Timer, assert_close, compare};
 pub use layers::{BatchNorm, Conv};
 pub use networks::{efficientnet_lite0, mobilenet_v1, mobilenet_v1_layers, mobilenet_v3_like};
 pub use onnx::{Attribute, Dim, Graph};
