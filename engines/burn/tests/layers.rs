@@ -11,7 +11,7 @@ use depthwise_burn::{Activation, Conv2d, Error, Layer, Layout, SeparableConv2d};
 use networks::{assert_close, conv, norm, random, values};
 
 const LAYOUTS: [Layout; 2] = [Layout::Nchw, Layout::Nhwc];
-const TOLERANCE: f32 = 1e-6;
+const TOLERANCE: f64 = 1e-6;
 
 fn message<T>(result: Result<T, Error>) -> String {
     result.err().expect("it fails").to_string()

@@ -5,7 +5,6 @@ mod networks;
 use depthwise_burn::{Error, Layout};
 
 use networks::efficientnet::{self, EfficientNet};
-use networks::mobilenet_v1::{Level, MobileNetV1};
 use networks::mobilenet_v3::MobileNetV3;
 use networks::{assert_close, assert_values_close, random, values};
 
@@ -29,22 +28,6 @@ fn efficientnet_lite0() -> Result<(), Error> {
                     |output: &[f32]| output.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|best| best.0);
                 assert_eq!(label(output), label(reference), "{what}");
             }
-        }
-    }
-    Ok(())
-}
-
-/// Batch norms that nobody folded, and each way to replace a part of the network.
-#[test]
-fn mobilenet_v1() -> Result<(), Error> {
-    let network = MobileNetV1::new();
-    let x = random([2, 3, 97, 64]);
-    let burn = network.unfolded(x.clone());
-    assert_values_close(&network.by_burn()(x.clone()), &burn, 1e-5, "burn, folded");
-    for layout in LAYOUTS {
-        for level in [Level::Depthwise, Level::Convolutions, Level::Activations, Level::Pairs] {
-            let output = network.with(level, layout)?(x.clone());
-            assert_values_close(&output, &burn, 1e-5, &format!("{layout:?}, {level:?}"));
         }
     }
     Ok(())

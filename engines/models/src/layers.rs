@@ -45,16 +45,25 @@ impl Conv {
         self.add_as("Conv", graph, random, x)
     }
 
+    /// The shape of its weights.
+    pub fn shape(&self) -> Vec<usize> {
+        [&[self.outputs, self.inputs / self.groups], &self.kernel[..]].concat()
+    }
+
+    /// Random weights.
+    pub fn weights(&self, random: &mut Random) -> Vec<f32> {
+        let fan_in = self.inputs / self.groups * self.kernel.iter().product::<usize>();
+        let bound = (4.5 / fan_in as f32).sqrt();
+        random.floats(self.outputs * fan_in).into_iter().map(|value| value * bound).collect()
+    }
+
     /// As [`add`](Self::add), by the ONNX operation `op`: `Conv` or `ConvTranspose`.
     pub fn add_as(&self, op: &str, graph: &mut Graph, random: &mut Random, x: &str) -> String {
-        let fan_in = self.inputs / self.groups * self.kernel.iter().product::<usize>();
         let shape = match op {
             "ConvTranspose" => [&[self.inputs, self.outputs / self.groups], &self.kernel[..]].concat(),
-            _ => [&[self.outputs, self.inputs / self.groups], &self.kernel[..]].concat(),
+            _ => self.shape(),
         };
-        let bound = (4.5 / fan_in as f32).sqrt();
-        let weights: Vec<f32> = random.floats(shape.iter().product()).into_iter().map(|value| value * bound).collect();
-        let weights = graph.constant(&shape, &weights);
+        let weights = graph.constant(&shape, &self.weights(random));
         let bias = self.bias.then(|| {
             let bias: Vec<f32> = random.floats(self.outputs).into_iter().map(|value| value * 0.3).collect();
             graph.constant(&[self.outputs], &bias)
@@ -79,18 +88,35 @@ impl Conv {
     }
 }
 
+/// The parameters of a batch norm.
+#[derive(Clone, Debug)]
+pub struct BatchNorm {
+    pub gamma: Vec<f32>,
+    pub beta: Vec<f32>,
+    pub mean: Vec<f32>,
+    pub variance: Vec<f32>,
+}
+
+impl BatchNorm {
+    pub const EPSILON: f32 = 1e-3;
+
+    pub fn new(random: &mut Random, channels: usize) -> Self {
+        let mut vector = |from: f32, to: f32| -> Vec<f32> {
+            random.floats(channels).iter().map(|v| from + (v + 1.0) / 2.0 * (to - from)).collect()
+        };
+        Self { gamma: vector(0.7, 1.3), beta: vector(-0.3, 0.3), mean: vector(-0.3, 0.3), variance: vector(0.5, 1.5) }
+    }
+}
+
 /// What follows a convolution.
 impl Graph {
     /// A batch norm with random parameters.
     pub fn batch_norm(&mut self, random: &mut Random, x: &str, channels: usize) -> String {
-        let mut vector = |from: f32, to: f32| {
-            let values: Vec<f32> =
-                random.floats(channels).iter().map(|v| from + (v + 1.0) / 2.0 * (to - from)).collect();
-            self.constant(&[channels], &values)
-        };
-        let parameters = [vector(0.7, 1.3), vector(-0.3, 0.3), vector(-0.3, 0.3), vector(0.5, 1.5)];
+        let BatchNorm { gamma, beta, mean, variance } = BatchNorm::new(random, channels);
+        let parameters = [gamma, beta, mean, variance].map(|values| self.constant(&[channels], &values));
         let [gamma, beta, mean, variance] = &parameters;
-        self.node("BatchNormalization", &[x, gamma, beta, mean, variance], &[("epsilon", 1e-3.into())])
+        let epsilon = [("epsilon", BatchNorm::EPSILON.into())];
+        self.node("BatchNormalization", &[x, gamma, beta, mean, variance], &epsilon)
     }
 
     pub fn relu(&mut self, x: &str) -> String {

@@ -1,18 +1,12 @@
 //! Whole networks.
 
-use std::path::Path;
-
-use safetensors::SafeTensors;
-use serde_json::Value;
-
+use crate::trained::{Op, Trained, Weights};
 use crate::{Conv, Dim, Graph, Random};
 
-/// MobileNetV1 (Howard et al., 2017) with random weights and batch norm folded, from images of that shape, in NCHW.
-pub fn mobilenet_v1<D: Into<Dim>>(input: [D; 4]) -> Graph {
-    let (mut graph, mut random) = (Graph::new(), Random(1));
-    let x = graph.input("input", &input.map(Into::into));
-    let x = Conv::new(3, 32, 3, 2).add(&mut graph, &mut random, &x);
-    let mut x = graph.clip(&x, 0.0, 6.0);
+/// The convolutions of MobileNetV1 1.0 (Howard et al., 2017), one after the other: the stem, then thirteen depthwise ones, each with a
+/// pointwise one. ReLU6 follows each.
+pub fn mobilenet_v1_layers() -> Vec<Conv> {
+    let mut layers = vec![Conv::new(3, 32, 3, 2)];
     let mut channels = 32;
     let wide = [(512, 1); 5];
     for (outputs, stride) in [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)]
@@ -20,13 +14,22 @@ pub fn mobilenet_v1<D: Into<Dim>>(input: [D; 4]) -> Graph {
         .chain(wide)
         .chain([(1024, 2), (1024, 1)])
     {
-        x = Conv::depthwise(channels, 3, stride).add(&mut graph, &mut random, &x);
-        x = graph.clip(&x, 0.0, 6.0);
-        x = Conv::pointwise(channels, outputs).add(&mut graph, &mut random, &x);
-        x = graph.clip(&x, 0.0, 6.0);
+        layers.push(Conv::depthwise(channels, 3, stride));
+        layers.push(Conv::pointwise(channels, outputs));
         channels = outputs;
     }
-    let scores = graph.classifier(&mut random, &x, channels, 1000);
+    layers
+}
+
+/// MobileNetV1 with random weights and batch norm folded, from images of that shape, in NCHW.
+pub fn mobilenet_v1<D: Into<Dim>>(input: [D; 4]) -> Graph {
+    let (mut graph, mut random) = (Graph::new(), Random(1));
+    let mut x = graph.input("input", &input.map(Into::into));
+    for layer in mobilenet_v1_layers() {
+        x = layer.add(&mut graph, &mut random, &x);
+        x = graph.clip(&x, 0.0, 6.0);
+    }
+    let scores = graph.classifier(&mut random, &x, 1024, 1000);
     graph.output(&scores);
     graph
 }
@@ -78,86 +81,27 @@ pub fn mobilenet_v3_like<D: Into<Dim>>(input: [D; 4]) -> Graph {
 /// # Panics
 /// If the folder `examples/models/efficientnet_lite0` is not there: this crate runs in a checkout.
 pub fn efficientnet_lite0<D: Into<Dim>>(input: [D; 4]) -> Graph {
-    bundled("efficientnet_lite0", input)
-}
-
-fn bundled<D: Into<Dim>>(name: &str, input: [D; 4]) -> Graph {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/models").join(name);
-    let read = |file: &str| {
-        let path = folder.join(file);
-        std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-    };
-    let arch: Value = serde_json::from_slice(&read("arch.json")).expect("arch.json is JSON");
-    let file = read("model.safetensors");
-    let tensors = SafeTensors::deserialize(&file).expect("model.safetensors is such a file");
     let mut graph = Graph::new();
-    graph.input("input", &input.map(Into::into));
-    // From the names of the description to those of the graph.
-    let mut values = vec![("input".to_string(), "input".to_string())];
-    let find = |values: &[(String, String)], name: &str| {
-        values
-            .iter()
-            .find(|value| value.0 == name)
-            .map(|value| value.1.clone())
-            .unwrap_or_else(|| panic!("no value {name}"))
-    };
-    for layer in arch["layers"].as_array().expect("a list of layers") {
-        let text = |key: &str| layer[key].as_str().unwrap_or_default();
-        let number = |key: &str| layer[key].as_u64().unwrap_or(1) as usize;
-        let numbers = |key: &str| -> Vec<usize> {
-            layer[key]
-                .as_array()
-                .map_or(vec![1, 1], |list| list.iter().filter_map(Value::as_u64).map(|n| n as usize).collect())
-        };
-        let mut weights = |key: &str, shape: &[usize]| {
-            let tensor = tensors.tensor(text(key)).unwrap_or_else(|error| panic!("{}: {error}", text(key)));
-            let values: Vec<f32> = tensor.data().as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
-            graph.constant(shape, &values)
-        };
-        let inputs: Vec<String> = match layer["inputs"].as_array() {
-            Some(names) => names.iter().map(|name| find(&values, name.as_str().unwrap_or_default())).collect(),
-            None => vec![find(&values, text("input"))],
-        };
-        let x = &inputs[0];
-        let mut y = match text("op") {
-            "conv" | "dwconv" | "pwconv" => {
-                let pad = |side: &str| layer["pad"][side].as_u64().unwrap_or(0) as usize;
-                let inputs = number("in_channels");
-                let conv = Conv {
-                    inputs,
-                    outputs: number("out_channels"),
-                    groups: if text("op") == "dwconv" { inputs } else { number("groups") },
-                    kernel: numbers("kernel"),
-                    stride: numbers("stride"),
-                    dilation: numbers("dilation"),
-                    pads: Some(["top", "left", "bottom", "right"].map(pad).to_vec()),
-                    bias: true,
-                };
-                let shape = [&[conv.outputs, conv.inputs / conv.groups], &conv.kernel[..]].concat();
-                let (filters, bias) = (weights("weight", &shape), weights("bias", &[conv.outputs]));
-                conv.add_with("Conv", &mut graph, x, &filters, Some(&bias))
+    let mut values = vec![graph.input("input", &input.map(Into::into))];
+    for layer in Trained::efficientnet_lite0().layers {
+        let x = values[layer.inputs[0]].as_str();
+        let y = match &layer.op {
+            Op::Conv(Weights { conv, weights, bias }) => {
+                let weights = graph.constant(&conv.shape(), weights);
+                let bias = graph.constant(&[conv.outputs], bias);
+                conv.add_with("Conv", &mut graph, x, &weights, Some(&bias))
             }
-            "add" => graph.node("Add", &[x, &inputs[1]], &[]),
-            "global_avg_pool" => graph.node("GlobalAveragePool", &[x], &[]),
-            "fc" => {
-                let [outputs, features] = [number("out_features"), number("in_features")];
-                let (matrix, bias) = (weights("weight", &[outputs, features]), weights("bias", &[outputs]));
+            Op::Dense(Weights { conv, weights, bias }) => {
+                let matrix = graph.constant(&[conv.outputs, conv.inputs], weights);
+                let bias = graph.constant(&[conv.outputs], bias);
                 let x = graph.node("Flatten", &[x], &[]);
                 graph.node("Gemm", &[&x, &matrix, &bias], &[("transB", 1.into())])
             }
-            op => panic!("{name} has a layer `{op}`, which is not written here"),
+            Op::Add => graph.node("Add", &[x, &values[layer.inputs[1]]], &[]),
+            Op::Mean => graph.node("GlobalAveragePool", &[x], &[]),
         };
-        y = match text("activation") {
-            "" | "none" => y,
-            "relu" => graph.relu(&y),
-            "relu6" => graph.clip(&y, 0.0, 6.0),
-            activation => panic!("{name} has an activation `{activation}`, which is not written here"),
-        };
-        values.push((text("output").to_string(), y));
+        values.push(if layer.relu6 { graph.clip(&y, 0.0, 6.0) } else { y });
     }
-    for output in arch["outputs"].as_array().expect("a list of outputs") {
-        let name = find(&values, output.as_str().unwrap_or_default());
-        graph.output(&name);
-    }
+    graph.output(&values[values.len() - 1]);
     graph
 }

@@ -2,7 +2,6 @@
 #![allow(dead_code, reason = "each test uses some of it")]
 
 pub mod efficientnet;
-pub mod mobilenet_v1;
 pub mod mobilenet_v3;
 
 use burn_core::module::{Param, RunningState};
@@ -43,18 +42,13 @@ pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 
 /// Fails if the outputs differ by more than `tolerance` of the largest one.
 #[track_caller]
-pub fn assert_close<const D: usize>(ours: Tensor<D>, theirs: Tensor<D>, tolerance: f32, what: &str) {
+pub fn assert_close<const D: usize>(ours: Tensor<D>, theirs: Tensor<D>, tolerance: f64, what: &str) {
     assert_eq!(ours.dims(), theirs.dims(), "{what}");
     assert_values_close(&values(ours), &values(theirs), tolerance, what);
 }
 
 #[track_caller]
-pub fn assert_values_close(ours: &[f32], theirs: &[f32], tolerance: f32, what: &str) {
-    assert_eq!(ours.len(), theirs.len(), "{what}");
-    assert!(!theirs.is_empty() && theirs.iter().all(|value| value.is_finite()), "{what}");
-    let largest = theirs.iter().fold(0.0, |most: f32, value| most.max(value.abs()));
-    for (index, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
-        // Not `>`, which a NaN would pass.
-        assert!((ours - theirs).abs() <= tolerance * largest, "{what}: output {index} is {ours}, burn's {theirs}");
-    }
+pub fn assert_values_close(ours: &[f32], theirs: &[f32], tolerance: f64, what: &str) {
+    let [ours, theirs] = [ours, theirs].map(|values| values.iter().copied().map(f64::from).collect::<Vec<_>>());
+    depthwise_models::assert_close(&ours, &theirs, tolerance, what);
 }

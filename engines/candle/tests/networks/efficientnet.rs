@@ -1,98 +1,57 @@
-//! EfficientNet-Lite0 with the weights of `examples/models`, layer by layer as its `arch.json` says.
+//! EfficientNet-Lite0 with trained weights, by candle alone and with the modules of this crate.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
-
-use candle_core::{DType, Device, Module, Result, Tensor};
+use candle_core::{Device, Module, Result, Tensor};
 use candle_nn::{Activation, Conv2d, Conv2dConfig};
 use depthwise_candle::{Layout, SeparableConv2d};
-use serde_json::Value;
+use depthwise_models::{Op, Step, Trained, Weights};
 
 pub struct EfficientNet {
-    layers: Vec<Layer>,
+    network: Trained,
+    /// The convolutions, where layers are such, with the zeros below and to the right beyond candle's, which pads all sides alike.
+    convs: Vec<Option<(Conv2d, usize)>>,
 }
 
-struct Layer {
-    op: Op,
-    /// Numbers of layers; 0 is the network's input, `i + 1` the output of layer `i`.
-    inputs: Vec<usize>,
-    relu6: bool,
+/// Images, normalised, and the outputs that belong to them, computed in `f64`.
+pub fn reference(count: usize) -> Result<(Tensor, Tensor)> {
+    let (images, outputs) = depthwise_models::reference(count);
+    let images = Tensor::from_vec(images, (count, 224, 224, 3), &Device::Cpu)?;
+    Ok((images.permute((0, 3, 1, 2))?.contiguous()?, Tensor::from_vec(outputs, (count, 1000), &Device::Cpu)?))
 }
 
-enum Op {
-    /// Zeros below and to the right beyond candle's, which pads all sides alike.
-    Conv(Conv2d, usize),
-    Mean,
-    Add,
-}
-
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples/models/efficientnet_lite0")
-}
-
-/// Six images, normalised, and the outputs that belong to them, computed in f64.
-pub fn reference() -> Result<(Tensor, Tensor)> {
-    let read = |file: &str, name: &str| -> Result<Tensor> {
-        let tensors = candle_core::safetensors::load(folder().join(file), &Device::Cpu)?;
-        tensors.get(name).cloned().ok_or_else(|| candle_core::Error::Msg(format!("{file} has no {name}")))
+fn conv2d(Weights { conv, weights, bias }: &Weights) -> Result<(Conv2d, usize)> {
+    let pads = conv.pads.as_ref().expect("explicit padding");
+    assert_eq!((pads[0], pads[2]), (pads[1], pads[3]));
+    let config = Conv2dConfig {
+        padding: pads[0],
+        stride: conv.stride[0],
+        dilation: conv.dilation[0],
+        groups: conv.groups,
+        cudnn_fwd_algo: None,
     };
-    let images = read("inputs_u8.safetensors", "images_u8")?.to_dtype(DType::F32)?;
-    let images = ((images - 127.0)? / 128.0)?.permute((0, 3, 1, 2))?.contiguous()?;
-    Ok((images, read("reference.safetensors", "output0_f64_folded")?))
+    let weight = Tensor::from_slice(weights, conv.shape(), &Device::Cpu)?;
+    let bias = Tensor::from_slice(bias, conv.outputs, &Device::Cpu)?;
+    Ok((Conv2d::new(weight, Some(bias), config), pads[2] - pads[0]))
 }
 
 impl EfficientNet {
     pub fn load() -> Result<Self> {
-        let text = std::fs::read_to_string(folder().join("arch.json"))?;
-        let arch: Value = serde_json::from_str(&text).map_err(candle_core::Error::wrap)?;
-        let tensors = candle_core::safetensors::load(folder().join("model.safetensors"), &Device::Cpu)?;
-        let mut known = HashMap::from([(String::from("input"), 0)]);
-        let mut layers = Vec::new();
-        for layer in arch["layers"].as_array().expect("a list of layers") {
-            let text = |key: &str| layer[key].as_str().unwrap_or_else(|| panic!("{layer} has no {key}")).to_string();
-            let size = |key: &str, index: usize| layer[key][index].as_u64().expect("a number") as usize;
-            let tensor = |key: &str| tensors[&text(key)].clone();
-            let op = match &*text("op") {
-                "conv" | "dwconv" | "pwconv" => {
-                    let pad = |side: &str| layer["pad"][side].as_u64().expect("a number") as usize;
-                    assert_eq!((pad("top"), pad("bottom")), (pad("left"), pad("right")));
-                    let config = Conv2dConfig {
-                        padding: pad("top"),
-                        stride: size("stride", 0),
-                        dilation: size("dilation", 0),
-                        groups: layer["groups"].as_u64().expect("a number") as usize,
-                        cudnn_fwd_algo: None,
-                    };
-                    Op::Conv(Conv2d::new(tensor("weight"), Some(tensor("bias")), config), pad("bottom") - pad("top"))
-                }
-                "fc" => {
-                    let (outputs, inputs) = tensor("weight").dims2()?;
-                    let weight = tensor("weight").reshape((outputs, inputs, 1, 1))?;
-                    Op::Conv(Conv2d::new(weight, Some(tensor("bias")), Default::default()), 0)
-                }
-                "global_avg_pool" => Op::Mean,
-                "add" => Op::Add,
-                other => panic!("no {other}"),
-            };
-            let inputs = match layer["inputs"].as_array() {
-                Some(names) => names.iter().map(|name| known[name.as_str().expect("a name")]).collect(),
-                None => vec![known[&text("input")]],
-            };
-            known.insert(text("output"), layers.len() + 1);
-            layers.push(Layer { op, inputs, relu6: text("activation") == "relu6" });
-        }
-        Ok(Self { layers })
+        let network = Trained::efficientnet_lite0();
+        let convs = network.layers.iter().map(|layer| match &layer.op {
+            Op::Conv(weights) | Op::Dense(weights) => conv2d(weights).map(Some),
+            Op::Mean | Op::Add => Ok(None),
+        });
+        Ok(Self { convs: convs.collect::<Result<_>>()?, network })
     }
 
     /// By candle.
     pub fn by_candle(&self, x: &Tensor) -> Result<Tensor> {
         let mut values = vec![x.clone()];
-        for layer in &self.layers {
+        for (layer, conv) in self.network.layers.iter().zip(&self.convs) {
             let x = &values[layer.inputs[0]];
-            let y = match &layer.op {
-                Op::Conv(conv, more) => conv.forward(&padded(x, *more)?)?,
-                Op::Mean => x.mean_keepdim((2, 3))?,
-                Op::Add => (x + &values[layer.inputs[1]])?,
+            let y = match (&layer.op, conv) {
+                (_, Some((conv, more))) => conv.forward(&padded(x, *more)?)?,
+                (Op::Add, _) => (x + &values[layer.inputs[1]])?,
+                _ => x.mean_keepdim((2, 3))?,
             };
             values.push(if layer.relu6 { Activation::Relu6.forward(&y)? } else { y });
         }
@@ -102,52 +61,49 @@ impl EfficientNet {
     /// With modules of this crate: sums in the plans of the convolutions before them, and depthwise with pointwise convolutions as
     /// pairs if that is asked for.
     pub fn with(&self, layout: Layout, pairs: bool) -> Result<impl Fn(&Tensor) -> Result<Tensor>> {
-        let (mut steps, mut replaced) = (Vec::new(), 0);
-        let mut waiting = None;
-        for (index, layer) in self.layers.iter().enumerate() {
-            let Op::Conv(conv, more) = &layer.op else {
-                steps.push(match layer.op {
-                    // The step of the convolution before it has added this already.
-                    Op::Add => Step::None,
-                    _ => Step::Mean,
-                });
-                continue;
+        let ours = |index: usize| {
+            let (conv, more) = self.convs[index].as_ref().expect("a convolution");
+            let activation = if self.network.layers[index].relu6 {
+                depthwise::Activation::Relu6
+            } else {
+                depthwise::Activation::None
             };
-            replaced += 1;
-            let relu6 = if layer.relu6 { depthwise::Activation::Relu6 } else { depthwise::Activation::None };
-            let conv = depthwise_candle::Conv2d::from(conv).with_layout(layout).with_activation(relu6);
+            let conv = depthwise_candle::Conv2d::from(conv).with_layout(layout).with_activation(activation);
             assert_eq!(conv.fallback(), None);
-            let residual = self.layers.get(index + 1).filter(|next| matches!(next.op, Op::Add)).map(|next| {
-                assert!(!next.relu6 && next.inputs.contains(&(index + 1)));
-                next.inputs.iter().copied().find(|&input| input != index + 1).expect("another one")
-            });
-            match waiting.take() {
-                Some((first, more)) => {
-                    let pair = SeparableConv2d::new(first, conv);
-                    assert_eq!(pair.fallback(), None);
-                    steps.push(Step::Pair(pair, more, residual));
-                }
-                None if pairs && conv.config().groups > 1 => {
-                    waiting = Some((conv, *more));
-                    steps.push(Step::None);
-                }
-                None => steps.push(Step::Conv(conv, *more, residual)),
+            (conv, *more)
+        };
+        let mut replaced = 0;
+        let steps = self.network.steps(pairs).into_iter().map(|step| match step {
+            Step::Nothing => Replaced::Nothing,
+            Step::Mean => Replaced::Mean,
+            Step::Conv(index, residual) => {
+                replaced += 1;
+                let (conv, more) = ours(index);
+                Replaced::Conv(conv, more, residual)
             }
-        }
+            Step::Pair([first, second], residual) => {
+                replaced += 2;
+                let ((first, more), (second, _)) = (ours(first), ours(second));
+                let pair = SeparableConv2d::new(first, second);
+                assert_eq!(pair.fallback(), None);
+                Replaced::Pair(pair, more, residual)
+            }
+        });
+        let steps: Vec<_> = steps.collect();
         assert_eq!(replaced, 50);
         Ok(move |x: &Tensor| {
             let mut values = vec![x.clone()];
             let mut x = x.clone();
             for step in &steps {
                 match step {
-                    Step::None => {}
-                    Step::Mean => x = x.mean_keepdim((2, 3))?,
-                    Step::Conv(conv, more, None) => x = conv.forward(&padded(&x, *more)?)?,
-                    Step::Conv(conv, more, Some(residual)) => {
+                    Replaced::Nothing => {}
+                    Replaced::Mean => x = x.mean_keepdim((2, 3))?,
+                    Replaced::Conv(conv, more, None) => x = conv.forward(&padded(&x, *more)?)?,
+                    Replaced::Conv(conv, more, Some(residual)) => {
                         x = conv.forward_with_residual(&padded(&x, *more)?, &values[*residual])?;
                     }
-                    Step::Pair(pair, more, None) => x = pair.forward(&padded(&x, *more)?)?,
-                    Step::Pair(pair, more, Some(residual)) => {
+                    Replaced::Pair(pair, more, None) => x = pair.forward(&padded(&x, *more)?)?,
+                    Replaced::Pair(pair, more, Some(residual)) => {
                         x = pair.forward_with_residual(&padded(&x, *more)?, &values[*residual])?;
                     }
                 }
@@ -158,8 +114,9 @@ impl EfficientNet {
     }
 }
 
-enum Step {
-    None,
+/// A step, with the zeros to add below and to the right, and the number of a tensor to add.
+enum Replaced {
+    Nothing,
     Mean,
     Conv(depthwise_candle::Conv2d, usize, Option<usize>),
     Pair(SeparableConv2d, usize, Option<usize>),
