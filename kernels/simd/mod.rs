@@ -103,8 +103,12 @@ pub(crate) trait Simd: Copy {
     #[inline(always)]
     unsafe fn deal(self, p: *const f32, step: usize) -> [Self::V; 4] {
         let all = self.mask(0, Self::LANES);
-        // SAFETY: the caller's.
-        core::array::from_fn(|j| unsafe { self.load_strided(p.wrapping_add(j), step, all) })
+        let mut dealt = [self.splat(0.0); 4];
+        for j in 0..4 {
+            // SAFETY: the caller's.
+            dealt[j] = unsafe { self.load_strided(p.wrapping_add(j), step, all) };
+        }
+        dealt
     }
     /// Lane numbers `(first + i) / times - first / times`: which of the consecutive elements each lane
     /// takes when every element serves `times` lanes, the `first` lanes left out.

@@ -49,6 +49,10 @@ impl<'a> Common<'a> {
                 let why = format!("the plan has no {:?} stage", info.operation);
                 return Err(Error::KernelDoesNotFit { name: info.name, why });
             }
+            if info.element == ElementType::I8 {
+                let why = "it is for tensors of 8 bits: build a plan of `depthwise::int8`".into();
+                return Err(Error::KernelDoesNotFit { name: info.name, why });
+            }
             if info.layout != self.layout {
                 let why = format!("the plan is for {}", self.layout);
                 return Err(Error::KernelDoesNotFit { name: info.name, why });

@@ -49,6 +49,7 @@ struct Block {
 
 /// Whether so many channels' planes, of so many columns of outputs, are copied side by side: whole vectors of them, of short rows that
 /// are not cut, or if columns are more than two apart. There must be room for what some outputs read.
+#[inline(always)]
 pub(crate) fn suits(taps: Taps, multiplier: usize, lanes: usize, channels: usize, width: usize) -> bool {
     let size = taps.kernel_size[0].saturating_mul(taps.kernel_size[1]);
     if multiplier > 1 || channels < lanes || size >= WEIGHTS / lanes {
