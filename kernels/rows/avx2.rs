@@ -45,7 +45,7 @@ pub(crate) static FAMILY: Family = Family {
             Spills<100, nchw::Tile<K7S2, nchw::Loaded, 2, 2>>,
             Spills<60, nchw::Tile<K3S1, nchw::Loaded, 7, 1>>,
             nchw::Tile<K3S2, nchw::Loaded, 7, 1>,
-            Spills<15, nchw::Tile<K5S1, nchw::Loaded, 7, 1>>,
+            Spills<35, nchw::Tile<K5S1, nchw::Loaded, 7, 1>>,
             nchw::Tile<K5S2, nchw::Loaded, 7, 1>,
             Spills<60, nchw::Tile<K7S1, nchw::Loaded, 7, 1>>,
             nchw::Tile<K7S2, nchw::Loaded, 7, 1>,

@@ -71,9 +71,11 @@ impl Instruction {
         self.mnemonic.starts_with("call") || self.mnemonic == "bl" || self.mnemonic == "blr"
     }
 
-    /// Whether it calls a function of this crate, which should have been inlined.
+    /// Whether it calls a function of this crate, or an intrinsic or a function of arrays, which should have been inlined: the
+    /// closures that `array::map` calls are compiled without the instruction set.
     pub fn calls_own(&self) -> bool {
-        self.calls() && self.operands.contains("depthwise")
+        let is_inlined = ["depthwise", "core_arch", "core::array", "4core5array"];
+        self.calls() && is_inlined.iter().any(|name| self.operands.contains(name))
     }
 
     /// Where it may jump to, if the code says so.
