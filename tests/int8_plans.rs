@@ -629,3 +629,69 @@ fn sums_of(case: &Case, drawn: &Drawn) -> Tensor<i64> {
         sum
     })
 }
+
+/// Each bad argument is an error that names it.
+#[test]
+fn errors_name_what_is_wrong() {
+    let (weights, scales, bias) = ([1i8; 36], [0.01f32; 4], [0i32; 4]);
+    let good = || {
+        let builder = DepthwiseConv2d::builder(4).input(Quantized::i8(0.5, 0)).output(Quantized::i8(0.5, 0));
+        builder.layout(Layout::Nhwc).weights(Weights::i8(&weights, &scales)).bias(&bias)
+    };
+    let large = [i32::MIN, 0, 0, 0];
+    let nan = [0.01, f32::NAN, 0.01, 0.01];
+    let errors = [
+        (good().input(Quantized::i8(0.0, 0)).build(), "the scale of the input is 0.0"),
+        (good().output(Quantized::u8(f32::INFINITY, 0)).build(), "the scale of the output is inf"),
+        (
+            good().input(Quantized::u8(1.0, -1)).build(),
+            "the zero point of the input is -1: of u8 it must be in 0 ..= 255",
+        ),
+        (good().output(Quantized::i8(1.0, 128)).build(), "the zero point of the output is 128: of i8"),
+        (good().weights(Weights::i8(&weights, &nan)).build(), "the scale of the depthwise weights of channel 1 is NaN"),
+        (good().weights(Weights::i8(&weights, &scales[..3])).build(), "3 elements were given for the scales of"),
+        (
+            good().weights(Weights::i8(&weights[..35], &scales)).build(),
+            "35 elements were given for the depthwise weights",
+        ),
+        (good().weights(Weights::u8(&[0; 36], &scales, 256)).build(), "the zero point of the depthwise weights is 256"),
+        (good().bias(&bias[..2]).build(), "2 elements were given for the depthwise bias"),
+        (good().bias(&large).build(), "a sum of channel 0 may reach 2147484800"),
+        (good().clamp(128, 200).build(), "an output of i8 cannot be clamped to 128 ..= 200"),
+        (good().clamp(3, 2).build(), "cannot be clamped to 3 ..= 2"),
+        (good().clamp(0, 5).output_sums().build(), "do not take a clamp of sums"),
+        (good().input(Quantized::i8(1e38, 0)).output(Quantized::i8(1e-38, 0)).build(), "a factor of inf"),
+        (good().rounding(Rounding::Tflite).input(Quantized::i8(1e20, 0)).build(), "channel 0 a factor of 1.9"),
+        (good().rounding(Rounding::Tflite).input(Quantized::i8(1e9, 0)).build(), "also times the power of two"),
+        (good().kernel("dw_none").build(), "there is no kernel `dw_none`"),
+        (DepthwiseConv2d::builder(4).weights(Weights::i8(&weights, &scales)).build(), "use `input`"),
+        (good().stride([0, 1]).build(), "the stride is 0"),
+    ];
+    for (result, sentence) in errors {
+        let error = result.map(|plan| format!("{plan:?}")).expect_err(sentence).to_string();
+        assert!(error.contains(sentence), "`{error}` does not say `{sentence}`");
+    }
+
+    let plan = good().build().expect("a plan");
+    let (shape, mut workspace) = (Shape::new(1, 4, 2, 2), Workspace::new());
+    let (input, mut output, mut other) = ([0i8; 16], [0i8; 16], [0u8; 16]);
+    let view = |shape| TensorView::new(&input, shape, Layout::Nhwc).expect("a view");
+    fn view_mut<T>(data: &mut [T], shape: Shape) -> TensorViewMut<'_, T> {
+        TensorViewMut::new(data, shape, Layout::Nhwc).expect("a view")
+    }
+    let error = plan.run(Run::new(view(shape), view_mut(&mut other, shape), &mut workspace)).unwrap_err();
+    assert_eq!(error.to_string(), "the output has elements of u8, but the plan is for i8");
+    let run = Run::new(view(shape), view_mut(&mut output, shape), &mut workspace).residual(view(shape));
+    assert!(plan.run(run).unwrap_err().to_string().contains("do not take a residual"));
+    let run = Run::new(view(Shape::new(1, 2, 2, 4)), view_mut(&mut output, shape), &mut workspace);
+    assert_eq!(plan.run(run).unwrap_err(), Error::Channels { expected: 4, found: 2 });
+    let range = OutputRange { h: 0..3, ..OutputRange::all(shape) };
+    let run = Run::new(view(shape), view_mut(&mut output, shape), &mut workspace).range(range);
+    assert!(matches!(plan.run(run), Err(Error::Range { .. })));
+    // Nothing is a result, too.
+    let none = Shape { n: 0, ..shape };
+    let (from, to): ([i8; 0], [i8; 0]) = ([], []);
+    let mut to = to;
+    let input = TensorView::new(&from, none, Layout::Nhwc).expect("a view");
+    assert_eq!(plan.run(Run::new(input, view_mut(&mut to, none), &mut workspace)), Ok(()));
+}

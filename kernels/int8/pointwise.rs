@@ -174,6 +174,32 @@ unsafe fn panels<S: SimdInt>(s: S, args: &Args, inputs: Inputs, output: usize, p
     }
 }
 
+/// Adds the products of a group of inputs of each pixel and a panel's weights.
+#[inline(always)]
+unsafe fn accumulate<S: SimdInt, const M: usize>(
+    s: S,
+    sums: &mut [[S::V; 4]; M],
+    x: *const u8,
+    step: usize,
+    w: *const u8,
+    flip: u32,
+) {
+    let vector = S::LANES * S::GROUP * if S::WIDE { 2 } else { 1 };
+    // SAFETY: the caller's.
+    unsafe {
+        let mut weights = [s.weights(w); 4];
+        for g in 1..S::GROUPS {
+            weights[g] = s.weights(w.add(g * vector));
+        }
+        for r in 0..M {
+            let factor = s.factor(x.add(r * step), flip);
+            for g in 0..S::GROUPS {
+                sums[r][g] = s.add_products(sums[r][g], factor, weights[g]);
+            }
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Panel {
     weights: *const u8,
@@ -198,17 +224,15 @@ unsafe fn tile<S: SimdInt, const M: usize>(s: S, args: &Args, panel: Panel, inpu
         let (mut x, mut w) = (inputs.p, panel.weights);
         // Of 16 bits the last group is padded.
         let whole = if S::WIDE { args.depth.div_ceil(S::GROUP) } else { args.depth / S::GROUP };
-        for _ in 0..whole {
-            let mut weights = [s.weights(w); 4];
-            for g in 1..S::GROUPS {
-                weights[g] = s.weights(w.add(g * vector));
-            }
-            for r in 0..M {
-                let factor = s.factor(x.add(r * inputs.step), flip);
-                for g in 0..S::GROUPS {
-                    sums[r][g] = s.add_products(sums[r][g], factor, weights[g]);
-                }
-            }
+        // Two groups share the work for addresses.
+        for _ in 0..whole / 2 {
+            accumulate(s, &mut sums, x, inputs.step, w, flip);
+            accumulate(s, &mut sums, x.wrapping_add(group), inputs.step, w.wrapping_add(S::GROUPS * vector), flip);
+            x = x.wrapping_add(2 * group);
+            w = w.wrapping_add(2 * S::GROUPS * vector);
+        }
+        if whole % 2 == 1 {
+            accumulate(s, &mut sums, x, inputs.step, w, flip);
             x = x.wrapping_add(group);
             w = w.wrapping_add(S::GROUPS * vector);
         }
