@@ -224,14 +224,7 @@ unsafe fn tile<S: SimdInt, const M: usize>(s: S, args: &Args, panel: Panel, inpu
         let (mut x, mut w) = (inputs.p, panel.weights);
         // Of 16 bits the last group is padded.
         let whole = if S::WIDE { args.depth.div_ceil(S::GROUP) } else { args.depth / S::GROUP };
-        // Two groups share the work for addresses.
-        for _ in 0..whole / 2 {
-            accumulate(s, &mut sums, x, inputs.step, w, flip);
-            accumulate(s, &mut sums, x.wrapping_add(group), inputs.step, w.wrapping_add(S::GROUPS * vector), flip);
-            x = x.wrapping_add(2 * group);
-            w = w.wrapping_add(2 * S::GROUPS * vector);
-        }
-        if whole % 2 == 1 {
+        for _ in 0..whole {
             accumulate(s, &mut sums, x, inputs.step, w, flip);
             x = x.wrapping_add(group);
             w = w.wrapping_add(S::GROUPS * vector);
