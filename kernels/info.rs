@@ -112,7 +112,9 @@ impl KernelInfo {
             (Operation::Pointwise, Layout::Nhwc) => [info.lanes, usize::from(info.joins())],
             (Operation::Pointwise, Layout::Nchw) => [1, info.tile[1]],
         };
-        (self.operation, self.layout, packing(self)) == (other.operation, other.layout, packing(other))
+        let of_8_bits = |info: &KernelInfo| matches!(info.element, ElementType::I8);
+        (self.operation, self.layout, of_8_bits(self), packing(self))
+            == (other.operation, other.layout, of_8_bits(other), packing(other))
     }
 
     /// Whether it is a pointwise kernel, channels last, that computes the last half vector of channels for two pixels at a time.

@@ -289,6 +289,82 @@ fn run(case: &Case, isa: Isa, layout: Layout) -> Vec<f32> {
     run_of::<f32>(case, isa, layout)
 }
 
+/// The same of 8 bits, which every instruction set has in common: for each case the digests of both roundings.
+const OF_8_BITS: &[(&str, [u64; 2])] = &[
+    ("3x3", [0x52b2_91af_a750_ce02, 0xe9d8_2b74_f1ab_f355]),
+    ("3x3, stride 2", [0xffd6_4416_760a_4ecf, 0x7484_ab34_7235_b21d]),
+    ("5x4, dilation 1x2, multiplier 2", [0xb2b3_3e79_4ab3_1841, 0x8be6_4605_cd1b_1c70]),
+    ("separable", [0x515f_12ed_d433_b6ef, 0x4718_abbc_3c7b_4d10]),
+    ("standard", [0x845b_0d63_1e89_c7f9, 0x8b7c_6f86_df30_eede]),
+];
+
+#[test]
+fn digests_of_8_bits() {
+    use depthwise::int8::{self, Quantized, Rounding, Weights};
+    let mut state = 0;
+    let mut numbers =
+        |len: usize| -> Vec<i8> { (0..len).map(|_| (127.99 * value(&mut state, Values::Plain)) as i8).collect() };
+    let (x, first, second, standard) = (numbers(19 * 9 * 21), numbers(38 * 20), numbers(23 * 19), numbers(23 * 19 * 9));
+    let scales: Vec<f32> = (0..40).map(|i| 0.004 + i as f32 / 8192.0).collect();
+    let bias: Vec<i32> = (0..40).map(|i| (i - 20) * 321).collect();
+    let shape = Shape::new(1, 19, 9, 21);
+    let (from, between, to) = (Quantized::i8(0.02, -5), Quantized::i8(0.04, -128), Quantized::u8(0.05, 131));
+    let mut wrong = String::new();
+    let isas = Isa::EVERY.into_iter().filter(|isa| isa.is_available());
+    for (isa, layout) in isas.flat_map(|isa| [Layout::Nchw, Layout::Nhwc].map(|layout| (isa, layout))) {
+        let digest_of = |rounding: Rounding, case: &str| -> u64 {
+            macro_rules! common {
+                ($builder:expr) => {
+                    $builder.isa(isa).layout(layout).rounding(rounding).input(from).output(to)
+                };
+            }
+            macro_rules! digest_of {
+                ($plan:expr) => {{
+                    let plan = $plan.expect("a plan");
+                    let output = plan.output_shape(shape).expect("a shape");
+                    let mut y = vec![0u8; output.len().expect("a length")];
+                    let wide: Vec<f32> = x.iter().map(|&x| x.into()).collect();
+                    let x: Vec<i8> = reordered(&wide, shape, Layout::Nchw, layout).iter().map(|&x| x as i8).collect();
+                    let input = TensorView::new(&x, shape, layout).expect("a view");
+                    let view = TensorViewMut::new(&mut y, output, layout).expect("a view");
+                    plan.run(Run::new(input, view, &mut Workspace::new())).expect("a run");
+                    let wide: Vec<f32> = y.iter().map(|&y| y.into()).collect();
+                    digest(&reordered(&wide, output, layout, Layout::Nchw))
+                }};
+            }
+            let depthwise = common!(int8::DepthwiseConv2d::builder(19)).bias(&bias[..19]);
+            let of_19 = Weights::i8(&first[..19 * 9], &scales[..19]);
+            match case {
+                "3x3" => digest_of!(depthwise.weights(of_19).build()),
+                "3x3, stride 2" => digest_of!(depthwise.weights(of_19).stride([2, 2]).build()),
+                "separable" => {
+                    let builder = common!(int8::SeparableConv2d::builder(19, 23)).depthwise_weights(of_19);
+                    let builder = builder.between(between).pointwise_weights(Weights::i8(&second, &scales[..23]));
+                    digest_of!(builder.bias(&bias[..23]).build())
+                }
+                "standard" => {
+                    let builder = common!(int8::Conv2d::builder(19, 23)).weights(Weights::i8(&standard, &scales[..1]));
+                    digest_of!(builder.bias(&bias[..23]).clamp(131, 240).build())
+                }
+                _ => {
+                    let builder = common!(int8::DepthwiseConv2d::builder(19)).channel_multiplier(2);
+                    let builder = builder.kernel_size([5, 4]).dilation([1, 2]).padding(Padding::same_upper());
+                    digest_of!(builder.weights(Weights::i8(&first, &scales[..38])).build())
+                }
+            }
+        };
+        for &(case, wants) in OF_8_BITS {
+            for (rounding, want) in [Rounding::NearestEven, Rounding::Tflite].into_iter().zip(wants) {
+                let got = digest_of(rounding, case);
+                if got != want {
+                    wrong += &format!("{case}, {rounding:?}, {isa}, {layout}: want {want:#018x}, got {got:#018x}\n");
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
 /// The output of a case, in logical order: n, c, h, w. What tensors of that type hold, in `f32`.
 fn run_of<E: Element>(case: &Case, isa: Isa, layout: Layout) -> Vec<f32> {
     let channels = case.input.c;

@@ -132,6 +132,83 @@ fn narrow_tensors() {
     }
 }
 
+/// Bytes that end, or start, where their memory does, which is of pairs of them.
+struct Bytes {
+    pairs: Vec<u16>,
+    len: usize,
+}
+
+impl Bytes {
+    fn new(len: usize) -> Self {
+        Bytes { pairs: vec![0x4b37; len.div_ceil(2)], len }
+    }
+
+    fn get(&mut self) -> &mut [u8] {
+        // SAFETY: as many bytes as the pairs have, borrowed alone.
+        let all = unsafe { std::slice::from_raw_parts_mut(self.pairs.as_mut_ptr().cast(), 2 * self.pairs.len()) };
+        let start = if SIDE.get() == Side::End { all.len() - self.len } else { 0 };
+        &mut all[start..][..self.len]
+    }
+}
+
+#[test]
+fn tensors_of_8_bits() {
+    use depthwise::int8::{DepthwiseConv2d, PointwiseConv2d, Quantized, Weights};
+    use depthwise::{Padding, TensorView, TensorViewMut};
+    let layouts = [Layout::Nhwc, Layout::Nchw];
+    let channels = if emulation::is_on() { vec![17] } else { vec![1, 3, 15, 16, 17, 31, 63, 64, 65, 67] };
+    let kernels: Vec<KernelInfo> =
+        depthwise::kernels().filter(|kernel| kernel.element == ElementType::I8 && kernel.isa.is_available()).collect();
+    let quantized = Quantized::u8(0.1, 3);
+    let (weights, scales) = ([1i8; 67 * 67], [0.1]);
+    listen();
+    for side in [Side::Start, Side::End] {
+        SIDE.set(side);
+        let mut plans = 0;
+        for (kernel, &c) in kernels.iter().flat_map(|kernel| channels.iter().map(move |c| (kernel, c))) {
+            for (layout, [h, w]) in
+                layouts.iter().flat_map(|layout| [[3, 7], [1, 1], [4, 5]].map(|extent| (*layout, extent)))
+            {
+                let running = format!("{}, {c} channels, {h}x{w}, {layout}, left its memory\n", kernel.name);
+                RUNNING.set(running.as_bytes());
+                let shape = Shape::new(1, c, h, w);
+                macro_rules! run {
+                    ($plan:expr) => {{
+                        let plan = $plan.expect(&running);
+                        let output = plan.output_shape(shape).expect(&running);
+                        let len = plan.workspace_len(shape, Parallelism::Serial).expect(&running);
+                        let (mut x, mut y) = (Bytes::new(c * h * w), Bytes::new(output.len().expect(&running)));
+                        let input = TensorView::new(&*x.get(), shape, layout).expect(&running);
+                        let output = TensorViewMut::new(y.get(), output, layout).expect(&running);
+                        let mut workspace = Workspace::with_len(len).expect(&running);
+                        plan.run(Run::new(input, output, &mut workspace)).expect(&running);
+                        plans += 1;
+                    }};
+                }
+                if kernel.operation == depthwise::Operation::Pointwise {
+                    for outputs in [c, 1, 67] {
+                        let builder =
+                            PointwiseConv2d::builder(c, outputs).weights(Weights::i8(&weights[..outputs * c], &scales));
+                        let builder = builder.input(quantized).output(quantized).layout(layout).isa(kernel.isa);
+                        run!(builder.kernel(kernel.name).build());
+                    }
+                } else {
+                    for stride in [1, 2] {
+                        if kernel.stride.is_some_and(|own| own != [stride; 2]) {
+                            continue;
+                        }
+                        let builder = DepthwiseConv2d::builder(c).weights(Weights::i8(&weights[..9 * c], &scales));
+                        let builder = builder.input(quantized).output(quantized).layout(layout).isa(kernel.isa);
+                        let builder = builder.padding(Padding::symmetric(1, 1)).stride([stride; 2]);
+                        run!(builder.kernel(kernel.name).build());
+                    }
+                }
+            }
+        }
+        println!("8 bits, a page at the {side:?}: {plans} plans");
+    }
+}
+
 /// What converts elements, in many blocks: the kernels themselves have tensors of `f32`.
 fn every_operation_of<E: Element>(side: Side) {
     use Operation::{Conv2d, Depthwise, Pointwise, Separable};

@@ -21,7 +21,7 @@ kernels are named after operation, element type, layout, window and stride, tile
   1x2vr        rolls, each row of the tile that many vectors wide
   1x7rb, 4x16p rolls, and writes its outputs a vector behind; a vector holds columns of a pair of rows
   4x2vc, 2x4b  reads a copy of input rows with their padding: channels first, channels last
-  4x6k         channels run along the vector, channels first too";
+  4x6k, 2x4i   channels run along the vector, channels first too; of 8 bits, inputs of four rows lie side by side";
 
 /// Runs the network `runs` times on one input and writes, for each step, its shortest time.
 /// The peak is that of one thread's multiply-adds, measured, times `threads`.

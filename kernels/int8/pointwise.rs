@@ -174,6 +174,32 @@ unsafe fn panels<S: SimdInt>(s: S, args: &Args, inputs: Inputs, output: usize, p
     }
 }
 
+/// Adds the products of a group of inputs of each pixel and a panel's weights.
+#[inline(always)]
+unsafe fn accumulate<S: SimdInt, const M: usize>(
+    s: S,
+    sums: &mut [[S::V; 4]; M],
+    x: *const u8,
+    step: usize,
+    w: *const u8,
+    flip: u32,
+) {
+    let vector = S::LANES * S::GROUP * if S::WIDE { 2 } else { 1 };
+    // SAFETY: the caller's.
+    unsafe {
+        let mut weights = [s.weights(w); 4];
+        for g in 1..S::GROUPS {
+            weights[g] = s.weights(w.add(g * vector));
+        }
+        for r in 0..M {
+            let factor = s.factor(x.add(r * step), flip);
+            for g in 0..S::GROUPS {
+                sums[r][g] = s.add_products(sums[r][g], factor, weights[g]);
+            }
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Panel {
     weights: *const u8,
@@ -199,37 +225,46 @@ unsafe fn tile<S: SimdInt, const M: usize>(s: S, args: &Args, panel: Panel, inpu
         // Of 16 bits the last group is padded.
         let whole = if S::WIDE { args.depth.div_ceil(S::GROUP) } else { args.depth / S::GROUP };
         for _ in 0..whole {
-            let mut weights = [s.weights(w); 4];
-            for g in 1..S::GROUPS {
-                weights[g] = s.weights(w.add(g * vector));
-            }
-            for r in 0..M {
-                let factor = s.factor(x.add(r * inputs.step), flip);
-                for g in 0..S::GROUPS {
-                    sums[r][g] = s.add_products(sums[r][g], factor, weights[g]);
-                }
-            }
+            accumulate(s, &mut sums, x, inputs.step, w, flip);
             x = x.wrapping_add(group);
             w = w.wrapping_add(S::GROUPS * vector);
         }
         let left = args.depth - whole.min(args.depth / S::GROUP) * S::GROUP;
-        if !S::WIDE && left > 0 {
-            for r in 0..M {
-                let factor = s.factor_of(x.wrapping_add(r * inputs.step), left, flip);
-                for g in 0..S::GROUPS {
-                    sums[r][g] = s.add_products(sums[r][g], factor, s.weights(w.add(g * vector)));
-                }
-            }
+        // Row by row with numbers that are known, or the sums would be kept in memory.
+        macro_rules! each_row {
+            ($r:ident => $each:expr) => {
+                each_row!($r => $each, 0 1 2 3 4 5)
+            };
+            ($r:ident => $each:expr, $($row:literal)*) => {{
+                $(if $row < M {
+                    const $r: usize = $row;
+                    $each
+                })*
+            }};
         }
-        for r in 0..M {
-            let at = output + r * args.output_steps[1];
-            match args.finish.rule {
-                Rule::NearestEven => {
-                    args.finish.store::<S, false>(s, &sums[r], panel.place, args.output.add(at), panel.n);
-                }
-                Rule::Tflite => args.finish.store::<S, true>(s, &sums[r], panel.place, args.output.add(at), panel.n),
-                Rule::Sums => s.store_sums(&sums[r], args.output.cast::<i32>().add(at), panel.n),
+        if !S::WIDE && left > 0 {
+            let mut weights = [s.weights(w); 4];
+            for g in 1..S::GROUPS {
+                weights[g] = s.weights(w.add(g * vector));
             }
+            each_row!(R => {
+                let factor = s.factor_of(x.wrapping_add(R * inputs.step), left, flip);
+                for g in 0..S::GROUPS {
+                    sums[R][g] = s.add_products(sums[R][g], factor, weights[g]);
+                }
+            });
+        }
+        let (to, step) = (args.output, args.output_steps[1]);
+        match args.finish.rule {
+            Rule::NearestEven => each_row!(R => {
+                args.finish.store::<S, false>(s, &sums[R], panel.place, to.add(output + R * step), panel.n);
+            }),
+            Rule::Tflite => each_row!(R => {
+                args.finish.store::<S, true>(s, &sums[R], panel.place, to.add(output + R * step), panel.n);
+            }),
+            Rule::Sums => each_row!(R => {
+                s.store_sums(&sums[R], to.cast::<i32>().add(output + R * step), panel.n);
+            }),
         }
     }
 }

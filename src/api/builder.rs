@@ -45,12 +45,13 @@ impl<'a> Common<'a> {
         for name in self.kernels.into_iter().flatten() {
             let listed = depthwise_kernels::table().find(|info| info.name == name);
             let info = listed.ok_or_else(|| Error::UnknownKernel { name: name.into() })?;
-            if !operations.contains(&info.operation) {
-                let why = format!("the plan has no {:?} stage", info.operation);
+            if info.element == ElementType::I8 {
+                let why = "its elements are of 8 bits, for plans of the module `int8`, and this plan computes with f32"
+                    .into();
                 return Err(Error::KernelDoesNotFit { name: info.name, why });
             }
-            if info.element == ElementType::I8 {
-                let why = "it is for tensors of 8 bits: build a plan of `depthwise::int8`".into();
+            if !operations.contains(&info.operation) {
+                let why = format!("the plan has no {:?} stage", info.operation);
                 return Err(Error::KernelDoesNotFit { name: info.name, why });
             }
             if info.layout != self.layout {

@@ -483,7 +483,7 @@ pub fn by_hand() -> Vec<Case> {
 
 /// The channel counts around every tail of every instruction set's vectors.
 pub fn tails() -> Vec<Case> {
-    let lanes = depthwise::kernels().map(|kernel| kernel.lanes).max().unwrap_or(1);
+    let lanes = super::float_kernels().map(|kernel| kernel.lanes).max().unwrap_or(1);
     let cases = (1..=2 * lanes + 1).flat_map(|channels| {
         [(3, 1), (3, 2), (5, 1)].map(|(kernel, stride)| Case {
             name: format!("{channels} channels in and out, {kernel}x{kernel} stride {stride}"),
@@ -500,7 +500,7 @@ pub fn tails() -> Vec<Case> {
 
 /// Taps and strides that kernels are written for.
 pub fn taps_of_kernels() -> Vec<([usize; 2], [usize; 2])> {
-    let mut taps: Vec<_> = depthwise::kernels().filter_map(|k| k.kernel_size.zip(k.stride)).collect();
+    let mut taps: Vec<_> = super::float_kernels().filter_map(|k| k.kernel_size.zip(k.stride)).collect();
     taps.sort_unstable();
     taps.dedup();
     taps
@@ -508,7 +508,7 @@ pub fn taps_of_kernels() -> Vec<([usize; 2], [usize; 2])> {
 
 /// The output sizes from 1 to past the tile of every depthwise kernel, on both axes.
 pub fn tiles() -> Vec<Case> {
-    let kernels = || depthwise::kernels().filter(|k| k.operation == Operation::Depthwise);
+    let kernels = || super::float_kernels().filter(|k| k.operation == Operation::Depthwise);
     let [rows, columns] = [0, 1].map(|axis| kernels().map(|k| k.tile[axis]).max().unwrap_or(1) + 2);
     let mut cases = Vec::new();
     for (kernel, stride) in taps_of_kernels() {
@@ -578,7 +578,7 @@ pub fn strips() -> Vec<Case> {
 
 /// Channels and pixels around the tile of every pointwise kernel, and depths around its blocks.
 pub fn pointwise() -> Vec<Case> {
-    let kernels = || depthwise::kernels().filter(|k| k.operation == Operation::Pointwise);
+    let kernels = || super::float_kernels().filter(|k| k.operation == Operation::Pointwise);
     let [pixels, outputs] = [0, 1].map(|axis| kernels().map(|k| k.tile[axis]).max().unwrap_or(1) + 2);
     let case = |name: &str, input: Shape, outputs: usize| Case {
         name: format!("{name}: {input:?} to {outputs}"),

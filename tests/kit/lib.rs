@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use depthwise::{
-    Axis, Element, Error, Fusion, Isa, KernelInfo, Layout, Machine, OutputRange, Parallelism, Run, Shape, TensorView,
-    TensorViewMut, Workspace,
+    Axis, Element, ElementType, Error, Fusion, Isa, KernelInfo, Layout, Machine, OutputRange, Parallelism, Run, Shape,
+    TensorView, TensorViewMut, Workspace,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -49,6 +49,11 @@ pub fn machines() -> Vec<(&'static Machine, Isa)> {
     isas().into_iter().flat_map(|isa| Choice::machines(isa).map(move |machine| (machine, isa))).collect()
 }
 
+/// The kernels of the table that compute with `f32`: those of 8 bits have plans, and tests, of their own.
+pub fn float_kernels() -> impl Iterator<Item = KernelInfo> {
+    depthwise::kernels().filter(|kernel| kernel.element != ElementType::I8)
+}
+
 /// How many cases each kernel ran.
 #[derive(Default)]
 pub struct Tally {
@@ -57,6 +62,14 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Counts a case that ran on these kernels.
+    pub fn add(&mut self, kernels: impl IntoIterator<Item = &'static str>) {
+        self.cases += 1;
+        for kernel in kernels {
+            *self.runs.entry(kernel).or_default() += 1;
+        }
+    }
+
     /// Prints kernel × cases; fails if a kernel that `is_due` here ran fewer than `least`. Adds the same, the kernels that
     /// ran none included, to the file that `DEPTHWISE_TALLY` names, for `.ci/tally` to sum over all suites.
     pub fn finish(self, suite: &str, least: usize, is_due: impl Fn(&KernelInfo) -> bool) {

@@ -246,7 +246,7 @@ impl Choice {
         all.retain(|choice| choice.kernel.is_none());
         match operation {
             Operation::Depthwise | Operation::Pointwise => {
-                let kernels = depthwise::kernels().filter(|k| k.isa == isa && k.layout == layout);
+                let kernels = super::float_kernels().filter(|k| k.isa == isa && k.layout == layout);
                 all.extend(kernels.map(|kernel| Choice { kernel: Some(kernel.name), ..small }));
             }
             Operation::Separable => {
@@ -279,7 +279,7 @@ impl Choice {
         let own = |machine| Choice::new(machine, isa, layout);
         let mut all: Vec<Choice> = Choice::machines(isa).map(own).collect();
         all.push(Choice { order: WeightOrder::Tflite, ..all[0] });
-        for kernel in depthwise::kernels().filter(|k| k.isa == isa && k.layout == layout) {
+        for kernel in super::float_kernels().filter(|k| k.isa == isa && k.layout == layout) {
             for machine in Machine::each_way_of(&kernel) {
                 all.extend(fusions.iter().map(|&fusion| Choice { kernel: Some(kernel.name), fusion, ..own(machine) }));
             }
