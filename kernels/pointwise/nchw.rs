@@ -42,6 +42,9 @@ unsafe fn part<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
                 // SAFETY: the run has these pixels, and the part all channels.
                 unsafe {
                     match a.channels {
+                        // Of so few rows, tiles are for half as many registers.
+                        1 if MR <= 2 => few::<S, MR, 1, 4>(s, a, runs.len, tensors),
+                        _ if MR <= 2 => few::<S, MR, 2, 2>(s, a, runs.len, tensors),
                         1 => few::<S, MR, 1, 8>(s, a, runs.len, tensors),
                         2 => few::<S, MR, 2, 4>(s, a, runs.len, tensors),
                         _ => few::<S, MR, 4, 4>(s, a, runs.len, tensors),

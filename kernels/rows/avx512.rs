@@ -78,7 +78,7 @@ pub(crate) static FAMILY: Family = Family {
     pointwise: rows!(
         Avx512,
         target_feature(enable = "avx512f"),
-        [pointwise::nhwc::Tile<14>, pointwise::nhwc::Joined<14, 10>, pointwise::nchw::Tile<8>, pointwise::nchw::Tile<14>, Channels<8, 1, 6>, Channels<14, 1, 6>]
+        [pointwise::nhwc::Tile<14>, pointwise::nhwc::Joined<14, 10>, pointwise::nchw::Tile<8>, Spills<2, pointwise::nchw::Tile<14>>, Channels<8, 1, 6>, Channels<14, 1, 6>]
     ),
     columns: Avx512::COLUMNS,
     ..family!(Avx512, target_feature(enable = "avx512f"), 12)
