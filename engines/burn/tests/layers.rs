@@ -93,7 +93,7 @@ fn activations() -> Result<(), Error> {
     let cases: [(Activation, Function); 11] = [
         (Activation::Relu, burn::relu),
         (Activation::Relu6, burn::relu6),
-        (Activation::Clamp { min: -0.5, max: 0.25 }, |x| x.clamp(-0.5, 0.25)),
+        (Activation::Clamp { min: -2.5, max: 3.25 }, |x| x.clamp(-2.5, 3.25)),
         (Activation::LeakyRelu { slope: 0.1 }, |x| burn::leaky_relu(x, 0.1)),
         (Activation::HardSwish, burn::hard_swish),
         (Activation::HardSigmoid, |x| burn::hard_sigmoid(x, 1.0 / 6.0, 0.5)),

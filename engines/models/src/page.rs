@@ -5,8 +5,11 @@ use crate::Random;
 /// The segments of the digits, as displays of seven segments have them: across at the top, then clockwise, the middle last.
 const DIGITS: [u8; 10] = [0x3f, 0x06, 0x5b, 0x4f, 0x66, 0x6d, 0x7d, 0x07, 0x7f, 0x6f];
 
-/// A page: lines of dark digits, −1, on white, 1. It is the same on every machine.
-pub fn page(height: usize, width: usize) -> Vec<f32> {
+/// Photographs of a page, one plane for each channel: lines of dark digits on white, between −0.9 and 0.9, with the grain of a camera. They
+/// are the same on every machine.
+///
+/// Without grain all pixels of the background round alike, and a mean over them, as in squeeze-and-excite, does not even that out.
+pub fn page(channels: usize, height: usize, width: usize) -> Vec<f32> {
     let mut page = vec![1.0; height * width];
     let mut random = Random(6);
     let tall = (height * 3 / 5).clamp(1, 28);
@@ -43,5 +46,9 @@ pub fn page(height: usize, width: usize) -> Vec<f32> {
         }
         top += 2 * tall;
     }
-    page
+    let mut grained = Vec::with_capacity(channels * page.len());
+    for _ in 0..channels {
+        grained.extend(page.iter().map(|value| 0.8 * value + 0.1 * random.float()));
+    }
+    grained
 }

@@ -34,6 +34,7 @@ mod find;
 mod op;
 mod plan;
 mod report;
+mod sum;
 mod transform;
 
 pub use report::{Left, Replaced, Report};

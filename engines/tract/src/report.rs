@@ -6,13 +6,13 @@ use std::fmt;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// One entry for each convolution, or pair of convolutions, that is computed by `depthwise` now.
+    /// One entry for each convolution, pair of convolutions, or sum over pixels after them, that is computed here now.
     pub replaced: Vec<Replaced>,
     /// One entry for each other node, but constants and inputs.
     pub left: Vec<Left>,
 }
 
-/// Nodes that one plan computes now.
+/// Nodes that one plan, or a sum, computes now.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Replaced {

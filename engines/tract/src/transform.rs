@@ -11,6 +11,7 @@ use crate::find::{Found, find};
 use crate::op::DepthwiseOp;
 use crate::plan::{Built, build};
 use crate::report::{Left, Replaced, Report};
+use crate::sum::{self, PixelSum};
 
 /// Replaces the convolutions of a model by those of `depthwise`: tract's transform of the name “depthwise”.
 ///
@@ -56,7 +57,22 @@ impl DepthwiseTransform {
         }
         for id in model.eval_order()? {
             let node = model.node(id);
-            if [node.op_is::<Const>(), node.op_is::<TypedSource>(), node.op_is::<DepthwiseOp>()].contains(&true) {
+            let Some(axes) = sum::find(model, node) else { continue };
+            let replaced = Replaced { nodes: vec![node.name.clone()], plan: format!("{PixelSum:?}") };
+            sum::patch(model, node, &axes)?.apply(model)?;
+            log::debug!("{replaced}");
+            report.replaced.push(replaced);
+        }
+        for id in model.eval_order()? {
+            let node = model.node(id);
+            if [
+                node.op_is::<Const>(),
+                node.op_is::<TypedSource>(),
+                node.op_is::<DepthwiseOp>(),
+                node.op_is::<PixelSum>(),
+            ]
+            .contains(&true)
+            {
                 continue;
             }
             let transposed = || node.op_is::<Deconv>().then(|| "it is a transposed convolution".to_string());

@@ -4,22 +4,33 @@
 pub mod efficientnet;
 pub mod mobilenet_v3;
 
+use std::cell::RefCell;
+
 use burn_core::module::{Param, RunningState};
 use burn_nn::conv::{Conv2d, Conv2dConfig};
-use burn_nn::{BatchNorm, BatchNormConfig, Initializer, PaddingConfig2d};
-use burn_tensor::{Device, Distribution, Tensor};
+use burn_nn::{BatchNorm, BatchNormConfig, PaddingConfig2d};
+use burn_tensor::{Device, Tensor, TensorData};
+use depthwise_models::Random;
 
-/// A tensor of random numbers, uniform between -1 and 1.
+thread_local! {
+    static RANDOM: RefCell<Random> = const { RefCell::new(Random(22)) };
+}
+
+/// A tensor of random numbers, uniform between -1 and 1: in each test, which is a thread of its own, the same ones.
 pub fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
-    Tensor::random(shape, Distribution::Uniform(-1.0, 1.0), &Device::flex())
+    let values = RANDOM.with_borrow_mut(|random| random.floats(shape.iter().product()));
+    Tensor::from_data(TensorData::new(values, shape), &Device::flex())
 }
 
 /// A convolution with random weights, which keep the variance from layer to layer, and a random bias.
 pub fn conv(channels: [usize; 2], kernel: [usize; 2], stride: [usize; 2], groups: usize, bias: bool) -> Conv2d {
     let padding = PaddingConfig2d::Explicit(kernel[0] / 2, kernel[1] / 2, kernel[0] / 2, kernel[1] / 2);
     let config = Conv2dConfig::new(channels, kernel).with_stride(stride).with_groups(groups).with_padding(padding);
-    let initializer = Initializer::KaimingUniform { gain: 2.0_f64.sqrt(), fan_out_only: false };
-    let mut conv = config.with_bias(false).with_initializer(initializer).init(&Device::flex());
+    let mut conv = config.with_bias(false).init(&Device::flex());
+    let [inputs, outputs] = channels;
+    let terms = inputs / groups * kernel[0] * kernel[1];
+    let weights = random([outputs, inputs / groups, kernel[0], kernel[1]]);
+    conv.weight = Param::from_tensor(weights * (6.0 / terms as f32).sqrt());
     if bias {
         conv.bias = Some(Param::from_tensor(random([channels[1]])));
     }
