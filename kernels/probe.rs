@@ -28,11 +28,11 @@ pub(crate) fn products<S: crate::int8::simd::SimdInt, const CHAINS: usize>(s: S,
     let ones = black_box([1u8; 64]);
     // SAFETY: no vector or factor is longer than the array.
     let (sums, factor) = unsafe { (s.load(ones.as_ptr().cast()), s.factor(ones.as_ptr(), 0)) };
-    let mut chains = [sums; CHAINS];
+    let (mut chains, mut p) = ([sums; CHAINS], ones.as_ptr());
     for _ in 0..rounds {
         for chain in &mut chains {
             // Read each time, lest products are formed once for all.
-            let p = crate::simd::opaque_address(ones.as_ptr());
+            p = crate::simd::opaque_address(p);
             // SAFETY: as above.
             *chain = s.add_products(*chain, factor, unsafe { s.weights(p) });
         }

@@ -3,6 +3,7 @@
 use super::finish::{Finish, Rule};
 use super::simd::{SimdInt, SimdWide};
 use crate::info::{Form, KernelInfo, Operation};
+use crate::simd::opaque_address;
 use crate::table::Algorithm;
 use crate::types::{ElementType, Layout};
 
@@ -179,7 +180,7 @@ unsafe fn panels<S: SimdInt>(s: S, args: &Args, inputs: Inputs, output: usize, p
 unsafe fn accumulate<S: SimdInt, const M: usize>(
     s: S,
     sums: &mut [[S::V; 4]; M],
-    x: *const u8,
+    x: [*const u8; 2],
     step: usize,
     w: *const u8,
     flip: u32,
@@ -192,7 +193,7 @@ unsafe fn accumulate<S: SimdInt, const M: usize>(
             weights[g] = s.weights(w.add(g * vector));
         }
         for r in 0..M {
-            let factor = s.factor(x.add(r * step), flip);
+            let factor = s.factor(x[r / 3].wrapping_add(r % 3 * step), flip);
             for g in 0..S::GROUPS {
                 sums[r][g] = s.add_products(sums[r][g], factor, weights[g]);
             }
@@ -221,12 +222,14 @@ unsafe fn tile<S: SimdInt, const M: usize>(s: S, args: &Args, panel: Panel, inpu
             bias[g] = s.load(args.bias.add(panel.place + g * S::LANES));
         }
         let mut sums = [bias; M];
-        let (mut x, mut w) = (inputs.p, panel.weights);
+        // Two addresses, from which an instruction reaches three pixels each.
+        let mut x = [inputs.p, opaque_address(inputs.p.wrapping_add(3 * inputs.step))];
+        let mut w = panel.weights;
         // Of 16 bits the last group is padded.
         let whole = if S::WIDE { args.depth.div_ceil(S::GROUP) } else { args.depth / S::GROUP };
         for _ in 0..whole {
             accumulate(s, &mut sums, x, inputs.step, w, flip);
-            x = x.wrapping_add(group);
+            x = [x[0].wrapping_add(group), x[1].wrapping_add(group)];
             w = w.wrapping_add(S::GROUPS * vector);
         }
         let left = args.depth - whole.min(args.depth / S::GROUP) * S::GROUP;
@@ -248,7 +251,7 @@ unsafe fn tile<S: SimdInt, const M: usize>(s: S, args: &Args, panel: Panel, inpu
                 weights[g] = s.weights(w.add(g * vector));
             }
             each_row!(R => {
-                let factor = s.factor_of(x.wrapping_add(R * inputs.step), left, flip);
+                let factor = s.factor_of(x[0].wrapping_add(R * inputs.step), left, flip);
                 for g in 0..S::GROUPS {
                     sums[R][g] = s.add_products(sums[R][g], factor, weights[g]);
                 }

@@ -10,6 +10,8 @@
 //! * depthwise channels last, any window from a buffer: 2×4, 8 + 1 + 2 weights.
 //! * depthwise channels first: four rows by two vectors, weights broadcast from memory, inputs spilled.
 //! * pointwise 6×16: 12 + 2 + 1.
+//! * of 8 bits, pointwise 6×16: 12 + 2 + 1 + 1 for products; depthwise 3×3 from four rows side by side, at stride 1 two rows of four, 8 + 2 + 2,
+//!   with weights from memory.
 
 use super::prelude::*;
 use crate::arch::avx2::Avx2;
@@ -60,7 +62,7 @@ pub(crate) static FAMILY: Family = Family {
     ),
     #[cfg(feature = "int8")]
     int8: Int8 {
-        depthwise: rows!(Avx2, target_feature(enable = "avx2,fma"), [int8::depthwise::Any, int8::depthwise::Interleaved<1, 2>, int8::depthwise::Interleaved<2, 2>]),
+        depthwise: rows!(Avx2, target_feature(enable = "avx2,fma"), [int8::depthwise::Any, int8::depthwise::Interleaved<1, 4>, int8::depthwise::Interleaved<2, 4>]),
         pointwise: rows!(Avx2, target_feature(enable = "avx2,fma"), [int8::pointwise::Widened]),
         packing: Packing::of::<Avx2>().with_taps::<Avx2>().with_rows::<Avx2>(),
         peak: products!(Avx2, target_feature(enable = "avx2,fma"), 12),
