@@ -153,7 +153,13 @@ pub fn inner_loops() -> impl Iterator<Item = (KernelInfo, *const ())> {
             Layout::Nhwc => (row.info, family.columns[row.info.tile[0] - 1] as *const ()),
             Layout::Nchw => (row.info, row.entry as *const ()),
         });
-        depthwise.chain(pointwise)
+        let rows = depthwise.chain(pointwise);
+        #[cfg(feature = "int8")]
+        let rows = {
+            let depthwise = family.int8.depthwise.iter().map(|row| (row.info, row.entry as *const ()));
+            rows.chain(depthwise).chain(family.int8.pointwise.iter().map(|row| (row.info, row.entry as *const ())))
+        };
+        rows
     })
 }
 

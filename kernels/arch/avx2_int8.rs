@@ -4,7 +4,7 @@ use core::arch::x86_64::*;
 
 use super::avx2::Avx2;
 use crate::int8::finish::Ends;
-use crate::int8::simd::{SimdInt, SimdRows, SimdWide};
+use crate::int8::simd::{SimdInt, SimdRows, SimdWide, few};
 use crate::types::Isa;
 
 /// The first `n` bytes at `p`, of up to sixteen, and zeros.
@@ -12,6 +12,7 @@ use crate::types::Isa;
 /// # Safety
 /// 1. They can be read.
 /// 2. The CPU has AVX2.
+/// 3. `n` is at most 16.
 #[inline(always)]
 unsafe fn bytes(p: *const u8, n: usize) -> __m128i {
     // SAFETY: the caller's; the array has sixteen bytes.
@@ -19,9 +20,8 @@ unsafe fn bytes(p: *const u8, n: usize) -> __m128i {
         if n == 16 {
             return _mm_loadu_si128(p.cast());
         }
-        let mut few = [0u8; 16];
-        core::ptr::copy_nonoverlapping(p, few.as_mut_ptr(), n);
-        _mm_loadu_si128(few.as_ptr().cast())
+        let [low, high] = few(p, n);
+        _mm_set_epi64x(high as i64, low as i64)
     }
 }
 
@@ -111,6 +111,11 @@ impl SimdInt for Avx2 {
     #[inline(always)]
     unsafe fn store_sums(self, sums: &[__m256i; 4], to: *mut i32, n: usize) {
         unsafe {
+            if n == 16 {
+                _mm256_storeu_si256(to.cast(), sums[0]);
+                _mm256_storeu_si256(to.add(8).cast(), sums[1]);
+                return;
+            }
             let mut all = [0i32; 16];
             _mm256_storeu_si256(all.as_mut_ptr().cast(), sums[0]);
             _mm256_storeu_si256(all.as_mut_ptr().add(8).cast(), sums[1]);

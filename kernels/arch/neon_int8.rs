@@ -5,7 +5,7 @@ use core::arch::aarch64::*;
 use super::neon::Neon;
 use crate::int8::SIGN;
 use crate::int8::finish::Ends;
-use crate::int8::simd::{SimdInt, SimdWide};
+use crate::int8::simd::{SimdInt, SimdWide, few};
 use crate::types::Isa;
 
 // SAFETY of every block below: the token proves the instruction set; addresses are the caller's word.
@@ -137,9 +137,8 @@ impl SimdWide for Neon {
                 let bytes = if n == 16 {
                     vld1q_u8(p)
                 } else {
-                    let mut few = [0; 16];
-                    core::ptr::copy_nonoverlapping(p, few.as_mut_ptr(), n);
-                    vld1q_u8(few.as_ptr())
+                    let [low, high] = few(p, n);
+                    vcombine_u8(vcreate_u8(low), vcreate_u8(high))
                 };
                 let bytes = veorq_u8(bytes, vdupq_n_u8(flip));
                 let low = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(bytes)));

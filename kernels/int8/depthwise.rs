@@ -228,6 +228,11 @@ impl Panel {
 }
 
 /// A strip's outputs.
+///
+/// # Safety
+/// 1. As [`Algorithm::run`].
+/// 2. The strip holds what these columns of outputs read, of the panel's channels.
+/// 3. The part has these rows and columns from `output` on, one row at the least.
 #[inline(always)]
 unsafe fn tiles<S: SimdRows, const STRIDE: usize, const COLUMNS: usize, const RULE: u8>(
     s: S,
@@ -257,6 +262,10 @@ unsafe fn tiles<S: SimdRows, const STRIDE: usize, const COLUMNS: usize, const RU
     }
 }
 
+/// The outputs of `N` columns.
+///
+/// # Safety
+/// 1. As [`tiles`], of so many columns from `strip` on.
 #[inline(always)]
 unsafe fn tile<S: SimdRows, const STRIDE: usize, const N: usize, const RULE: u8>(
     s: S,
@@ -299,7 +308,11 @@ unsafe fn tile<S: SimdRows, const STRIDE: usize, const N: usize, const RULE: u8>
     }
 }
 
-/// The rounded sums of two vectors of channels, as 16 bits.
+/// The rounded sums of two vectors of channels, as 16 bits, from vector `g` of the panel on.
+///
+/// # Safety
+/// 1. As [`tile`].
+/// 2. The panel has vector `g` + 1.
 #[inline(always)]
 unsafe fn pair<S: SimdRows, const STRIDE: usize, const N: usize, const RULE: u8>(
     s: S,
@@ -322,7 +335,11 @@ unsafe fn pair<S: SimdRows, const STRIDE: usize, const N: usize, const RULE: u8>
     }
 }
 
-/// The rounded sums of a vector of channels.
+/// The rounded sums of vector `g` of the panel.
+///
+/// # Safety
+/// 1. As [`tile`].
+/// 2. The panel has it, and the stage factors of the rule.
 #[inline(always)]
 unsafe fn rounded<S: SimdRows, const STRIDE: usize, const N: usize, const RULE: u8>(
     s: S,
@@ -348,7 +365,11 @@ unsafe fn rounded<S: SimdRows, const STRIDE: usize, const N: usize, const RULE: 
     }
 }
 
-/// The sums of a vector of channels, of two rows, or of one twice.
+/// The sums of vector `g` of the panel, of two rows, or of one twice.
+///
+/// # Safety
+/// 1. As [`tile`].
+/// 2. The panel has it.
 #[inline(always)]
 unsafe fn group<S: SimdRows, const STRIDE: usize, const N: usize>(
     s: S,

@@ -141,6 +141,11 @@ struct Inputs {
 }
 
 /// All panels' outputs of so many pixels.
+///
+/// # Safety
+/// 1. As [`Algorithm::run`].
+/// 2. `inputs` are as many pixels, widened if the instruction set multiplies 16 bits.
+/// 3. The part has them from `output` on.
 #[inline(always)]
 unsafe fn panels<S: SimdInt>(s: S, args: &Args, inputs: Inputs, output: usize, pixels: usize) {
     let groups = args.depth.div_ceil(S::GROUP);
@@ -176,6 +181,10 @@ unsafe fn panels<S: SimdInt>(s: S, args: &Args, inputs: Inputs, output: usize, p
 }
 
 /// Adds the products of a group of inputs of each pixel and a panel's weights.
+///
+/// # Safety
+/// 1. The group can be read in each of `M` pixels, `step` apart: of three from the first address on, of the others from the second.
+/// 2. A panel's weights of a group can be read.
 #[inline(always)]
 unsafe fn accumulate<S: SimdInt, const M: usize>(
     s: S,
@@ -210,6 +219,10 @@ struct Panel {
     n: usize,
 }
 
+/// The outputs of `M` pixels, of a panel.
+///
+/// # Safety
+/// 1. As [`panels`], of so many pixels.
 #[inline(always)]
 unsafe fn tile<S: SimdInt, const M: usize>(s: S, args: &Args, panel: Panel, inputs: Inputs, output: usize) {
     let size = if S::WIDE { 2 } else { 1 };

@@ -107,6 +107,33 @@ pub(crate) trait SimdWide: SimdInt {
     ) -> [Self::V; 4];
 }
 
+/// The first `n` bytes at `p`, from the lowest of the first word on, and zeros. A copy of so many bytes would be a call.
+///
+/// # Safety
+/// 1. They can be read.
+/// 2. `n` is from 1 to 15.
+#[cfg(any(isa = "avx2", isa = "neon"))]
+#[inline(always)]
+pub(crate) unsafe fn few(p: *const u8, n: usize) -> [u64; 2] {
+    // Two words that overlap hold them.
+    // SAFETY: the caller's.
+    unsafe {
+        if n >= 8 {
+            let (first, last) = (p.cast::<u64>().read_unaligned(), p.add(n - 8).cast::<u64>().read_unaligned());
+            [u64::from_le(first), u64::from_le(last).unbounded_shr(8 * (16 - n as u32))]
+        } else if n >= 4 {
+            let (first, last) = (p.cast::<u32>().read_unaligned(), p.add(n - 4).cast::<u32>().read_unaligned());
+            [u64::from(u32::from_le(first)) | u64::from(u32::from_le(last)) << (8 * (n - 4)), 0]
+        } else {
+            let mut word = 0;
+            for i in 0..n {
+                word |= u64::from(*p.add(i)) << (8 * i);
+            }
+            [word, 0]
+        }
+    }
+}
+
 /// The bytes that four rows take of a vector of channels.
 pub(crate) const QUAD: usize = 64;
 

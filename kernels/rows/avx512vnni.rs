@@ -17,7 +17,7 @@ pub(crate) static FAMILY: Family = Family {
         depthwise: rows!(
             Avx512Vnni,
             target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni"),
-            [int8::depthwise::Interleaved<1, 4>, int8::depthwise::Interleaved<2, 4>]
+            [Spills<25, int8::depthwise::Interleaved<1, 4>>, Spills<35, int8::depthwise::Interleaved<2, 4>>]
         ),
         pointwise: rows!(
             Avx512Vnni,

@@ -30,6 +30,13 @@ use tile::{Counts, Tile};
 /// kernels for any taps those of one tap, and of pointwise ones those of one input channel.
 fn multiply_adds(kernel: &KernelInfo) -> usize {
     let [rows, columns] = kernel.tile;
+    if kernel.element == ElementType::I8 {
+        return match kernel.form {
+            Form::Any => 2,
+            Form::Interleaved => 3 * rows * columns,
+            _ => rows * columns / kernel.lanes,
+        };
+    }
     match (kernel.operation, kernel.layout, kernel.kernel_size) {
         // Two panels.
         (Operation::Pointwise, ..) if kernel.form == Form::Channels => 2 * rows * columns.div_ceil(kernel.lanes),
@@ -62,10 +69,20 @@ fn inner_loops() {
     let mut problems = Vec::new();
     println!("{:<40} {:>22} {:>8} {:>16}", "kernel", "multiply-adds in a row", "calls", "on the stack");
     for (kernel, code) in depthwise::kernel_code() {
+        // How loops of whole numbers become vectors is the compiler's choice on any CPU.
+        if (kernel.element, kernel.isa) == (ElementType::I8, Isa::Portable) {
+            continue;
+        }
         let function = program.function(code);
         // A portable vector is two registers of four lanes.
         let expected = multiply_adds(&kernel) * if kernel.isa == Isa::Portable { 2 } else { 1 };
-        let multiplies = |run: &[Instruction]| run.iter().filter(|i| i.multiplies(kernel.isa)).count();
+        let multiplies = |run: &[Instruction]| match kernel.element {
+            ElementType::I8 => run.iter().filter(|i| i.multiplies_bytes(kernel.isa)).count(),
+            _ => run.iter().filter(|i| i.multiplies(kernel.isa)).count(),
+        };
+        if let Some(i) = function.iter().find(|i| kernel.element == ElementType::I8 && i.saturates()) {
+            problems.push(format!("{}: {} saturates sums, which are exact", kernel.name, i.mnemonic));
+        }
         let inner: Vec<_> = runs(function).into_iter().filter(|run| multiplies(run) >= expected).collect();
         let found = inner.iter().map(|run| multiplies(run)).max().unwrap_or(0);
         let calls = function.iter().filter(|i| i.calls_own()).count()
@@ -81,7 +98,8 @@ fn inner_loops() {
         println!("{:<40} {found:>10} of {expected:>8} {calls:>8} {spilled:>14} %", kernel.name);
 
         // Vectors of sixteen bytes do not straddle cache lines in any frame.
-        let wide = [Isa::Avx2, Isa::Avx512].contains(&kernel.isa) && function.iter().any(Instruction::spills);
+        let wide =
+            [Isa::Avx2, Isa::Avx512, Isa::Avx512Vnni].contains(&kernel.isa) && function.iter().any(Instruction::spills);
         if wide && !function.iter().any(Instruction::aligns_frame) {
             problems.push(format!("{}: vectors in a stack frame that does not start on a cache line", kernel.name));
         }

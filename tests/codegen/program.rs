@@ -31,6 +31,20 @@ impl Instruction {
         }
     }
 
+    /// Products of vectors of 8 or 16 bits, added to sums of 32.
+    pub fn multiplies_bytes(&self, isa: Isa) -> bool {
+        match isa {
+            Isa::Avx512Vnni => self.mnemonic == "vpdpbusd",
+            Isa::Avx2 => self.mnemonic == "vpmaddwd",
+            _ => self.mnemonic.starts_with("smlal"),
+        }
+    }
+
+    /// Whether it adds products of 8 bits so that a sum too large for it becomes another: results would depend on the order.
+    pub fn saturates(&self) -> bool {
+        ["pmaddubsw", "vpmaddubsw", "vpdpbusds", "vpdpwssds"].contains(&&*self.mnemonic)
+    }
+
     /// An addition of the portable kernels, of which a multiplication has one.
     pub fn adds(&self, isa: Isa) -> bool {
         let name = if cfg!(target_arch = "aarch64") { "fadd" } else { "addps" };
