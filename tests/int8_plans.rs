@@ -151,12 +151,10 @@ fn draw(case: &Case) -> Drawn {
 
 fn expected(case: &Case, drawn: &Drawn) -> Tensor<i64> {
     let Drawn { input, from, stages } = drawn;
-    let weights = |stage: &'_ Stage| oracle::Weights {
-        values: Box::leak(stage.weights.clone().into_boxed_slice()),
-        scales: Box::leak(stage.scales.clone().into_boxed_slice()),
-        zero_point: stage.zero_point,
-        bias: Box::leak(stage.bias.clone().into_boxed_slice()),
-    };
+    fn weights(stage: &Stage) -> oracle::Weights<'_> {
+        let Stage { weights, scales, zero_point, bias, .. } = stage;
+        oracle::Weights { values: weights, scales, zero_point: *zero_point, bias }
+    }
     let first = weights(&stages[0]);
     let target = stages[0].target;
     match case.operation {
