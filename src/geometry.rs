@@ -166,6 +166,21 @@ impl Window {
         }
     }
 
+    /// The outputs of a plan from so many channels to so many, and their shape.
+    pub(crate) fn whole(&self, input: Shape, [from, to]: [usize; 2]) -> Result<(Outputs, Shape), Error> {
+        if input.c != from {
+            return Err(Error::Channels { expected: from, found: input.c });
+        }
+        let outputs = self.outputs(input)?;
+        let shape = Shape::new(input.n, to, outputs.extent[0], outputs.extent[1]);
+        for shape in [input, shape] {
+            if shape.len().is_none_or(|len| len > isize::MAX as usize / 4) {
+                return Err(Error::Overflow { what: "the number of elements of a tensor" });
+            }
+        }
+        Ok((outputs, shape))
+    }
+
     /// The outputs for an input of that height and width.
     pub(crate) fn outputs(&self, input: Shape) -> Result<Outputs, Error> {
         let mut outputs = Outputs { extent: [0; 2], pad: [0; 2] };

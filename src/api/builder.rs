@@ -258,6 +258,56 @@ fn biases(parameters: &Parameters<'_>, channels: usize) -> usize {
     if parameters.bias.is_some() || parameters.batch_norm.is_some() { channels } else { 0 }
 }
 
+/// The setters of a window, as methods of any builder.
+macro_rules! geometry {
+    (window) => {
+        /// The extents of the kernel, `[height, width]`. Default: `[3, 3]`.
+        pub fn kernel_size(mut self, kernel_size: [usize; 2]) -> Self {
+            self.common.window.taps.kernel_size = kernel_size;
+            self
+        }
+
+        /// The step from an output to the next, in inputs, `[vertical, horizontal]`. Default: `[1, 1]`.
+        pub fn stride(mut self, stride: [usize; 2]) -> Self {
+            self.common.window.taps.stride = stride;
+            self
+        }
+
+        /// The step from a tap to the next, in inputs, `[vertical, horizontal]`; 1 is undilated.
+        /// Default: `[1, 1]`.
+        pub fn dilation(mut self, dilation: [usize; 2]) -> Self {
+            self.common.window.taps.dilation = dilation;
+            self
+        }
+
+        /// The zeros around the input, in rows and columns. Default: (K − 1)·d / 2 on each side, for K taps with dilation d
+        /// along an axis, which at stride 1 keeps the size. If (K − 1)·d is odd, as with an even kernel, there is no default, and
+        /// building without a padding fails.
+        pub fn padding(mut self, padding: Padding) -> Self {
+            self.common.window.padding = Some(padding);
+            self
+        }
+
+        /// As [`padding`](Self::padding), where there is one.
+        pub fn maybe_padding(self, padding: Option<Padding>) -> Self {
+            match padding {
+                Some(padding) => self.padding(padding),
+                None => self,
+            }
+        }
+    };
+    (multiplier) => {
+        /// Output channels of the depthwise stage per input channel: its output o reads input o / m.
+        /// Default: 1.
+        pub fn channel_multiplier(mut self, multiplier: usize) -> Self {
+            self.multiplier = multiplier;
+            self
+        }
+    };
+}
+#[cfg(feature = "int8")]
+pub(crate) use geometry;
+
 /// The setters of groups of parameters, as methods of a builder.
 macro_rules! setters {
     (common) => {
@@ -347,50 +397,6 @@ assert_eq!(y.map(f32::from), [0.30078125, 0.6015625]); // of bf16, the nearest t
         /// As [`build`](Self::build).
         pub fn build_as<E: Element>(&self) -> Result<$plan<E>, Error> {
             Ok($plan::of(self.engine(E::TYPE)?))
-        }
-    };
-    (window) => {
-        /// The extents of the kernel, `[height, width]`. Default: `[3, 3]`.
-        pub fn kernel_size(mut self, kernel_size: [usize; 2]) -> Self {
-            self.common.window.taps.kernel_size = kernel_size;
-            self
-        }
-
-        /// The step from an output to the next, in inputs, `[vertical, horizontal]`. Default: `[1, 1]`.
-        pub fn stride(mut self, stride: [usize; 2]) -> Self {
-            self.common.window.taps.stride = stride;
-            self
-        }
-
-        /// The step from a tap to the next, in inputs, `[vertical, horizontal]`; 1 is undilated.
-        /// Default: `[1, 1]`.
-        pub fn dilation(mut self, dilation: [usize; 2]) -> Self {
-            self.common.window.taps.dilation = dilation;
-            self
-        }
-
-        /// The zeros around the input, in rows and columns. Default: (K − 1)·d / 2 on each side, for K taps with dilation d
-        /// along an axis, which at stride 1 keeps the size. If (K − 1)·d is odd, as with an even kernel, there is no default, and
-        /// building without a padding fails.
-        pub fn padding(mut self, padding: Padding) -> Self {
-            self.common.window.padding = Some(padding);
-            self
-        }
-
-        /// As [`padding`](Self::padding), where there is one.
-        pub fn maybe_padding(self, padding: Option<Padding>) -> Self {
-            match padding {
-                Some(padding) => self.padding(padding),
-                None => self,
-            }
-        }
-    };
-    (multiplier) => {
-        /// Output channels of the depthwise stage per input channel: its output o reads input o / m.
-        /// Default: 1.
-        pub fn channel_multiplier(mut self, multiplier: usize) -> Self {
-            self.multiplier = multiplier;
-            self
         }
     };
     (parameters $shape:literal) => {
@@ -485,8 +491,8 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
     }
 
     setters!(common);
-    setters!(window);
-    setters!(multiplier);
+    geometry!(window);
+    geometry!(multiplier);
     setters!(parameters "`[channels * multiplier, 1, kernel height, kernel width]`");
 
     /// Checks everything and packs the weights, which need not be kept.
@@ -624,7 +630,7 @@ impl<'a> Conv2dBuilder<'a> {
     }
 
     setters!(common);
-    setters!(window);
+    geometry!(window);
     setters!(parameters "`[out_channels, in_channels, kernel height, kernel width]`");
 
     /// Checks everything and packs the weights, which need not be kept.
@@ -722,7 +728,7 @@ impl<'a> AnyConv2dBuilder<'a> {
     }
 
     setters!(common);
-    setters!(window);
+    geometry!(window);
     setters!(parameters "`[out_channels, in_channels / groups, kernel height, kernel width]`");
 
     /// Checks everything and packs the weights, which need not be kept.
@@ -802,8 +808,8 @@ impl<'a> SeparableConv2dBuilder<'a> {
     }
 
     setters!(common);
-    setters!(window);
-    setters!(multiplier);
+    geometry!(window);
+    geometry!(multiplier);
 
     /// The weights of the first stage, of shape `[in_channels * multiplier, 1, kernel height, kernel width]` in
     /// PyTorch's order.

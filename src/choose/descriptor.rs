@@ -236,17 +236,7 @@ impl Descriptor {
     }
 
     pub(crate) fn outputs(&self, input: Shape) -> Result<(Outputs, Shape), Error> {
-        if input.c != self.in_channels {
-            return Err(Error::Channels { expected: self.in_channels, found: input.c });
-        }
-        let outputs = self.window.outputs(input)?;
-        let shape = Shape::new(input.n, self.out_channels, outputs.extent[0], outputs.extent[1]);
-        for shape in [input, shape] {
-            if shape.len().is_none_or(|len| len > isize::MAX as usize / 4) {
-                return Err(Error::Overflow { what: "the number of elements of a tensor" });
-            }
-        }
-        Ok((outputs, shape))
+        self.window.whole(input, [self.in_channels, self.out_channels])
     }
 
     pub(crate) fn cost(&self, input: Shape) -> Result<Cost, Error> {

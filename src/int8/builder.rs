@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use super::engine::Engine;
 use super::plan::{Conv2d, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
 use super::quantized::{AskedStage, Names, Quantized, Rounding, Stage, Target, Weights};
-use crate::api::builder::{asked_isa, asked_machine, available, check_channels, multiplied};
+use crate::api::builder::{asked_isa, asked_machine, available, check_channels, geometry, multiplied};
 use crate::api::weights::WeightOrder;
 use crate::choose::descriptor::Stages;
 use crate::geometry::{AskedWindow, Padding, Window};
@@ -241,39 +241,6 @@ macro_rules! setters {
             self
         }
     };
-    (window) => {
-        /// The extents of the kernel, `[height, width]`. Default: `[3, 3]`.
-        pub fn kernel_size(mut self, kernel_size: [usize; 2]) -> Self {
-            self.common.window.taps.kernel_size = kernel_size;
-            self
-        }
-
-        /// The step from an output to the next, in inputs, `[vertical, horizontal]`. Default: `[1, 1]`.
-        pub fn stride(mut self, stride: [usize; 2]) -> Self {
-            self.common.window.taps.stride = stride;
-            self
-        }
-
-        /// The step from a tap to the next, in inputs, `[vertical, horizontal]`; 1 is undilated. Default: `[1, 1]`.
-        pub fn dilation(mut self, dilation: [usize; 2]) -> Self {
-            self.common.window.taps.dilation = dilation;
-            self
-        }
-
-        /// What is around the input, where taps add 0. Default: (K − 1)·d / 2 on each side, for K taps with dilation d along an axis;
-        /// where that is no whole number, a padding must be given.
-        pub fn padding(mut self, padding: Padding) -> Self {
-            self.common.window.padding = Some(padding);
-            self
-        }
-    };
-    (multiplier) => {
-        /// Output channels of the depthwise stage per input channel: its output o reads input o / m. Default: 1.
-        pub fn channel_multiplier(mut self, multiplier: usize) -> Self {
-            self.multiplier = multiplier;
-            self
-        }
-    };
     (stage $stage:ident: $weights:ident $shape:literal, $bias:ident, $clamp:ident) => {
         #[doc = concat!("The weights, of shape ", $shape, " in PyTorch's order.")]
         pub fn $weights(mut self, weights: Weights<'a>) -> Self {
@@ -311,8 +278,8 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
     }
 
     setters!(common);
-    setters!(window);
-    setters!(multiplier);
+    geometry!(window);
+    geometry!(multiplier);
     setters!(stage stage: weights "`[channels * multiplier, 1, kernel height, kernel width]`", bias, clamp);
 
     /// The plan.
@@ -383,8 +350,8 @@ impl<'a> SeparableConv2dBuilder<'a> {
     }
 
     setters!(common);
-    setters!(window);
-    setters!(multiplier);
+    geometry!(window);
+    geometry!(multiplier);
     setters!(stage first: depthwise_weights "`[in_channels * multiplier, 1, kernel height, kernel width]`", depthwise_bias, depthwise_clamp);
     setters!(stage second: pointwise_weights "`[out_channels, in_channels * multiplier]`", bias, clamp);
 
@@ -431,7 +398,7 @@ impl<'a> Conv2dBuilder<'a> {
     }
 
     setters!(common);
-    setters!(window);
+    geometry!(window);
     setters!(stage stage: weights "`[out_channels, in_channels, kernel height, kernel width]`", bias, clamp);
 
     /// The plan.

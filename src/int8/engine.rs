@@ -60,7 +60,7 @@ impl Blocks {
 
 /// Bytes as `f32`, in whole cache lines.
 fn lines(bytes: usize) -> usize {
-    (bytes / 64 + usize::from(!bytes.is_multiple_of(64))).saturating_mul(16)
+    bytes.div_ceil(64).saturating_mul(16)
 }
 
 /// Bytes from a pixel to the next between the stages: pixels a large power of two apart would share cache sets.
@@ -76,17 +76,7 @@ fn pixels(shape: Shape, apart: usize) -> Strides {
 
 impl Engine {
     pub(crate) fn outputs(&self, input: Shape) -> Result<(Outputs, Shape), Error> {
-        if input.c != self.in_channels {
-            return Err(Error::Channels { expected: self.in_channels, found: input.c });
-        }
-        let outputs = self.window.outputs(input)?;
-        let shape = Shape::new(input.n, self.out_channels, outputs.extent[0], outputs.extent[1]);
-        for shape in [input, shape] {
-            if shape.len().is_none_or(|len| len > isize::MAX as usize / 4) {
-                return Err(Error::Overflow { what: "the number of elements of a tensor" });
-            }
-        }
-        Ok((outputs, shape))
+        self.window.whole(input, [self.in_channels, self.out_channels])
     }
 
     pub(crate) fn output_element(&self) -> ElementType {
