@@ -32,12 +32,16 @@ impl SimdInt for Avx2 {
     type Packed = __m256i;
     type Weights = __m256i;
     type Factor = __m256i;
+    type Half = Self;
     const ISA: Isa = Isa::Avx2;
     const LANES: usize = 8;
     const GROUPS: usize = 2;
     const GROUP: usize = 2;
     const WIDE: bool = true;
 
+    fn half(self) -> Self {
+        self
+    }
     fn weight(lane: usize, input: usize) -> usize {
         lane * 2 + input
     }

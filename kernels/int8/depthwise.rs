@@ -136,67 +136,76 @@ impl<S: SimdWide> Algorithm<S> for Any {
     }
 }
 
-/// 3×3 at stride `STRIDE`: inputs of four rows, side by side, serve two rows of outputs, or one at stride 2. Tiles have `COLUMNS`.
-pub(crate) struct Interleaved<const STRIDE: usize, const COLUMNS: usize>;
+/// Any window, or where `K` is not 0, `K`×`K` at stride `STRIDE` without dilation: inputs of four rows, or twice four and so on, side by side, serve
+/// `ROWS` rows of outputs. Tiles have `COLUMNS`.
+pub(crate) struct Interleaved<const ROWS: usize, const COLUMNS: usize, const K: usize = 0, const STRIDE: usize = 0>;
 
-/// Rows of outputs that four rows of inputs serve.
-pub(crate) const fn served(stride: usize) -> usize {
-    if stride == 1 { 2 } else { 1 }
+/// How rows of outputs share rows of inputs.
+#[derive(Clone, Copy)]
+pub(crate) struct Sharing {
+    /// Fours of input rows, a dilation apart.
+    pub(crate) quads: usize,
+    /// From one of the outputs' rows to the next, counted in rows of outputs, and in those of the quads.
+    pub(crate) step: usize,
+    pub(crate) shift: usize,
+    /// Rows of outputs whose taps lie in the quads.
+    pub(crate) rows: usize,
 }
 
-/// Bytes of a strip of four rows, side by side.
+impl Sharing {
+    pub(crate) fn of(taps: Taps) -> Self {
+        let (kh, stride, dilation) = (taps.kernel_size[0], taps.stride[0], taps.dilation[0]);
+        let (quads, common) = (kh.div_ceil(4), gcd(stride, dilation));
+        let shift = stride / common;
+        Self { quads, step: dilation / common, shift, rows: (4 * quads - kh) / shift + 1 }
+    }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Bytes of a strip of inputs, side by side.
 const STRIP: usize = 24 << 10;
 
 #[repr(align(64))]
 struct Strip(#[expect(dead_code, reason = "written and read by its address")] MaybeUninit<[u8; STRIP]>);
 
-impl<S: SimdRows, const STRIDE: usize, const COLUMNS: usize> Algorithm<S> for Interleaved<STRIDE, COLUMNS> {
+/// How many columns of outputs a strip serves, of so many bytes for a column of inputs.
+pub(crate) fn strip_columns(taps: Taps, column: usize) -> usize {
+    let reach = (taps.kernel_size[1] - 1).saturating_mul(taps.dilation[1]);
+    (STRIP / column).checked_sub(reach + 1).map_or(0, |more| more / taps.stride[1] + 1)
+}
+
+impl<S: SimdRows, const ROWS: usize, const COLUMNS: usize, const K: usize, const STRIDE: usize> Algorithm<S>
+    for Interleaved<ROWS, COLUMNS, K, STRIDE>
+where
+    S::Half: SimdRows,
+{
     type Args = Args;
-    const INFO: KernelInfo = info::<S>(Form::Interleaved, [served(STRIDE), COLUMNS], Some(([3, 3], [STRIDE, STRIDE])));
+    const INFO: KernelInfo = {
+        let window = if K == 0 { None } else { Some(([K, K], [STRIDE, STRIDE])) };
+        info::<S>(Form::Interleaved, [ROWS, COLUMNS], window)
+    };
 
     #[inline(always)]
     unsafe fn run(s: S, args: &Args) {
-        let (rows, [h, w]) = (served(STRIDE), args.extent);
+        let sharing = Sharing::of(args.taps);
         let mut strip = Strip(MaybeUninit::uninit());
         let strip: *mut u8 = (&raw mut strip).cast();
-        let column = S::GROUPS * QUAD;
-        // Of like widths.
-        let most = (STRIP / column - 3) / STRIDE + 1;
-        let width = w.div_ceil(w.div_ceil(most).max(1)).max(1);
-        for y in (0..h).step_by(rows) {
+        // Those rows that share inputs lie `step` apart.
+        for y in 0..args.extent[0] {
+            if y / sharing.step % ROWS != 0 {
+                continue;
+            }
             for first in (0..args.channels).step_by(S::CHANNELS) {
-                let panel = Panel::new::<S, STRIDE>(args, first);
-                for x in (0..w).step_by(width) {
-                    let columns = width.min(w - x);
-                    // SAFETY: rows lie in the input or are padding; the strip holds the columns that so many outputs read.
-                    unsafe {
-                        let inputs = [0, 1, 2, 3].map(|j| args.row(args.at(0, y, j)));
-                        for i in 0..(columns - 1) * STRIDE + 3 {
-                            let to = strip.add(i * column);
-                            match args.at(1, x, i) {
-                                Some(at) => {
-                                    // The padding has no more channels.
-                                    let row = |(p, step): (*const u8, usize)| {
-                                        if step == 0 { p } else { p.wrapping_add(at * step + first) }
-                                    };
-                                    s.interleave(inputs.map(row), panel.n, args.flip, to);
-                                }
-                                None => s.fill(args.padding[0] ^ args.flip, to),
-                            }
-                        }
-                        let output = y * args.output_steps[0] + x * args.output_steps[1] + first;
-                        let stored = rows.min(h - y);
-                        match args.finish.rule {
-                            Rule::NearestEven => {
-                                tiles::<S, STRIDE, COLUMNS, NEAREST>(s, args, panel, strip, output, columns, stored);
-                            }
-                            Rule::Tflite => {
-                                tiles::<S, STRIDE, COLUMNS, TFLITE>(s, args, panel, strip, output, columns, stored);
-                            }
-                            Rule::Sums => {
-                                tiles::<S, STRIDE, COLUMNS, SUMS>(s, args, panel, strip, output, columns, stored);
-                            }
-                        }
+                let panel = Panel::new::<S, ROWS>(args, first);
+                // SAFETY: the caller's; a panel of half the channels has their weights and tables in the same places.
+                unsafe {
+                    if S::Half::CHANNELS < S::CHANNELS && panel.n <= S::Half::CHANNELS {
+                        outputs::<S::Half, ROWS, COLUMNS, K, STRIDE>(s.half(), args, panel, strip, sharing, y);
+                    } else {
+                        outputs::<S, ROWS, COLUMNS, K, STRIDE>(s, args, panel, strip, sharing, y);
                     }
                 }
             }
@@ -211,7 +220,8 @@ const SUMS: u8 = 2;
 #[derive(Clone, Copy)]
 struct Panel {
     weights: *const u8,
-    /// Its first channel, as tables count.
+    /// Its first channel, of the part, and as tables count.
+    first: usize,
     place: usize,
     /// The outputs that are stored.
     n: usize,
@@ -219,45 +229,131 @@ struct Panel {
 
 impl Panel {
     #[inline(always)]
-    fn new<S: SimdInt, const STRIDE: usize>(args: &Args, first: usize) -> Self {
+    fn new<S: SimdInt, const ROWS: usize>(args: &Args, first: usize) -> Self {
+        let [kh, kw] = args.taps.kernel_size;
         let place = args.channel + first;
-        let bytes = S::GROUPS * served(STRIDE) * 3 * QUAD;
+        let bytes = S::GROUPS * kh.div_ceil(4) * kw * ROWS * QUAD;
         let weights = args.weights.wrapping_add(place / S::CHANNELS * bytes);
-        Panel { weights, place, n: S::CHANNELS.min(args.channels - first) }
+        Panel { weights, first, place, n: S::CHANNELS.min(args.channels - first) }
+    }
+}
+
+/// A panel's outputs in the rows that share inputs with row `y`.
+///
+/// # Safety
+/// 1. As [`Algorithm::run`].
+/// 2. The panel has no more channels than a panel of the instruction set, or half of it.
+/// 3. `strip` is a [`Strip`], to write.
+#[inline(always)]
+unsafe fn outputs<S: SimdRows, const ROWS: usize, const COLUMNS: usize, const K: usize, const STRIDE: usize>(
+    s: S,
+    args: &Args,
+    panel: Panel,
+    strip: *mut u8,
+    sharing: Sharing,
+    y: usize,
+) {
+    let [h, w] = args.extent;
+    let quads = if K == 0 { sharing.quads } else { K.div_ceil(4) };
+    let column = quads * S::GROUPS * QUAD;
+    let reach = (args.taps.kernel_size[1] - 1) * args.taps.dilation[1] + 1;
+    // Of like widths.
+    let width = w.div_ceil(w.div_ceil(strip_columns(args.taps, column).max(1)).max(1)).max(1);
+    for x in (0..w).step_by(width) {
+        let columns = width.min(w - x);
+        // SAFETY: rows lie in the input or are padding; the strip holds the columns that so many outputs read.
+        unsafe {
+            for q in 0..quads {
+                let inputs = [0, 1, 2, 3].map(|j| args.row(args.at(0, y, 4 * q + j)));
+                for i in 0..(columns - 1) * args.taps.stride[1] + reach {
+                    let to = strip.add(i * column + q * S::GROUPS * QUAD);
+                    let at = (args.first[1] + (x * args.taps.stride[1] + i) as isize) as usize;
+                    if at < args.input_extent[1] {
+                        // The padding has no more channels.
+                        let row = |(p, step): (*const u8, usize)| {
+                            if step == 0 { p } else { p.wrapping_add(at * step + panel.first) }
+                        };
+                        s.interleave(inputs.map(row), panel.n, args.flip, to);
+                    } else {
+                        s.fill(args.padding[0] ^ args.flip, to);
+                    }
+                }
+            }
+            let part = Tiles {
+                strip,
+                quads,
+                output: y * args.output_steps[0] + x * args.output_steps[1] + panel.first,
+                row: sharing.step * args.output_steps[0],
+                rows: ROWS.min((h - y).div_ceil(sharing.step)),
+                columns,
+            };
+            match args.finish.rule {
+                Rule::NearestEven => tiles::<S, ROWS, COLUMNS, K, STRIDE, NEAREST>(s, args, panel, part),
+                Rule::Tflite => tiles::<S, ROWS, COLUMNS, K, STRIDE, TFLITE>(s, args, panel, part),
+                Rule::Sums => tiles::<S, ROWS, COLUMNS, K, STRIDE, SUMS>(s, args, panel, part),
+            }
+        }
+    }
+}
+
+/// Outputs that a strip serves.
+#[derive(Clone, Copy)]
+struct Tiles {
+    strip: *const u8,
+    quads: usize,
+    /// Elements to the first output, and from its row to the next.
+    output: usize,
+    row: usize,
+    rows: usize,
+    columns: usize,
+}
+
+impl Tiles {
+    /// From column `x` on.
+    #[inline(always)]
+    fn from<S: SimdRows>(self, args: &Args, x: usize) -> Self {
+        let column = self.quads * S::GROUPS * QUAD;
+        let strip = self.strip.wrapping_add(x * args.taps.stride[1] * column);
+        Tiles { strip, output: self.output + x * args.output_steps[1], columns: self.columns - x, ..self }
     }
 }
 
 /// A strip's outputs.
 ///
 /// # Safety
-/// 1. As [`Algorithm::run`].
+/// 1. As [`outputs`].
 /// 2. The strip holds what these columns of outputs read, of the panel's channels.
-/// 3. The part has these rows and columns from `output` on, one row at the least.
+/// 3. The part has these rows and columns, one row at the least.
 #[inline(always)]
-unsafe fn tiles<S: SimdRows, const STRIDE: usize, const COLUMNS: usize, const RULE: u8>(
+unsafe fn tiles<
+    S: SimdRows,
+    const ROWS: usize,
+    const COLUMNS: usize,
+    const K: usize,
+    const STRIDE: usize,
+    const RULE: u8,
+>(
     s: S,
     args: &Args,
     panel: Panel,
-    strip: *const u8,
-    output: usize,
-    columns: usize,
-    rows: usize,
+    part: Tiles,
 ) {
-    let at = |x: usize| strip.wrapping_add(x * STRIDE * S::GROUPS * QUAD);
     // SAFETY: the caller's.
     unsafe {
-        if columns < COLUMNS {
-            for x in 0..columns {
-                tile::<S, STRIDE, 1, RULE>(s, args, panel, at(x), output + x * args.output_steps[1], rows);
-            }
-            return;
-        }
         let mut x = 0;
-        while x < columns {
+        while x < part.columns {
             // The last one may compute some again.
-            let here = x.min(columns - COLUMNS);
-            tile::<S, STRIDE, COLUMNS, RULE>(s, args, panel, at(here), output + here * args.output_steps[1], rows);
-            x += COLUMNS;
+            if part.columns >= COLUMNS {
+                let part = part.from::<S>(args, x.min(part.columns - COLUMNS));
+                tile::<S, ROWS, COLUMNS, K, STRIDE, RULE>(s, args, panel, part);
+                x += COLUMNS;
+            } else if part.columns >= 2 {
+                tile::<S, ROWS, 2, K, STRIDE, RULE>(s, args, panel, part.from::<S>(args, x.min(part.columns - 2)));
+                x += 2;
+            } else {
+                tile::<S, ROWS, 1, K, STRIDE, RULE>(s, args, panel, part);
+                x += 1;
+            }
         }
     }
 }
@@ -265,42 +361,40 @@ unsafe fn tiles<S: SimdRows, const STRIDE: usize, const COLUMNS: usize, const RU
 /// The outputs of `N` columns.
 ///
 /// # Safety
-/// 1. As [`tiles`], of so many columns from `strip` on.
+/// 1. As [`tiles`], of so many columns.
 #[inline(always)]
-unsafe fn tile<S: SimdRows, const STRIDE: usize, const N: usize, const RULE: u8>(
+unsafe fn tile<S: SimdRows, const ROWS: usize, const N: usize, const K: usize, const STRIDE: usize, const RULE: u8>(
     s: S,
     args: &Args,
     panel: Panel,
-    strip: *const u8,
-    output: usize,
-    rows: usize,
+    part: Tiles,
 ) {
     // SAFETY: the strip holds what N columns read; weights, biases and factors are those of a panel; outputs lie within the part.
     unsafe {
         if RULE == SUMS {
-            let mut all = [[[s.load(args.bias.add(panel.place)); 4]; N]; 2];
+            let mut all = [[[s.load(args.bias.add(panel.place)); 4]; N]; ROWS];
             for g in 0..S::GROUPS {
-                let sums = group::<S, STRIDE, N>(s, args, panel, strip, g);
-                for r in 0..served(STRIDE) {
+                let sums = group::<S, ROWS, N, K, STRIDE>(s, args, panel, part, g);
+                for r in 0..ROWS {
                     for i in 0..N {
                         all[r][i][g] = sums[r][i];
                     }
                 }
             }
-            for r in 0..rows {
+            for r in 0..part.rows {
                 for i in 0..N {
-                    let at = output + r * args.output_steps[0] + i * args.output_steps[1];
+                    let at = part.output + r * part.row + i * args.output_steps[1];
                     s.store_sums(&all[r][i], args.output.cast::<i32>().add(at), panel.n);
                 }
             }
             return;
         }
-        let first = pair::<S, STRIDE, N, RULE>(s, args, panel, strip, 0);
-        let second = if S::GROUPS == 4 { pair::<S, STRIDE, N, RULE>(s, args, panel, strip, 2) } else { first };
-        for r in 0..served(STRIDE) {
-            if r < rows {
+        let first = pair::<S, ROWS, N, K, STRIDE, RULE>(s, args, panel, part, 0);
+        let second = if S::GROUPS == 4 { pair::<S, ROWS, N, K, STRIDE, RULE>(s, args, panel, part, 2) } else { first };
+        for r in 0..ROWS {
+            if r < part.rows {
                 for i in 0..N {
-                    let at = output + r * args.output_steps[0] + i * args.output_steps[1];
+                    let at = part.output + r * part.row + i * args.output_steps[1];
                     s.store([first[r][i], second[r][i]], &args.finish.ends, args.output.add(at), panel.n);
                 }
             }
@@ -312,96 +406,93 @@ unsafe fn tile<S: SimdRows, const STRIDE: usize, const N: usize, const RULE: u8>
 ///
 /// # Safety
 /// 1. As [`tile`].
-/// 2. The panel has vector `g` + 1.
+/// 2. The panel has vector `g` + 1, and the stage factors of the rule.
 #[inline(always)]
-unsafe fn pair<S: SimdRows, const STRIDE: usize, const N: usize, const RULE: u8>(
+unsafe fn pair<S: SimdRows, const ROWS: usize, const N: usize, const K: usize, const STRIDE: usize, const RULE: u8>(
     s: S,
     args: &Args,
     panel: Panel,
-    strip: *const u8,
+    part: Tiles,
     g: usize,
-) -> [[S::Packed; N]; 2] {
+) -> [[S::Packed; N]; ROWS] {
     // SAFETY: the caller's.
     unsafe {
-        let a = rounded::<S, STRIDE, N, RULE>(s, args, panel, strip, g);
-        let b = rounded::<S, STRIDE, N, RULE>(s, args, panel, strip, g + 1);
-        let mut packed = [[s.pack(a[0][0], b[0][0]); N]; 2];
-        for r in 0..served(STRIDE) {
+        let mut halves = [[[s.load(args.bias.add(panel.place)); N]; ROWS]; 2];
+        for half in 0..2 {
+            let sums = group::<S, ROWS, N, K, STRIDE>(s, args, panel, part, g + half);
+            let place = panel.place + (g + half) * S::STEP;
+            for r in 0..ROWS {
+                for i in 0..N {
+                    halves[half][r][i] = if RULE == TFLITE {
+                        args.finish.rounded::<S, true>(s, sums[r][i], place)
+                    } else {
+                        args.finish.rounded::<S, false>(s, sums[r][i], place)
+                    };
+                }
+            }
+        }
+        let mut packed = [[s.pack(halves[0][0][0], halves[1][0][0]); N]; ROWS];
+        for r in 0..ROWS {
             for i in 0..N {
-                packed[r][i] = s.pack(a[r][i], b[r][i]);
+                packed[r][i] = s.pack(halves[0][r][i], halves[1][r][i]);
             }
         }
         packed
     }
 }
 
-/// The rounded sums of vector `g` of the panel.
-///
-/// # Safety
-/// 1. As [`tile`].
-/// 2. The panel has it, and the stage factors of the rule.
-#[inline(always)]
-unsafe fn rounded<S: SimdRows, const STRIDE: usize, const N: usize, const RULE: u8>(
-    s: S,
-    args: &Args,
-    panel: Panel,
-    strip: *const u8,
-    g: usize,
-) -> [[S::V; N]; 2] {
-    // SAFETY: the caller's.
-    unsafe {
-        let mut sums = group::<S, STRIDE, N>(s, args, panel, strip, g);
-        let place = panel.place + g * S::LANES;
-        for r in 0..served(STRIDE) {
-            for i in 0..N {
-                sums[r][i] = if RULE == TFLITE {
-                    args.finish.rounded::<S, true>(s, sums[r][i], place)
-                } else {
-                    args.finish.rounded::<S, false>(s, sums[r][i], place)
-                };
-            }
-        }
-        sums
-    }
-}
-
-/// The sums of vector `g` of the panel, of two rows, or of one twice.
+/// The sums of vector `g` of the panel.
 ///
 /// # Safety
 /// 1. As [`tile`].
 /// 2. The panel has it.
 #[inline(always)]
-unsafe fn group<S: SimdRows, const STRIDE: usize, const N: usize>(
+unsafe fn group<S: SimdRows, const ROWS: usize, const N: usize, const K: usize, const STRIDE: usize>(
     s: S,
     args: &Args,
     panel: Panel,
-    strip: *const u8,
+    part: Tiles,
     g: usize,
-) -> [[S::V; N]; 2] {
-    let rows = served(STRIDE);
+) -> [[S::V; N]; ROWS] {
+    let (quads, kw) = if K == 0 { (part.quads, args.taps.kernel_size[1]) } else { (K.div_ceil(4), K) };
+    let (stride, dilation) = if K == 0 { (args.taps.stride[1], args.taps.dilation[1]) } else { (STRIDE, 1) };
+    let column = quads * S::GROUPS * QUAD;
     // Lest what all vectors read is loaded first, and spilled.
-    let strip = opaque_address(strip.wrapping_add(g * QUAD));
-    let weights = opaque_address(panel.weights.wrapping_add(g * rows * 3 * QUAD));
+    let mut strip = opaque_address(part.strip.wrapping_add(g * QUAD));
+    let mut weights = opaque_address(panel.weights.wrapping_add(g * quads * kw * ROWS * QUAD));
     // SAFETY: the caller's.
     unsafe {
-        let bias = s.load(args.bias.add(panel.place + g * S::LANES));
-        let mut sums = [[bias; N]; 2];
-        let mut taps = [[s.quad(weights); 3]; 2];
-        for r in 0..rows {
-            for kx in 0..3 {
-                taps[r][kx] = s.quad(weights.add((r * 3 + kx) * QUAD));
-            }
-        }
-        for column in 0..(N - 1) * STRIDE + 3 {
-            let quad = s.quad(strip.add(column * S::GROUPS * QUAD));
-            for kx in 0..3 {
-                if column >= kx && (column - kx) % STRIDE == 0 && (column - kx) / STRIDE < N {
-                    let i = (column - kx) / STRIDE;
-                    for r in 0..rows {
-                        sums[r][i] = s.add_rows(sums[r][i], quad, taps[r][kx]);
+        let bias = s.load(args.bias.add(panel.place + g * S::STEP));
+        let mut sums = [[bias; N]; ROWS];
+        for _ in 0..quads {
+            for kx in 0..kw {
+                let inputs = strip.wrapping_add(kx * dilation * column);
+                if ROWS <= N {
+                    let mut taps = [s.quad(weights); ROWS];
+                    for r in 1..ROWS {
+                        taps[r] = s.quad(weights.add(r * QUAD));
+                    }
+                    for i in 0..N {
+                        let quad = s.quad(inputs.add(i * stride * column));
+                        for r in 0..ROWS {
+                            sums[r][i] = s.add_rows(sums[r][i], quad, taps[r]);
+                        }
+                    }
+                } else {
+                    let mut columns = [s.quad(inputs); N];
+                    for i in 1..N {
+                        columns[i] = s.quad(inputs.add(i * stride * column));
+                    }
+                    for r in 0..ROWS {
+                        let taps = s.quad(weights.add(r * QUAD));
+                        for i in 0..N {
+                            sums[r][i] = s.add_rows(sums[r][i], columns[i], taps);
+                        }
                     }
                 }
+                weights = weights.wrapping_add(ROWS * QUAD);
             }
+            strip = strip.wrapping_add(S::GROUPS * QUAD);
         }
         sums
     }

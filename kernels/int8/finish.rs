@@ -141,11 +141,11 @@ impl Finish {
         // SAFETY: the caller's.
         unsafe {
             let a = self.rounded::<S, TFLITE>(s, sums[0], place);
-            let b = self.rounded::<S, TFLITE>(s, sums[1], place + S::LANES);
+            let b = self.rounded::<S, TFLITE>(s, sums[1], place + S::STEP);
             let mut packed = [s.pack(a, b); 2];
             if S::GROUPS == 4 {
-                let a = self.rounded::<S, TFLITE>(s, sums[2], place + 2 * S::LANES);
-                let b = self.rounded::<S, TFLITE>(s, sums[3], place + 3 * S::LANES);
+                let a = self.rounded::<S, TFLITE>(s, sums[2], place + 2 * S::STEP);
+                let b = self.rounded::<S, TFLITE>(s, sums[3], place + 3 * S::STEP);
                 packed[1] = s.pack(a, b);
             }
             s.store(packed, &self.ends, to, n);

@@ -16,6 +16,9 @@ pub(crate) trait SimdInt: Copy {
     type Weights: Copy;
     /// [`GROUP`](Self::GROUP) inputs, for all lanes.
     type Factor: Copy;
+    /// Vectors of half the length for panels of half the channels, which lie where the first halves of a panel's vectors do; or else
+    /// the same.
+    type Half: SimdInt;
     /// The public name of this instruction set.
     const ISA: Isa;
     /// Sums per vector.
@@ -24,12 +27,16 @@ pub(crate) trait SimdInt: Copy {
     const GROUPS: usize;
     /// Outputs of a panel.
     const CHANNELS: usize = Self::LANES * Self::GROUPS;
+    /// Places of tables from one of a panel's vectors to the next.
+    const STEP: usize = Self::LANES;
     /// Inputs that are multiplied at a time.
     const GROUP: usize;
     /// Whether inputs and weights are of 16 bits: inputs are then widened before, and weights may be any difference of two numbers of
     /// 8 bits. Else weights are `i8`.
     const WIDE: bool;
 
+    /// The vectors of half the length.
+    fn half(self) -> Self::Half;
     /// The channel of a panel that a lane of one of its vectors holds.
     fn channel(group: usize, lane: usize) -> usize {
         group * Self::LANES + lane

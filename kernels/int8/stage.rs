@@ -1,6 +1,6 @@
 //! A convolution's packed weights of 8 bits with the kernel that they were packed for, and the one place where a kernel is called.
 
-use super::depthwise::{Args as DepthwiseArgs, served};
+use super::depthwise::{Args as DepthwiseArgs, Sharing, strip_columns};
 use super::finish::{Ends, Factors, Scaling};
 use super::pointwise::{Args as PointwiseArgs, scratch_len};
 use super::simd::QUAD;
@@ -282,7 +282,15 @@ pub fn fits_int8(info: &KernelInfo, taps: Taps, bytes: bool) -> bool {
         }
         _ => true,
     };
-    window && (bytes || multiplies_wide(info))
+    let rows = info.form != Form::Interleaved
+        || info.tile[0] <= Sharing::of(taps).rows && strip_columns(taps, column_of(info, taps)) >= info.tile[1];
+    window && rows && (bytes || multiplies_wide(info))
+}
+
+/// The bytes that a column of inputs takes in a kernel's strip.
+fn column_of(info: &KernelInfo, taps: Taps) -> usize {
+    crate::table::available(info)
+        .map_or(usize::MAX, |kernel| kernel.family.int8.packing.groups * QUAD * Sharing::of(taps).quads)
 }
 
 /// Whether a kernel's weights may be any differences of two numbers of 8 bits.
@@ -319,16 +327,20 @@ impl Int8DepthwiseStage {
         let panels = channels.div_ceil(panel);
         let weight = |channel: usize, ky: usize, kx: usize| parameters.weights[(channel * kh + ky) * kw + kx];
         if info.form == Form::Interleaved {
-            let rows = served(taps.stride[0]);
-            let of_panel = packing.groups * rows * 3 * QUAD;
-            common.weights = Bytes::zeroed(panels * of_panel)?;
+            let (sharing, rows) = (Sharing::of(taps), info.tile[0]);
+            let of_vector = sharing.quads.checked_mul(kw).and_then(|n| n.checked_mul(rows * QUAD));
+            let of_vector = of_vector.ok_or_else(overflow)?;
+            let len = of_vector.checked_mul(packing.groups * panels).ok_or_else(overflow)?;
+            common.weights = Bytes::zeroed(len)?;
             for (place, channel) in packing.order(channels).enumerate().filter(|&(_, channel)| channel < channels) {
-                let (first, group, lane) = (place / panel, place % panel / lanes, place % lanes);
+                let (vector, lane) = (place / lanes, place % lanes);
                 for row in 0..rows {
-                    for kx in 0..3 {
-                        let quad = first * of_panel + ((group * rows + row) * 3 + kx) * QUAD;
-                        for ky in 0..3 {
-                            let at = quad / size + (packing.quad_weight)(lane, row + ky);
+                    for ky in 0..kh {
+                        // Rows of outputs that follow meet their taps further down.
+                        let at = ky + row * sharing.shift;
+                        for kx in 0..kw {
+                            let quad = vector * of_vector + ((at / 4 * kw + kx) * rows + row) * QUAD;
+                            let at = quad / size + (packing.quad_weight)(lane, at % 4);
                             common.weights.write(at, weight(channel, ky, kx), packing.wide);
                         }
                     }

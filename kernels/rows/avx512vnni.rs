@@ -17,7 +17,13 @@ pub(crate) static FAMILY: Family = Family {
         depthwise: rows!(
             Avx512Vnni,
             target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni"),
-            [Spills<25, int8::depthwise::Interleaved<1, 4>>, Spills<35, int8::depthwise::Interleaved<2, 4>>]
+            [
+                Spills<25, int8::depthwise::Interleaved<2, 4, 3, 1>>,
+                Spills<35, int8::depthwise::Interleaved<1, 4, 3, 2>>,
+                int8::depthwise::Interleaved<4, 4>,
+                int8::depthwise::Interleaved<2, 7>,
+                int8::depthwise::Interleaved<1, 7>,
+            ]
         ),
         pointwise: rows!(
             Avx512Vnni,

@@ -1,6 +1,7 @@
 //! Builders of plans of 8 bits.
 
 use alloc::sync::Arc;
+use core::cmp::Reverse;
 
 use super::engine::Engine;
 use super::plan::{Conv2d, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
@@ -11,8 +12,8 @@ use crate::choose::descriptor::Stages;
 use crate::geometry::{AskedWindow, Padding, Window};
 use crate::machine::Machine;
 use depthwise_kernels::{
-    ElementType, Error, Int8DepthwiseStage, Int8PointwiseStage, Isa, KernelInfo, Layout, Operation, Parameters, Taps,
-    fits_int8, multiplies_wide,
+    ElementType, Error, Form, Int8DepthwiseStage, Int8PointwiseStage, Isa, KernelInfo, Layout, Operation, Parameters,
+    Taps, fits_int8, multiplies_wide,
 };
 
 /// What all builders hold.
@@ -91,8 +92,11 @@ impl Common<'_> {
             }
             return Ok(info);
         }
-        // The plan's own instruction set first, and a window of its own.
-        let best = rows().filter(|info| fits(info)).min_by_key(|info| (info.kernel_size.is_none(), info.isa != isa));
+        // A window of its own first, then the plan's own instruction set, and rows of outputs that share the most inputs.
+        let rank = |info: &&KernelInfo| {
+            (info.kernel_size.is_none(), info.form == Form::Any, info.isa != isa, Reverse(info.tile[0]))
+        };
+        let best = rows().filter(|info| fits(info)).min_by_key(rank);
         best.ok_or(Error::UnavailableIsa { isa, from_environment: false })
     }
 
