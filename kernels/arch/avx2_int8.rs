@@ -206,6 +206,10 @@ impl SimdRows for Avx2 {
         unsafe { [_mm256_load_si256(p.cast()), _mm256_load_si256(p.add(32).cast())] }
     }
     #[inline(always)]
+    unsafe fn nearest_even_fitting(self, sums: __m256i, factors: *const f32) -> __m256i {
+        unsafe { _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_loadu_ps(factors))) }
+    }
+    #[inline(always)]
     fn add_rows(self, sums: __m256i, inputs: [__m256i; 2], weights: [__m256i; 2]) -> __m256i {
         let sums = self.add_products(sums, inputs[0], weights[0]);
         self.add_products(sums, inputs[1], weights[1])

@@ -205,6 +205,10 @@ impl SimdRows for Avx512Vnni {
         unsafe { _mm512_load_si512(p.cast()) }
     }
     #[inline(always)]
+    unsafe fn nearest_even_fitting(self, sums: __m512i, factors: *const f32) -> __m512i {
+        unsafe { _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_loadu_ps(factors))) }
+    }
+    #[inline(always)]
     fn add_rows(self, sums: __m512i, inputs: __m512i, weights: __m512i) -> __m512i {
         unsafe { _mm512_dpbusd_epi32(sums, inputs, weights) }
     }
@@ -348,6 +352,10 @@ impl SimdRows for Half {
     #[inline(always)]
     unsafe fn quad(self, p: *const u8) -> __m256i {
         unsafe { _mm256_load_si256(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn nearest_even_fitting(self, sums: __m256i, factors: *const f32) -> __m256i {
+        unsafe { self.avx2().nearest_even_fitting(sums, factors) }
     }
     #[inline(always)]
     fn add_rows(self, sums: __m256i, inputs: __m256i, weights: __m256i) -> __m256i {

@@ -216,6 +216,8 @@ where
 const NEAREST: u8 = 0;
 const TFLITE: u8 = 1;
 const SUMS: u8 = 2;
+/// As `NEAREST`, of scaled sums of any size.
+const GUARDED: u8 = 3;
 
 #[derive(Clone, Copy)]
 struct Panel {
@@ -264,19 +266,16 @@ unsafe fn outputs<S: SimdRows, const ROWS: usize, const COLUMNS: usize, const K:
         // SAFETY: rows lie in the input or are padding; the strip holds the columns that so many outputs read.
         unsafe {
             for q in 0..quads {
-                let inputs = [0, 1, 2, 3].map(|j| args.row(args.at(0, y, 4 * q + j)));
-                for i in 0..(columns - 1) * args.taps.stride[1] + reach {
-                    let to = strip.add(i * column + q * S::GROUPS * QUAD);
-                    let at = (args.first[1] + (x * args.taps.stride[1] + i) as isize) as usize;
-                    if at < args.input_extent[1] {
-                        // The padding has no more channels.
-                        let row = |(p, step): (*const u8, usize)| {
-                            if step == 0 { p } else { p.wrapping_add(at * step + panel.first) }
-                        };
-                        s.interleave(inputs.map(row), panel.n, args.flip, to);
-                    } else {
-                        s.fill(args.padding[0] ^ args.flip, to);
-                    }
+                let mut rows = [args.row(None); 4];
+                for j in 0..4 {
+                    rows[j] = args.row(args.at(0, y, 4 * q + j));
+                }
+                let to = Side { strip: strip.add(q * S::GROUPS * QUAD), column, first: x * args.taps.stride[1] };
+                let number = (columns - 1) * args.taps.stride[1] + reach;
+                if panel.n == S::CHANNELS {
+                    side_by_side(s, args, rows, panel.first, S::CHANNELS, to, number);
+                } else {
+                    side_by_side(s, args, rows, panel.first, panel.n, to, number);
                 }
             }
             let part = Tiles {
@@ -288,10 +287,71 @@ unsafe fn outputs<S: SimdRows, const ROWS: usize, const COLUMNS: usize, const K:
                 columns,
             };
             match args.finish.rule {
-                Rule::NearestEven => tiles::<S, ROWS, COLUMNS, K, STRIDE, NEAREST>(s, args, panel, part),
+                Rule::NearestEven if args.finish.fits => {
+                    tiles::<S, ROWS, COLUMNS, K, STRIDE, NEAREST>(s, args, panel, part);
+                }
+                Rule::NearestEven => tiles::<S, ROWS, COLUMNS, K, STRIDE, GUARDED>(s, args, panel, part),
                 Rule::Tflite => tiles::<S, ROWS, COLUMNS, K, STRIDE, TFLITE>(s, args, panel, part),
                 Rule::Sums => tiles::<S, ROWS, COLUMNS, K, STRIDE, SUMS>(s, args, panel, part),
             }
+        }
+    }
+}
+
+/// Where rows are written side by side.
+#[derive(Clone, Copy)]
+struct Side {
+    strip: *mut u8,
+    /// Bytes from a column to the next.
+    column: usize,
+    /// The first column, counted from where the first output has its first tap.
+    first: usize,
+}
+
+/// Writes so many columns of four rows, from channel `first` of the part on, side by side.
+///
+/// # Safety
+/// 1. The rows are those of the input, or its padding, and have `n` channels from there on.
+/// 2. A panel's inputs can be written for each column.
+#[inline(always)]
+unsafe fn side_by_side<S: SimdRows>(
+    s: S,
+    args: &Args,
+    rows: [(*const u8, usize); 4],
+    first: usize,
+    n: usize,
+    to: Side,
+    number: usize,
+) {
+    let start = args.first[1] + to.first as isize;
+    let left = (-start).clamp(0, number as isize) as usize;
+    let right = (args.input_extent[1] as isize - start).clamp(left as isize, number as isize) as usize;
+    // SAFETY: the caller's; columns from `left` to `right` are the input's.
+    unsafe {
+        let mut strip = to.strip;
+        for _ in 0..left {
+            s.fill(args.padding[0] ^ args.flip, strip);
+            strip = strip.wrapping_add(to.column);
+        }
+        let (mut inputs, mut steps) = ([args.padding.as_ptr(); 4], [0; 4]);
+        for j in 0..4 {
+            // The padding has no more pixels or channels.
+            if rows[j].1 > 0 {
+                let at = start.wrapping_add(left as isize) as usize;
+                steps[j] = rows[j].1;
+                inputs[j] = rows[j].0.wrapping_add(at.wrapping_mul(steps[j]).wrapping_add(first));
+            }
+        }
+        for _ in left..right {
+            s.interleave(inputs, n, args.flip, strip);
+            for j in 0..4 {
+                inputs[j] = inputs[j].wrapping_add(steps[j]);
+            }
+            strip = strip.wrapping_add(to.column);
+        }
+        for _ in right..number {
+            s.fill(args.padding[0] ^ args.flip, strip);
+            strip = strip.wrapping_add(to.column);
         }
     }
 }
@@ -407,6 +467,7 @@ unsafe fn tile<S: SimdRows, const ROWS: usize, const N: usize, const K: usize, c
 /// # Safety
 /// 1. As [`tile`].
 /// 2. The panel has vector `g` + 1, and the stage factors of the rule.
+/// 3. Of `NEAREST`, scaled sums fit in 32 bits.
 #[inline(always)]
 unsafe fn pair<S: SimdRows, const ROWS: usize, const N: usize, const K: usize, const STRIDE: usize, const RULE: u8>(
     s: S,
@@ -423,10 +484,10 @@ unsafe fn pair<S: SimdRows, const ROWS: usize, const N: usize, const K: usize, c
             let place = panel.place + (g + half) * S::STEP;
             for r in 0..ROWS {
                 for i in 0..N {
-                    halves[half][r][i] = if RULE == TFLITE {
-                        args.finish.rounded::<S, true>(s, sums[r][i], place)
-                    } else {
-                        args.finish.rounded::<S, false>(s, sums[r][i], place)
+                    halves[half][r][i] = match RULE {
+                        TFLITE => args.finish.rounded::<S, true>(s, sums[r][i], place),
+                        GUARDED => args.finish.rounded::<S, false>(s, sums[r][i], place),
+                        _ => args.finish.rounded_fitting(s, sums[r][i], place),
                     };
                 }
             }

@@ -165,6 +165,11 @@ pub(crate) trait SimdRows: SimdInt {
     /// # Safety
     /// 1. They can be read, at a multiple of 64.
     unsafe fn quad(self, p: *const u8) -> Self::Quad;
+    /// As [`nearest_even`](SimdInt::nearest_even), of scaled sums that fit in 32 bits.
+    ///
+    /// # Safety
+    /// 1. A vector of factors can be read.
+    unsafe fn nearest_even_fitting(self, sums: Self::V, factors: *const f32) -> Self::V;
     /// The sums, and the products of the rows' inputs and weights.
     fn add_rows(self, sums: Self::V, inputs: Self::Quad, weights: Self::Quad) -> Self::V;
 }

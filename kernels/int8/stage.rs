@@ -239,7 +239,12 @@ impl Common {
             let moved = parameters.bias[channel].wrapping_sub(sum.wrapping_mul(parameters.zero_point.into()));
             sums_of(bias.as_mut_slice())[place] = moved;
         }
-        let factors = Factors::new(parameters.scaling, order)?;
+        let most = i64::from(parameters.zero_point.max(255 - parameters.zero_point));
+        let bounds = parameters.bias.iter().enumerate().map(|(channel, &bias)| {
+            let weights = parameters.weights[channel * of..][..of].iter();
+            i64::from(bias).abs() + most * weights.map(|&weight| i64::from(weight).abs()).sum::<i64>()
+        });
+        let factors = Factors::new(parameters.scaling, bounds, order)?;
         let Parameters { ends, zero_point, signed, .. } = *parameters;
         let flip = if signed { SIGN } else { 0 };
         Ok(Self { kernel, packing, weights: Bytes::default(), bias, factors, ends, zero_point, flip })
