@@ -193,20 +193,14 @@ where
         let sharing = Sharing::of(args.taps);
         let mut strip = Strip(MaybeUninit::uninit());
         let strip: *mut u8 = (&raw mut strip).cast();
-        // Those rows that share inputs lie `step` apart.
-        for y in 0..args.extent[0] {
-            if y / sharing.step % ROWS != 0 {
-                continue;
-            }
-            for first in (0..args.channels).step_by(S::CHANNELS) {
-                let panel = Panel::new::<S, ROWS>(args, first);
-                // SAFETY: the caller's; a panel of half the channels has their weights and tables in the same places.
-                unsafe {
-                    if S::Half::CHANNELS < S::CHANNELS && panel.n <= S::Half::CHANNELS {
-                        outputs::<S::Half, ROWS, COLUMNS, K, STRIDE>(s.half(), args, panel, strip, sharing, y);
-                    } else {
-                        outputs::<S, ROWS, COLUMNS, K, STRIDE>(s, args, panel, strip, sharing, y);
-                    }
+        for first in (0..args.channels).step_by(S::CHANNELS) {
+            let panel = Panel::new::<S, ROWS>(args, first);
+            // SAFETY: the caller's; a panel of half the channels has their weights and tables in the same places.
+            unsafe {
+                if S::Half::CHANNELS < S::CHANNELS && panel.n <= S::Half::CHANNELS {
+                    outputs::<S::Half, ROWS, COLUMNS, K, STRIDE>(s.half(), args, panel, strip, sharing);
+                } else {
+                    outputs::<S, ROWS, COLUMNS, K, STRIDE>(s, args, panel, strip, sharing);
                 }
             }
         }
@@ -240,7 +234,7 @@ impl Panel {
     }
 }
 
-/// A panel's outputs in the rows that share inputs with row `y`.
+/// A panel's outputs.
 ///
 /// # Safety
 /// 1. As [`Algorithm::run`].
@@ -253,46 +247,58 @@ unsafe fn outputs<S: SimdRows, const ROWS: usize, const COLUMNS: usize, const K:
     panel: Panel,
     strip: *mut u8,
     sharing: Sharing,
-    y: usize,
 ) {
-    let [h, w] = args.extent;
+    let ([h, w], [_, stride]) = (args.extent, args.taps.stride);
     let quads = if K == 0 { sharing.quads } else { K.div_ceil(4) };
     let column = quads * S::GROUPS * QUAD;
     let reach = (args.taps.kernel_size[1] - 1) * args.taps.dilation[1] + 1;
     // Of like widths.
     let width = w.div_ceil(w.div_ceil(strip_columns(args.taps, column).max(1)).max(1)).max(1);
+    // Where outputs move on by whole quads, those that are met again stay in the strip.
+    let moved = ROWS * sharing.shift;
+    let kept = if moved.is_multiple_of(4) { quads.saturating_sub(moved / 4) } else { 0 };
     for x in (0..w).step_by(width) {
         let columns = width.min(w - x);
-        // SAFETY: rows lie in the input or are padding; the strip holds the columns that so many outputs read.
-        unsafe {
-            for q in 0..quads {
-                let mut rows = [args.row(None); 4];
-                for j in 0..4 {
-                    rows[j] = args.row(args.at(0, y, 4 * q + j));
+        // Rows that share quads lie `step` apart.
+        for start in 0..sharing.step.min(h) {
+            let mut slot = 0;
+            for y in (start..h).step_by(sharing.step * ROWS) {
+                let first = if y == start { 0 } else { kept };
+                slot = (slot + quads - first) % quads;
+                // SAFETY: rows lie in the input or are padding; the strip holds the columns that so many outputs read.
+                unsafe {
+                    for q in first..quads {
+                        let mut rows = [args.row(None); 4];
+                        for j in 0..4 {
+                            rows[j] = args.row(args.at(0, y, 4 * q + j));
+                        }
+                        let to = strip.add((slot + q) % quads * S::GROUPS * QUAD);
+                        let to = Side { strip: to, column, first: x * stride };
+                        let number = (columns - 1) * stride + reach;
+                        if panel.n == S::CHANNELS {
+                            side_by_side(s, args, rows, panel.first, S::CHANNELS, to, number);
+                        } else {
+                            side_by_side(s, args, rows, panel.first, panel.n, to, number);
+                        }
+                    }
+                    let part = Tiles {
+                        strip,
+                        quads,
+                        slot,
+                        output: y * args.output_steps[0] + x * args.output_steps[1] + panel.first,
+                        row: sharing.step * args.output_steps[0],
+                        rows: ROWS.min((h - y).div_ceil(sharing.step)),
+                        columns,
+                    };
+                    match args.finish.rule {
+                        Rule::NearestEven if args.finish.fits => {
+                            tiles::<S, ROWS, COLUMNS, K, STRIDE, NEAREST>(s, args, panel, part);
+                        }
+                        Rule::NearestEven => tiles::<S, ROWS, COLUMNS, K, STRIDE, GUARDED>(s, args, panel, part),
+                        Rule::Tflite => tiles::<S, ROWS, COLUMNS, K, STRIDE, TFLITE>(s, args, panel, part),
+                        Rule::Sums => tiles::<S, ROWS, COLUMNS, K, STRIDE, SUMS>(s, args, panel, part),
+                    }
                 }
-                let to = Side { strip: strip.add(q * S::GROUPS * QUAD), column, first: x * args.taps.stride[1] };
-                let number = (columns - 1) * args.taps.stride[1] + reach;
-                if panel.n == S::CHANNELS {
-                    side_by_side(s, args, rows, panel.first, S::CHANNELS, to, number);
-                } else {
-                    side_by_side(s, args, rows, panel.first, panel.n, to, number);
-                }
-            }
-            let part = Tiles {
-                strip,
-                quads,
-                output: y * args.output_steps[0] + x * args.output_steps[1] + panel.first,
-                row: sharing.step * args.output_steps[0],
-                rows: ROWS.min((h - y).div_ceil(sharing.step)),
-                columns,
-            };
-            match args.finish.rule {
-                Rule::NearestEven if args.finish.fits => {
-                    tiles::<S, ROWS, COLUMNS, K, STRIDE, NEAREST>(s, args, panel, part);
-                }
-                Rule::NearestEven => tiles::<S, ROWS, COLUMNS, K, STRIDE, GUARDED>(s, args, panel, part),
-                Rule::Tflite => tiles::<S, ROWS, COLUMNS, K, STRIDE, TFLITE>(s, args, panel, part),
-                Rule::Sums => tiles::<S, ROWS, COLUMNS, K, STRIDE, SUMS>(s, args, panel, part),
             }
         }
     }
@@ -361,6 +367,8 @@ unsafe fn side_by_side<S: SimdRows>(
 struct Tiles {
     strip: *const u8,
     quads: usize,
+    /// Where the first quad is; the others follow it in a ring.
+    slot: usize,
     /// Elements to the first output, and from its row to the next.
     output: usize,
     row: usize,
@@ -519,15 +527,16 @@ unsafe fn group<S: SimdRows, const ROWS: usize, const N: usize, const K: usize, 
     let (stride, dilation) = if K == 0 { (args.taps.stride[1], args.taps.dilation[1]) } else { (STRIDE, 1) };
     let column = quads * S::GROUPS * QUAD;
     // Lest what all vectors read is loaded first, and spilled.
-    let mut strip = opaque_address(part.strip.wrapping_add(g * QUAD));
+    let strip = opaque_address(part.strip.wrapping_add(g * QUAD));
     let mut weights = opaque_address(panel.weights.wrapping_add(g * quads * kw * ROWS * QUAD));
     // SAFETY: the caller's.
     unsafe {
         let bias = s.load(args.bias.add(panel.place + g * S::STEP));
         let mut sums = [[bias; N]; ROWS];
+        let mut slot = if K == 3 { 0 } else { part.slot };
         for _ in 0..quads {
             for kx in 0..kw {
-                let inputs = strip.wrapping_add(kx * dilation * column);
+                let inputs = strip.wrapping_add(slot * S::GROUPS * QUAD + kx * dilation * column);
                 if ROWS <= N {
                     let mut taps = [s.quad(weights); ROWS];
                     for r in 1..ROWS {
@@ -553,7 +562,7 @@ unsafe fn group<S: SimdRows, const ROWS: usize, const N: usize, const K: usize, 
                 }
                 weights = weights.wrapping_add(ROWS * QUAD);
             }
-            strip = strip.wrapping_add(S::GROUPS * QUAD);
+            slot = if slot + 1 == quads { 0 } else { slot + 1 };
         }
         sums
     }

@@ -21,7 +21,7 @@ pub(crate) static FAMILY: Family = Family {
                 Spills<25, int8::depthwise::Interleaved<2, 4, 3, 1>>,
                 Spills<35, int8::depthwise::Interleaved<1, 4, 3, 2>>,
                 int8::depthwise::Interleaved<4, 4>,
-                int8::depthwise::Interleaved<2, 7>,
+                int8::depthwise::Interleaved<2, 4>,
                 int8::depthwise::Interleaved<1, 7>,
             ]
         ),
