@@ -46,8 +46,8 @@ pub use self::int8::{
     copy::copy,
     finish::{Ends, Fixed, Scaling},
     stage::{
-        Int8DepthwiseStage, Int8PointwiseStage, Integer, Parameters, Stored, bytes_of, fits_int8, multiplies_wide,
-        sums_of,
+        Int8DepthwiseStage, Int8PointwiseStage, Integer, Parameters, Stored, bytes_of, fits_int8, int8_steps,
+        multiplies_wide, sums_of,
     },
 };
 pub use self::memory::{AlignedBuf, TensorView, TensorViewMut};

@@ -173,11 +173,6 @@ unsafe fn row(p: *const u8, n: usize, flip: __m512i) -> __m512i {
 // SAFETY of every block below: as above.
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one comment above says it for all")]
 impl SimdRows for Avx512Vnni {
-    type Quad = __m512i;
-
-    fn quad_weight(lane: usize, row: usize) -> usize {
-        lane * 4 + row
-    }
     #[inline(always)]
     unsafe fn interleave(self, rows: [*const u8; 4], n: usize, flip: u8, to: *mut u8) {
         unsafe {
@@ -201,16 +196,12 @@ impl SimdRows for Avx512Vnni {
         }
     }
     #[inline(always)]
-    unsafe fn quad(self, p: *const u8) -> __m512i {
+    unsafe fn inputs(self, p: *const u8) -> __m512i {
         unsafe { _mm512_load_si512(p.cast()) }
     }
     #[inline(always)]
     unsafe fn nearest_even_fitting(self, sums: __m512i, factors: *const f32) -> __m512i {
         unsafe { _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_loadu_ps(factors))) }
-    }
-    #[inline(always)]
-    fn add_rows(self, sums: __m512i, inputs: __m512i, weights: __m512i) -> __m512i {
-        unsafe { _mm512_dpbusd_epi32(sums, inputs, weights) }
     }
 }
 
@@ -314,11 +305,6 @@ impl SimdInt for Half {
 // SAFETY of every block below: as above.
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one comment above says it for all")]
 impl SimdRows for Half {
-    type Quad = __m256i;
-
-    fn quad_weight(lane: usize, row: usize) -> usize {
-        Avx512Vnni::quad_weight(lane, row)
-    }
     #[inline(always)]
     unsafe fn interleave(self, rows: [*const u8; 4], n: usize, flip: u8, to: *mut u8) {
         unsafe {
@@ -350,15 +336,11 @@ impl SimdRows for Half {
         }
     }
     #[inline(always)]
-    unsafe fn quad(self, p: *const u8) -> __m256i {
+    unsafe fn inputs(self, p: *const u8) -> __m256i {
         unsafe { _mm256_load_si256(p.cast()) }
     }
     #[inline(always)]
     unsafe fn nearest_even_fitting(self, sums: __m256i, factors: *const f32) -> __m256i {
         unsafe { self.avx2().nearest_even_fitting(sums, factors) }
-    }
-    #[inline(always)]
-    fn add_rows(self, sums: __m256i, inputs: __m256i, weights: __m256i) -> __m256i {
-        self.add_products(sums, inputs, weights)
     }
 }

@@ -3,7 +3,7 @@
 use core::mem::MaybeUninit;
 
 use super::finish::{Finish, Rule};
-use super::simd::{QUAD, SimdInt, SimdRows, SimdWide};
+use super::simd::{SimdInt, SimdRows, SimdWide};
 use crate::info::{Form, KernelInfo, Operation};
 use crate::simd::opaque_address;
 use crate::table::Algorithm;
@@ -136,33 +136,42 @@ impl<S: SimdWide> Algorithm<S> for Any {
     }
 }
 
-/// Any window, or where `K` is not 0, `K`×`K` at stride `STRIDE` without dilation: inputs of four rows, or twice four and so on, side by side, serve
-/// `ROWS` rows of outputs. Tiles have `COLUMNS`.
+/// Any window, or where `K` is not 0, `K`×`K` at stride `STRIDE`: bundles of input rows, side by side, serve `ROWS` rows of outputs. Tiles
+/// have `COLUMNS`.
 pub(crate) struct Interleaved<const ROWS: usize, const COLUMNS: usize, const K: usize = 0, const STRIDE: usize = 0>;
 
-/// How rows of outputs share rows of inputs.
+/// How rows of outputs share rows of inputs, which lie in bundles, a dilation apart.
 #[derive(Clone, Copy)]
 pub(crate) struct Sharing {
-    /// Fours of input rows, a dilation apart.
-    pub(crate) quads: usize,
-    /// From one of the outputs' rows to the next, counted in rows of outputs, and in those of the quads.
+    pub(crate) bundles: usize,
+    /// Those of them that the next rows of outputs meet first.
+    pub(crate) kept: usize,
+    /// From one row of outputs to the next that shares the bundles.
     pub(crate) step: usize,
+    /// The rows of bundles between their first taps.
     pub(crate) shift: usize,
-    /// Rows of outputs whose taps lie in the quads.
-    pub(crate) rows: usize,
 }
 
 impl Sharing {
-    pub(crate) fn of(taps: Taps) -> Self {
+    /// Of so many rows of outputs. `bundle`: the rows of one.
+    pub(crate) fn of(taps: Taps, rows: usize, bundle: usize) -> Self {
         let (kh, stride, dilation) = (taps.kernel_size[0], taps.stride[0], taps.dilation[0]);
-        let (quads, common) = (kh.div_ceil(4), gcd(stride, dilation));
-        let shift = stride / common;
-        Self { quads, step: dilation / common, shift, rows: (4 * quads - kh) / shift + 1 }
+        let common = gcd(stride, dilation);
+        let (step, shift) = (dilation / common, stride / common);
+        let bundles = kh.saturating_add((rows - 1) * shift).div_ceil(bundle);
+        let moved = rows * shift;
+        let kept = if moved.is_multiple_of(bundle) { bundles.saturating_sub(moved / bundle) } else { 0 };
+        Self { bundles, kept, step, shift }
     }
 }
 
 fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Whether an output row of a bundle's rows has taps in bundle `b`, of windows `k` high.
+pub(crate) const fn meets(bundle: usize, b: usize, row: usize, shift: usize, k: usize) -> bool {
+    row * shift < (b + 1) * bundle && row * shift + k > b * bundle
 }
 
 /// Bytes of a strip of inputs, side by side.
@@ -190,11 +199,11 @@ where
 
     #[inline(always)]
     unsafe fn run(s: S, args: &Args) {
-        let sharing = Sharing::of(args.taps);
+        let sharing = Sharing::of(args.taps, ROWS, S::GROUP);
         let mut strip = Strip(MaybeUninit::uninit());
         let strip: *mut u8 = (&raw mut strip).cast();
         for first in (0..args.channels).step_by(S::CHANNELS) {
-            let panel = Panel::new::<S, ROWS>(args, first);
+            let panel = Panel::new::<S, ROWS>(args, first, sharing.bundles);
             // SAFETY: the caller's; a panel of half the channels has their weights and tables in the same places.
             unsafe {
                 if S::Half::CHANNELS < S::CHANNELS && panel.n <= S::Half::CHANNELS {
@@ -225,10 +234,9 @@ struct Panel {
 
 impl Panel {
     #[inline(always)]
-    fn new<S: SimdInt, const ROWS: usize>(args: &Args, first: usize) -> Self {
-        let [kh, kw] = args.taps.kernel_size;
+    fn new<S: SimdRows, const ROWS: usize>(args: &Args, first: usize, bundles: usize) -> Self {
         let place = args.channel + first;
-        let bytes = S::GROUPS * kh.div_ceil(4) * kw * ROWS * QUAD;
+        let bytes = S::GROUPS * bundles * args.taps.kernel_size[1] * ROWS * S::BYTES;
         let weights = args.weights.wrapping_add(place / S::CHANNELS * bytes);
         Panel { weights, first, place, n: S::CHANNELS.min(args.channels - first) }
     }
@@ -249,30 +257,27 @@ unsafe fn outputs<S: SimdRows, const ROWS: usize, const COLUMNS: usize, const K:
     sharing: Sharing,
 ) {
     let ([h, w], [_, stride]) = (args.extent, args.taps.stride);
-    let quads = if K == 0 { sharing.quads } else { K.div_ceil(4) };
-    let column = quads * S::GROUPS * QUAD;
+    let Sharing { bundles, kept, step, .. } = sharing;
+    let column = bundles * S::GROUPS * S::BYTES;
     let reach = (args.taps.kernel_size[1] - 1) * args.taps.dilation[1] + 1;
     // Of like widths.
     let width = w.div_ceil(w.div_ceil(strip_columns(args.taps, column).max(1)).max(1)).max(1);
-    // Where outputs move on by whole quads, those that are met again stay in the strip.
-    let moved = ROWS * sharing.shift;
-    let kept = if moved.is_multiple_of(4) { quads.saturating_sub(moved / 4) } else { 0 };
     for x in (0..w).step_by(width) {
         let columns = width.min(w - x);
-        // Rows that share quads lie `step` apart.
-        for start in 0..sharing.step.min(h) {
+        // Rows that share bundles lie `step` apart.
+        for start in 0..step.min(h) {
             let mut slot = 0;
-            for y in (start..h).step_by(sharing.step * ROWS) {
+            for y in (start..h).step_by(step * ROWS) {
                 let first = if y == start { 0 } else { kept };
-                slot = (slot + quads - first) % quads;
+                slot = (slot + bundles - first) % bundles;
                 // SAFETY: rows lie in the input or are padding; the strip holds the columns that so many outputs read.
                 unsafe {
-                    for q in first..quads {
+                    for b in first..bundles {
                         let mut rows = [args.row(None); 4];
-                        for j in 0..4 {
-                            rows[j] = args.row(args.at(0, y, 4 * q + j));
+                        for j in 0..S::GROUP {
+                            rows[j] = args.row(args.at(0, y, S::GROUP * b + j));
                         }
-                        let to = strip.add((slot + q) % quads * S::GROUPS * QUAD);
+                        let to = strip.add((slot + b) % bundles * S::GROUPS * S::BYTES);
                         let to = Side { strip: to, column, first: x * stride };
                         let number = (columns - 1) * stride + reach;
                         if panel.n == S::CHANNELS {
@@ -283,11 +288,11 @@ unsafe fn outputs<S: SimdRows, const ROWS: usize, const COLUMNS: usize, const K:
                     }
                     let part = Tiles {
                         strip,
-                        quads,
+                        sharing,
                         slot,
                         output: y * args.output_steps[0] + x * args.output_steps[1] + panel.first,
-                        row: sharing.step * args.output_steps[0],
-                        rows: ROWS.min((h - y).div_ceil(sharing.step)),
+                        row: step * args.output_steps[0],
+                        rows: ROWS.min((h - y).div_ceil(step)),
                         columns,
                     };
                     match args.finish.rule {
@@ -314,7 +319,7 @@ struct Side {
     first: usize,
 }
 
-/// Writes so many columns of four rows, from channel `first` of the part on, side by side.
+/// Writes so many columns of a bundle, from channel `first` of the part on, side by side.
 ///
 /// # Safety
 /// 1. The rows are those of the input, or its padding, and have `n` channels from there on.
@@ -366,8 +371,8 @@ unsafe fn side_by_side<S: SimdRows>(
 #[derive(Clone, Copy)]
 struct Tiles {
     strip: *const u8,
-    quads: usize,
-    /// Where the first quad is; the others follow it in a ring.
+    sharing: Sharing,
+    /// Where the first bundle is; the others follow it in a ring.
     slot: usize,
     /// Elements to the first output, and from its row to the next.
     output: usize,
@@ -380,7 +385,7 @@ impl Tiles {
     /// From column `x` on.
     #[inline(always)]
     fn from<S: SimdRows>(self, args: &Args, x: usize) -> Self {
-        let column = self.quads * S::GROUPS * QUAD;
+        let column = self.sharing.bundles * S::GROUPS * S::BYTES;
         let strip = self.strip.wrapping_add(x * args.taps.stride[1] * column);
         Tiles { strip, output: self.output + x * args.output_steps[1], columns: self.columns - x, ..self }
     }
@@ -523,46 +528,50 @@ unsafe fn group<S: SimdRows, const ROWS: usize, const N: usize, const K: usize, 
     part: Tiles,
     g: usize,
 ) -> [[S::V; N]; ROWS] {
-    let (quads, kw) = if K == 0 { (part.quads, args.taps.kernel_size[1]) } else { (K.div_ceil(4), K) };
-    let (stride, dilation) = if K == 0 { (args.taps.stride[1], args.taps.dilation[1]) } else { (STRIDE, 1) };
-    let column = quads * S::GROUPS * QUAD;
+    let (kw, stride) = if K == 0 { (args.taps.kernel_size[1], args.taps.stride[1]) } else { (K, STRIDE) };
+    let (bundle, bundles) = (S::GROUPS * S::BYTES, part.sharing.bundles);
+    let (column, dilation) = (bundles * bundle, if K == 0 { args.taps.dilation[1] } else { 1 });
     // Lest what all vectors read is loaded first, and spilled.
-    let strip = opaque_address(part.strip.wrapping_add(g * QUAD));
-    let mut weights = opaque_address(panel.weights.wrapping_add(g * quads * kw * ROWS * QUAD));
+    let strip = opaque_address(part.strip.wrapping_add(g * S::BYTES));
+    let mut weights = opaque_address(panel.weights.wrapping_add(g * bundles * kw * ROWS * S::BYTES));
     // SAFETY: the caller's.
     unsafe {
         let bias = s.load(args.bias.add(panel.place + g * S::STEP));
         let mut sums = [[bias; N]; ROWS];
-        let mut slot = if K == 3 { 0 } else { part.slot };
-        for _ in 0..quads {
+        let mut slot = part.slot;
+        for b in 0..if K == 0 { bundles } else { (K + (ROWS - 1) * STRIDE).div_ceil(S::GROUP) } {
             for kx in 0..kw {
-                let inputs = strip.wrapping_add(slot * S::GROUPS * QUAD + kx * dilation * column);
+                let inputs = strip.wrapping_add(slot * bundle + kx * dilation * column);
                 if ROWS <= N {
-                    let mut taps = [s.quad(weights); ROWS];
+                    let mut taps = [s.weights(weights); ROWS];
                     for r in 1..ROWS {
-                        taps[r] = s.quad(weights.add(r * QUAD));
+                        taps[r] = s.weights(weights.add(r * S::BYTES));
                     }
                     for i in 0..N {
-                        let quad = s.quad(inputs.add(i * stride * column));
+                        let columns = s.inputs(inputs.add(i * stride * column));
                         for r in 0..ROWS {
-                            sums[r][i] = s.add_rows(sums[r][i], quad, taps[r]);
+                            if K == 0 || meets(S::GROUP, b, r, STRIDE, K) {
+                                sums[r][i] = s.add_products(sums[r][i], columns, taps[r]);
+                            }
                         }
                     }
                 } else {
-                    let mut columns = [s.quad(inputs); N];
+                    let mut columns = [s.inputs(inputs); N];
                     for i in 1..N {
-                        columns[i] = s.quad(inputs.add(i * stride * column));
+                        columns[i] = s.inputs(inputs.add(i * stride * column));
                     }
                     for r in 0..ROWS {
-                        let taps = s.quad(weights.add(r * QUAD));
+                        let taps = s.weights(weights.add(r * S::BYTES));
                         for i in 0..N {
-                            sums[r][i] = s.add_rows(sums[r][i], columns[i], taps);
+                            if K == 0 || meets(S::GROUP, b, r, STRIDE, K) {
+                                sums[r][i] = s.add_products(sums[r][i], columns[i], taps);
+                            }
                         }
                     }
                 }
-                weights = weights.wrapping_add(ROWS * QUAD);
+                weights = weights.wrapping_add(ROWS * S::BYTES);
             }
-            slot = if slot + 1 == quads { 0 } else { slot + 1 };
+            slot = if slot + 1 == bundles { 0 } else { slot + 1 };
         }
         sums
     }

@@ -141,35 +141,29 @@ pub(crate) unsafe fn few(p: *const u8, n: usize) -> [u64; 2] {
     }
 }
 
-/// The bytes that four rows take of a vector of channels.
-pub(crate) const QUAD: usize = 64;
-
-/// Instruction sets that multiply inputs of four rows, which lie side by side, at a time.
+/// Instruction sets that multiply inputs of [`GROUP`](SimdInt::GROUP) rows, a bundle, which lie side by side.
 pub(crate) trait SimdRows: SimdInt {
-    /// The inputs of four rows for a vector of channels, or their weights.
-    type Quad: Copy;
-    /// Which of a vector's weights, of one byte or, if [`WIDE`](SimdInt::WIDE), of two, is that of a lane for a row.
-    fn quad_weight(lane: usize, row: usize) -> usize;
-    /// Writes a panel's inputs of four rows, `n` channels, side by side.
+    /// The bytes of a vector of a bundle's inputs, or of their weights.
+    const BYTES: usize = Self::STEP * Self::GROUP * if Self::WIDE { 2 } else { 1 };
+
+    /// Writes a panel's inputs of a bundle's rows, the first of these, `n` channels, side by side.
     ///
     /// # Safety
-    /// 1. `n` inputs can be read in each row, and [`GROUPS`](SimdInt::GROUPS) · [`QUAD`] bytes be written, at a multiple of 64.
+    /// 1. `n` inputs can be read in each row, and [`GROUPS`](SimdInt::GROUPS) · [`BYTES`](Self::BYTES) be written, at a multiple of that.
     unsafe fn interleave(self, rows: [*const u8; 4], n: usize, flip: u8, to: *mut u8);
-    /// Writes one number as all of a panel's inputs of four rows.
+    /// Writes one number as all of a panel's inputs of a bundle.
     ///
     /// # Safety
     /// 1. As [`interleave`](Self::interleave).
     unsafe fn fill(self, number: u8, to: *mut u8);
-    /// Those of a vector at `p`.
+    /// The inputs of a vector at `p`.
     ///
     /// # Safety
-    /// 1. They can be read, at a multiple of 64.
-    unsafe fn quad(self, p: *const u8) -> Self::Quad;
+    /// 1. They can be read, at a multiple of [`BYTES`](Self::BYTES).
+    unsafe fn inputs(self, p: *const u8) -> Self::Factor;
     /// As [`nearest_even`](SimdInt::nearest_even), of scaled sums that fit in 32 bits.
     ///
     /// # Safety
     /// 1. A vector of factors can be read.
     unsafe fn nearest_even_fitting(self, sums: Self::V, factors: *const f32) -> Self::V;
-    /// The sums, and the products of the rows' inputs and weights.
-    fn add_rows(self, sums: Self::V, inputs: Self::Quad, weights: Self::Quad) -> Self::V;
 }

@@ -1,10 +1,9 @@
 //! A convolution's packed weights of 8 bits with the kernel that they were packed for, and the one place where a kernel is called.
 
-use super::depthwise::{Args as DepthwiseArgs, Sharing, strip_columns};
+use super::depthwise::{Args as DepthwiseArgs, Sharing, meets, strip_columns};
 use super::finish::{Ends, Factors, Scaling};
 use super::pointwise::{Args as PointwiseArgs, scratch_len};
-use super::simd::QUAD;
-use super::{SIGN, simd::SimdInt, simd::SimdRows, simd::SimdWide};
+use super::{SIGN, simd::SimdInt, simd::SimdWide};
 use crate::info::{Form, KernelInfo};
 use crate::memory::{AlignedBuf, TensorView, TensorViewMut};
 use crate::table::{Available, Entry};
@@ -22,8 +21,6 @@ pub(crate) struct Packing {
     weight: fn(usize, usize) -> usize,
     /// Of weights of two taps, in a panel.
     tap_weight: fn(usize, usize) -> usize,
-    /// Of weights of four rows, in a vector.
-    quad_weight: fn(usize, usize) -> usize,
 }
 
 /// What no kernel of an instruction set asks for.
@@ -41,16 +38,11 @@ impl Packing {
             channel: S::channel,
             weight: S::weight,
             tap_weight: none,
-            quad_weight: none,
         }
     }
 
     pub(crate) const fn with_taps<S: SimdWide>(self) -> Self {
         Packing { tap_weight: S::tap_weight, ..self }
-    }
-
-    pub(crate) const fn with_rows<S: SimdRows>(self) -> Self {
-        Packing { quad_weight: S::quad_weight, ..self }
     }
 
     /// Outputs of a panel.
@@ -287,15 +279,35 @@ pub fn fits_int8(info: &KernelInfo, taps: Taps, bytes: bool) -> bool {
         }
         _ => true,
     };
-    let rows = info.form != Form::Interleaved
-        || info.tile[0] <= Sharing::of(taps).rows && strip_columns(taps, column_of(info, taps)) >= info.tile[1];
-    window && rows && (bytes || multiplies_wide(info))
+    let strip = info.form != Form::Interleaved
+        || crate::table::available(info).is_some_and(|kernel| {
+            let packing = kernel.family.int8.packing;
+            let bytes = packing.channels() * packing.group * if packing.wide { 2 } else { 1 };
+            let column = Sharing::of(taps, info.tile[0], packing.group).bundles.saturating_mul(bytes);
+            strip_columns(taps, column) >= info.tile[1]
+        });
+    window && strip && (bytes || multiplies_wide(info))
 }
 
-/// The bytes that a column of inputs takes in a kernel's strip.
-fn column_of(info: &KernelInfo, taps: Taps) -> usize {
-    crate::table::available(info)
-        .map_or(usize::MAX, |kernel| kernel.family.int8.packing.groups * QUAD * Sharing::of(taps).quads)
+/// What a kernel that [`fits`](fits_int8) does for a vector of outputs: the products that it adds, and the vectors of inputs that it copies to where
+/// they lie side by side.
+pub fn int8_steps(info: &KernelInfo, taps: Taps) -> [f64; 2] {
+    let [kh, kw] = taps.kernel_size.map(|n| n as f64);
+    let bundle = crate::table::available(info).map_or(4, |kernel| kernel.family.int8.packing.group);
+    match info.form {
+        Form::Interleaved => {
+            let rows = info.tile[0];
+            let Sharing { bundles, kept, shift, .. } = Sharing::of(taps, rows, bundle);
+            let met = |b: usize| {
+                (0..rows)
+                    .filter(|&row| info.kernel_size.is_none() || meets(bundle, b, row, shift, taps.kernel_size[0]))
+                    .count()
+            };
+            let products: usize = (0..bundles).map(met).sum();
+            [products as f64 * kw / rows as f64, ((bundles - kept) * taps.stride[1]) as f64 / rows as f64]
+        }
+        _ => [kh * (kw / 2.0).ceil(), 0.0],
+    }
 }
 
 /// Whether a kernel's weights may be any differences of two numbers of 8 bits.
@@ -332,20 +344,21 @@ impl Int8DepthwiseStage {
         let panels = channels.div_ceil(panel);
         let weight = |channel: usize, ky: usize, kx: usize| parameters.weights[(channel * kh + ky) * kw + kx];
         if info.form == Form::Interleaved {
-            let (sharing, rows) = (Sharing::of(taps), info.tile[0]);
-            let of_vector = sharing.quads.checked_mul(kw).and_then(|n| n.checked_mul(rows * QUAD));
+            let (rows, bundle) = (info.tile[0], packing.group);
+            let (sharing, vector) = (Sharing::of(taps, rows, bundle), lanes * bundle);
+            let of_vector = sharing.bundles.checked_mul(kw).and_then(|n| n.checked_mul(rows * vector));
             let of_vector = of_vector.ok_or_else(overflow)?;
-            let len = of_vector.checked_mul(packing.groups * panels).ok_or_else(overflow)?;
+            let len = of_vector.checked_mul(packing.groups * panels * size).ok_or_else(overflow)?;
             common.weights = Bytes::zeroed(len)?;
             for (place, channel) in packing.order(channels).enumerate().filter(|&(_, channel)| channel < channels) {
-                let (vector, lane) = (place / lanes, place % lanes);
+                let (first, lane) = (place / lanes * of_vector, place % lanes);
                 for row in 0..rows {
                     for ky in 0..kh {
                         // Rows of outputs that follow meet their taps further down.
                         let at = ky + row * sharing.shift;
                         for kx in 0..kw {
-                            let quad = vector * of_vector + ((at / 4 * kw + kx) * rows + row) * QUAD;
-                            let at = quad / size + (packing.quad_weight)(lane, at % 4);
+                            let at_tap = first + ((at / bundle * kw + kx) * rows + row) * vector;
+                            let at = at_tap + (packing.weight)(lane, at % bundle);
                             common.weights.write(at, weight(channel, ky, kx), packing.wide);
                         }
                     }

@@ -68,14 +68,13 @@ pub(crate) static FAMILY: Family = Family {
             [
                 Spills<100, int8::depthwise::Interleaved<2, 4, 3, 1>>,
                 Spills<45, int8::depthwise::Interleaved<1, 4, 3, 2>>,
-                int8::depthwise::Interleaved<4, 2>,
                 int8::depthwise::Interleaved<2, 4>,
                 int8::depthwise::Interleaved<1, 7>,
                 int8::depthwise::Any,
             ]
         ),
         pointwise: rows!(Avx2, target_feature(enable = "avx2,fma"), [int8::pointwise::Widened]),
-        packing: Packing::of::<Avx2>().with_taps::<Avx2>().with_rows::<Avx2>(),
+        packing: Packing::of::<Avx2>().with_taps::<Avx2>(),
         peak: products!(Avx2, target_feature(enable = "avx2,fma"), 12),
     },
     columns: Avx2::COLUMNS,

@@ -30,7 +30,7 @@ pub(crate) static FAMILY: Family = Family {
             target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni"),
             [int8::pointwise::Tile]
         ),
-        packing: Packing::of::<Avx512Vnni>().with_rows::<Avx512Vnni>(),
+        packing: Packing::of::<Avx512Vnni>(),
         peak: products!(Avx512Vnni, target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni"), 12),
     },
     ..family!(Avx512, target_feature(enable = "avx512f"), 12)

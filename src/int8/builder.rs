@@ -1,9 +1,8 @@
 //! Builders of plans of 8 bits.
 
 use alloc::sync::Arc;
-use core::cmp::Reverse;
 
-use super::engine::Engine;
+use super::engine::{Engine, depthwise_price};
 use super::plan::{Conv2d, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
 use super::quantized::{AskedStage, Names, Quantized, Rounding, Stage, Target, Weights};
 use crate::api::builder::{asked_isa, asked_machine, available, check_channels, geometry, multiplied};
@@ -71,12 +70,13 @@ impl Common<'_> {
         Ok(target)
     }
 
-    /// The kernel asked for by name, or else the first that fits, of the instruction set or of one that it includes.
+    /// The kernel asked for by name, or else the cheapest that fits, of the instruction set or else of one that it includes.
     fn kernel(
         &self,
         isa: Isa,
         operation: Operation,
         fits: impl Fn(&KernelInfo) -> bool,
+        price: impl Fn(&KernelInfo) -> f64,
     ) -> Result<&'static KernelInfo, Error> {
         let rows = || {
             depthwise_kernels::table().filter(move |info| {
@@ -92,11 +92,10 @@ impl Common<'_> {
             }
             return Ok(info);
         }
-        // A window of its own first, then the plan's own instruction set, and rows of outputs that share the most inputs.
-        let rank = |info: &&KernelInfo| {
-            (info.kernel_size.is_none(), info.form == Form::Any, info.isa != isa, Reverse(info.tile[0]))
-        };
-        let best = rows().filter(|info| fits(info)).min_by_key(rank);
+        let rank = |info: &KernelInfo| (info.form == Form::Any, info.isa != isa);
+        let best = rows()
+            .filter(|info| fits(info))
+            .min_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| price(a).total_cmp(&price(b))));
         best.ok_or(Error::UnavailableIsa { isa, from_environment: false })
     }
 
@@ -109,7 +108,12 @@ impl Common<'_> {
     ) -> Result<Int8DepthwiseStage, Error> {
         let parameters = parameters(input, stage);
         let bytes = parameters.weights_are_bytes();
-        let kernel = self.kernel(isa, Operation::Depthwise, |info| fits_int8(info, taps, bytes))?;
+        let kernel = self.kernel(
+            isa,
+            Operation::Depthwise,
+            |info| fits_int8(info, taps, bytes),
+            |info| depthwise_price(info, taps),
+        )?;
         Int8DepthwiseStage::new(available(kernel)?, taps, &parameters)
     }
 
@@ -122,7 +126,7 @@ impl Common<'_> {
     ) -> Result<Int8PointwiseStage, Error> {
         let parameters = parameters(input, stage);
         let bytes = parameters.weights_are_bytes();
-        let kernel = self.kernel(isa, Operation::Pointwise, |info| bytes || multiplies_wide(info))?;
+        let kernel = self.kernel(isa, Operation::Pointwise, |info| bytes || multiplies_wide(info), |_| 0.0)?;
         Int8PointwiseStage::new(available(kernel)?, depth, &parameters)
     }
 

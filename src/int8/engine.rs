@@ -15,8 +15,8 @@ use crate::run::arguments::Run;
 use crate::run::part::{self, Part};
 use crate::run::threads::Parallelism;
 use depthwise_kernels::{
-    Axis, ElementType, Error, Form, Int8DepthwiseStage, Int8PointwiseStage, Integer, Isa, Layout, OutputRange, Shape,
-    Stored, Strides, TensorView, TensorViewMut, bytes_of, copy,
+    Axis, ElementType, Error, Form, Int8DepthwiseStage, Int8PointwiseStage, Integer, Isa, KernelInfo, Layout,
+    OutputRange, Shape, Stored, Strides, Taps, TensorView, TensorViewMut, bytes_of, copy, int8_steps,
 };
 
 /// A plan of any operation: what is behind the public types.
@@ -74,6 +74,23 @@ fn pixels(shape: Shape, apart: usize) -> Strides {
     Strides { n: shape.h * row, c: 1, h: row, w: apart }
 }
 
+/// The price of an output of a depthwise kernel.
+pub(crate) fn depthwise_price(info: &KernelInfo, taps: Taps) -> f64 {
+    /// Of copying a vector of inputs, and of what becomes of a vector of sums, in products.
+    const COPY: f64 = 3.5;
+    const FINISH: f64 = 4.0;
+    let [products, copies] = int8_steps(info, taps);
+    let vector = products + COPY * copies + FINISH;
+    // Products of pairs are added by an instruction of their own; of any window, inputs are widened for each.
+    let instructions = match (info.form, info.isa) {
+        (_, Isa::Avx512Vnni) => 1.0,
+        (Form::Any, Isa::Portable) => 16.0,
+        (Form::Any, _) => 5.0,
+        _ => 2.0,
+    };
+    vector * instructions / info.lanes as f64
+}
+
 impl Engine {
     pub(crate) fn outputs(&self, input: Shape) -> Result<(Outputs, Shape), Error> {
         self.window.whole(input, [self.in_channels, self.out_channels])
@@ -113,15 +130,7 @@ impl Engine {
 
     /// The price of a part.
     fn price(&self, whole: Shape) -> Price {
-        let depthwise = |stage: &Int8DepthwiseStage| {
-            let taps = (self.window.taps.kernel_size[0] * self.window.taps.kernel_size[1]) as f64;
-            let products = taps / 4.0 + 1.0;
-            match (stage.kernel().form, stage.kernel().isa) {
-                (Form::Interleaved, Isa::Avx512Vnni) => 0.6,
-                (_, Isa::Portable) => 4.0 * products,
-                _ => products,
-            }
-        };
+        let depthwise = |stage: &Int8DepthwiseStage| depthwise_price(stage.kernel(), self.window.taps);
         let pointwise = |stage: &Int8PointwiseStage| {
             let products = match stage.kernel().isa {
                 Isa::Avx512Vnni => 32.0,
