@@ -318,20 +318,24 @@ pub fn multiplies_wide(info: &KernelInfo) -> bool {
 /// A depthwise convolution of 8 bits, with as many outputs as inputs, ready to run.
 pub struct Int8DepthwiseStage {
     common: Common,
+    /// Of what the kernel sees.
     taps: Taps,
+    turned: bool,
     channels: usize,
 }
 
 impl Int8DepthwiseStage {
-    /// Packs `weights` of shape `[channels][kernel height][kernel width]`.
+    /// Packs `weights` of shape `[channels][kernel height][kernel width]`. `turned`: the kernel sees rows as columns, and columns as
+    /// rows.
     ///
     /// # Errors
     /// If there is no memory.
     ///
     /// # Panics
     /// If lengths disagree, or the kernel does not compute it.
-    pub fn new(kernel: Available, taps: Taps, parameters: &Parameters<'_>) -> Result<Self, Error> {
+    pub fn new(kernel: Available, taps: Taps, turned: bool, parameters: &Parameters<'_>) -> Result<Self, Error> {
         let info = kernel.info();
+        let taps = if turned { taps.turned() } else { taps };
         let [kh, kw] = taps.kernel_size;
         assert!([taps.kernel_size, taps.dilation].as_flattened().iter().all(|&n| n >= 1));
         assert!(taps.stride.iter().all(|stride| (1..=MAX_STRIDE).contains(stride)));
@@ -342,7 +346,10 @@ impl Int8DepthwiseStage {
         let (channels, panel, lanes) = (parameters.bias.len(), packing.channels(), packing.lanes);
         let size = if packing.wide { 2 } else { 1 };
         let panels = channels.div_ceil(panel);
-        let weight = |channel: usize, ky: usize, kx: usize| parameters.weights[(channel * kh + ky) * kw + kx];
+        let weight = |channel: usize, ky: usize, kx: usize| {
+            let tap = if turned { kx * kh + ky } else { ky * kw + kx };
+            parameters.weights[channel * of + tap]
+        };
         if info.form == Form::Interleaved {
             let (rows, bundle) = (info.tile[0], packing.group);
             let (sharing, vector) = (Sharing::of(taps, rows, bundle), lanes * bundle);
@@ -379,12 +386,17 @@ impl Int8DepthwiseStage {
                 }
             }
         }
-        Ok(Self { common, taps, channels })
+        Ok(Self { common, taps, turned, channels })
     }
 
     /// The kernel.
     pub fn kernel(&self) -> &'static KernelInfo {
         self.common.kernel.info()
+    }
+
+    /// The window as the kernel sees it.
+    pub fn taps(&self) -> Taps {
+        self.taps
     }
 
     /// Channels that are never cut.
@@ -413,7 +425,11 @@ impl Int8DepthwiseStage {
         assert_eq!((from.n, from.c), (shape.n, shape.c));
         assert_contiguous(from, input.strides());
         assert_contiguous(shape, output.strides());
-        for (i, axis) in [Axis::H, Axis::W].into_iter().enumerate() {
+        // Height and width as the kernel sees them.
+        let [y, x] = if self.turned { [1, 0] } else { [0, 1] };
+        let axes = [[Axis::H, Axis::W][y], [Axis::H, Axis::W][x]];
+        let first = [first[y], first[x]];
+        for (i, axis) in axes.into_iter().enumerate() {
             let reach = (self.taps.kernel_size[i] - 1).checked_mul(self.taps.dilation[i]);
             let last = (shape[axis] - 1).checked_mul(self.taps.stride[i]);
             let end = reach.zip(last).and_then(|(reach, last)| reach.checked_add(last));
@@ -427,14 +443,14 @@ impl Int8DepthwiseStage {
         for n in 0..shape.n {
             let args = DepthwiseArgs {
                 input: input.as_ptr().wrapping_add(n * from_strides.n),
-                input_steps: [from_strides.h, from_strides.w],
-                input_extent: [from.h, from.w],
+                input_steps: axes.map(|axis| from_strides[axis]),
+                input_extent: axes.map(|axis| from[axis]),
                 flip: self.common.flip,
                 first,
                 taps: self.taps,
                 output: output.as_mut_ptr().wrapping_add(n * to_strides.n).cast(),
-                output_steps: [to_strides.h, to_strides.w],
-                extent: [shape.h, shape.w],
+                output_steps: axes.map(|axis| to_strides[axis]),
+                extent: axes.map(|axis| shape[axis]),
                 channel,
                 channels: shape.c,
                 padding: [self.common.zero_point ^ self.common.flip; 64],

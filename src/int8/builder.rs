@@ -108,13 +108,18 @@ impl Common<'_> {
     ) -> Result<Int8DepthwiseStage, Error> {
         let parameters = parameters(input, stage);
         let bytes = parameters.weights_are_bytes();
-        let kernel = self.kernel(
-            isa,
-            Operation::Depthwise,
-            |info| fits_int8(info, taps, bytes),
-            |info| depthwise_price(info, taps),
-        )?;
-        Int8DepthwiseStage::new(available(kernel)?, taps, &parameters)
+        // An image whose rows are columns, and its window, are as good.
+        let kernel = |taps| {
+            let price = |info: &KernelInfo| depthwise_price(info, taps);
+            let kernel = self.kernel(isa, Operation::Depthwise, |info| fits_int8(info, taps, bytes), price)?;
+            Ok::<_, Error>((kernel, price(kernel)))
+        };
+        let (kernel, turned) = match (kernel(taps), kernel(taps.turned())) {
+            (Ok((_, price)), Ok((kernel, of_turned))) if of_turned < price => (kernel, true),
+            (Err(_), Ok((kernel, _))) => (kernel, true),
+            (straight, _) => (straight?.0, false),
+        };
+        Int8DepthwiseStage::new(available(kernel)?, taps, turned, &parameters)
     }
 
     fn pointwise_stage(

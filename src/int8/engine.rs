@@ -130,7 +130,7 @@ impl Engine {
 
     /// The price of a part.
     fn price(&self, whole: Shape) -> Price {
-        let depthwise = |stage: &Int8DepthwiseStage| depthwise_price(stage.kernel(), self.window.taps);
+        let depthwise = |stage: &Int8DepthwiseStage| depthwise_price(stage.kernel(), stage.taps());
         let pointwise = |stage: &Int8PointwiseStage| {
             let products = match stage.kernel().isa {
                 Isa::Avx512Vnni => 32.0,
