@@ -129,7 +129,8 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     if is_int8 {
         last["gain"] = rounded(of_f32.iter().sum::<f64>() / of_type.iter().sum::<f64>()).into();
         last["blocks"] = lines.len().into();
-        last["slower_than_f32"] = of_f32.iter().zip(of_type).filter(|(of_f32, of_type)| of_type > of_f32).count().into();
+        last["slower_than_f32"] =
+            of_f32.iter().zip(of_type).filter(|(of_f32, of_type)| of_type > of_f32).count().into();
     }
     println!("{last}");
     Ok(())
