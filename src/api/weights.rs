@@ -109,6 +109,11 @@ pub(crate) struct Names {
 }
 
 impl Parameters<'_> {
+    /// The number of biases of so many channels, given or folded.
+    pub(crate) fn biases(&self, channels: usize) -> usize {
+        if self.bias.is_some() || self.batch_norm.is_some() { channels } else { 0 }
+    }
+
     /// Checks the lengths, brings the weights in order and folds the batch norm. `inputs` is the number of
     /// input channels that each output channel reads: 1 if depthwise.
     pub(crate) fn fold(&self, names: Names, outputs: usize, inputs: usize, taps: [usize; 2]) -> Result<Folded, Error> {
