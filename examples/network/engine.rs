@@ -380,6 +380,18 @@ impl Group {
     }
 }
 
+/// A builder with that window, and the layout of the options.
+macro_rules! with_window {
+    ($builder:expr, $window:expr, $options:expr) => {
+        $builder
+            .kernel_size($window.kernel)
+            .stride($window.stride)
+            .dilation($window.dilation)
+            .padding(padding($window.pad))
+            .layout($options.layout)
+    };
+}
+
 /// The plans of one convolution, one per group unless the groups are the channels.
 fn convolution<E: Element>(
     conv: &Conv,
@@ -389,13 +401,8 @@ fn convolution<E: Element>(
 ) -> PlanResult<Vec<Box<dyn Convolution<E>>>> {
     let window = conv.window;
     if conv.kind == ConvKind::Depthwise {
-        let builder = DepthwiseConv2d::builder(conv.in_channels)
+        let builder = with_window!(DepthwiseConv2d::builder(conv.in_channels), window, options)
             .channel_multiplier(conv.out_channels / conv.in_channels)
-            .kernel_size(window.kernel)
-            .stride(window.stride)
-            .dilation(window.dilation)
-            .padding(padding(window.pad))
-            .layout(options.layout)
             .weights(&own.weights)
             .activation(activation);
         let plan = builder.maybe_bias(own.bias.as_deref()).maybe_isa(options.isa).build_as::<E>()?;
@@ -413,14 +420,8 @@ fn convolution<E: Element>(
                 Box::new(builder.maybe_bias(bias).maybe_isa(options.isa).build_as::<E>()?) as Box<dyn Convolution<E>>
             );
         }
-        let builder = Conv2d::builder(inputs, outputs)
-            .kernel_size(window.kernel)
-            .stride(window.stride)
-            .dilation(window.dilation)
-            .padding(padding(window.pad))
-            .layout(options.layout)
-            .weights(weights)
-            .activation(activation);
+        let builder = with_window!(Conv2d::builder(inputs, outputs), window, options);
+        let builder = builder.weights(weights).activation(activation);
         Ok(Box::new(builder.maybe_bias(bias).maybe_isa(options.isa).build_as::<E>()?) as Box<dyn Convolution<E>>)
     };
     own.weights.chunks_exact(own.weights.len() / conv.groups).enumerate().map(plan).collect()
@@ -436,13 +437,9 @@ fn separable<E: Element>(
     options: Options,
 ) -> PlanResult<Box<dyn Convolution<E>>> {
     let window = depthwise.window;
-    let builder = SeparableConv2d::builder(depthwise.in_channels, pointwise.out_channels)
+    let builder = SeparableConv2d::builder(depthwise.in_channels, pointwise.out_channels);
+    let builder = with_window!(builder, window, options)
         .channel_multiplier(depthwise.out_channels / depthwise.in_channels)
-        .kernel_size(window.kernel)
-        .stride(window.stride)
-        .dilation(window.dilation)
-        .padding(padding(window.pad))
-        .layout(options.layout)
         .depthwise_weights(&first.weights)
         .depthwise_activation(inner)
         .pointwise_weights(&second.weights)
