@@ -6,7 +6,7 @@
 use crate::epilogue::{self, clamps};
 use crate::info::{Form, KernelInfo};
 use crate::pointwise::{
-    LastTwo, PointwiseArgs, Results, Runs, balanced, each_row, finish, finish_in_turn, finish_row, info,
+    LastTwo, PointwiseArgs, Results, Runs, balanced, each_row, finish, finish_row, finish_row_by_row, info,
 };
 use crate::simd::{Masked, Simd, Whole, opaque_address};
 use crate::table::Algorithm;
@@ -339,7 +339,7 @@ impl Column {
     /// Computes the tiles, of `MR` pixels by `NV` vectors of output channels each, and half of one if `HALF`.
     ///
     /// # Safety
-    /// As [`column`], whose width is that.
+    /// 1. 2. As [`column`], whose width is that.
     #[inline(always)]
     unsafe fn run<S: Simd, const MR: usize, const NV: usize, const HALF: bool>(&self, s: S, a: &PointwiseArgs) {
         let (mut input, mut r) = (self.input, self.results);
@@ -401,8 +401,8 @@ unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
         }
         let mut k = weights.wrapping_add(NV * S::LANES);
         let mut x = input;
-        let in_turn = S::SPLATS_MEMORY && r.plain && a.depth >= 2;
-        let mut left = if in_turn { a.depth - 2 } else { a.depth };
+        let row_by_row = S::SPLATS_MEMORY && r.plain && a.depth >= 2;
+        let mut left = if row_by_row { a.depth - 2 } else { a.depth };
         if S::FACTOR_LANES {
             while left >= 4 {
                 let mut b = [[s.splat(0.0); 4]; MR];
@@ -436,9 +436,9 @@ unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
             k = k.wrapping_add(NV * S::LANES);
             x = x.wrapping_add(1);
         }
-        if in_turn {
+        if row_by_row {
             let last = LastTwo { factor: x, row: stride, next: 1, vectors: k, next_vectors: NV * S::LANES };
-            finish_in_turn::<S, MR, NV>(s, a, &acc, &last, r);
+            finish_row_by_row::<S, MR, NV>(s, a, &acc, &last, r);
         } else {
             finish::<S, MR, NV>(s, a, &acc, 0..MR, r);
         }
@@ -452,7 +452,8 @@ const MOST_JOINED: usize = 10;
 /// As [`pixels`], and half a vector more of output channels, each pair of pixels in one vector.
 ///
 /// # Safety
-/// As [`pixels`], of a panel of `NV` vectors and a half, which is there twice.
+/// 1. 2. As [`pixels`].
+/// 3. `weights` is a panel of `NV` vectors and a half, which is there twice.
 #[inline(always)]
 unsafe fn joined<S: Simd, const MR: usize, const NV: usize>(
     s: S,

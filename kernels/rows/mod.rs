@@ -38,7 +38,7 @@ macro_rules! rows {
                 use super::*;
 
                 /// # Safety
-                /// As [`Kernel::entry`].
+                /// 1. As [`Kernel::entry`].
                 #[$features]
                 pub(crate) unsafe fn entry(args: &<$algorithm as Algorithm<$token>>::Args) {
                     $crate::memory::align_frame();
@@ -69,7 +69,7 @@ macro_rules! columns {
                 use super::*;
 
                 /// # Safety
-                /// As [`RunColumn`].
+                /// 1. 2. As [`RunColumn`].
                 #[$features]
                 pub(crate) unsafe fn run(c: &Column, args: &PointwiseArgs) {
                     $crate::memory::align_frame();

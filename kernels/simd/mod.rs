@@ -26,6 +26,8 @@ pub(crate) trait Simd: Copy {
     /// Whether the pipes that compute are what binds: then a register is loaded rather than copied, and a tile's bounds that change
     /// nothing are not applied (experiment 093).
     const TIGHT_PIPES: bool = false;
+    /// Whether there are registers for the multiples of a step between columns, if rows are stepped to.
+    const STEPS_ROWS: bool = false;
     /// Whether masked stores take as long as many whole ones: with AVX2 on AMD, and where each lane is stored by itself (experiment 094).
     const SLOW_MASKED_STORES: bool = true;
     /// The public name of this instruction set.

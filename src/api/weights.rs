@@ -173,6 +173,9 @@ impl Parameters<'_> {
     }
 }
 
+/// Outputs that are brought in order at a time: as many weights as lie in a cache line.
+const LINE: usize = 16;
+
 /// Weights as `[outputs][taps][inputs]`.
 pub(crate) fn ordered<T: Copy + Default>(
     weights: &[T],
@@ -181,7 +184,6 @@ pub(crate) fn ordered<T: Copy + Default>(
     inputs: usize,
     taps: usize,
 ) -> Result<Vec<T>, Error> {
-    const LINE: usize = 16;
     let mut ordered = Vec::new();
     reserve(&mut ordered, weights.len())?;
     let rows = taps * inputs;
@@ -197,7 +199,6 @@ pub(crate) fn ordered<T: Copy + Default>(
         }
         WeightOrder::Tflite => {
             ordered.resize(weights.len(), T::default());
-            // As many outputs at a time as lie in a cache line.
             for (first, block) in (0..outputs).step_by(LINE).zip(ordered.chunks_mut(LINE * rows)) {
                 for (row, weights) in weights.chunks_exact(outputs).enumerate() {
                     let to = block.iter_mut().skip(row).step_by(rows);

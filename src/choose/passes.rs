@@ -208,8 +208,8 @@ pub(crate) struct Decision {
 impl Decision {
     /// The depthwise kernel where tensors lie like that, if it is another one, and how it goes about its work.
     pub(crate) fn where_they_lie(&self, lie: Lie) -> Option<(&'static KernelInfo, DepthwiseTuning)> {
-        let place = Lie::OTHERS.iter().position(|&other| other == lie)?;
-        self.elsewhere[place]
+        let index = Lie::OTHERS.iter().position(|&other| other == lie)?;
+        self.elsewhere[index]
     }
 
     /// The shares of each pass.
