@@ -19,7 +19,7 @@ impl<S: Simd, const MR: usize> Algorithm<S> for Tile<MR> {
     #[inline(always)]
     unsafe fn run(s: S, a: &PointwiseArgs) {
         // SAFETY: the caller's.
-        unsafe { part::<S, MR>(s, a) }
+        unsafe { all::<S, MR>(s, a) }
     }
 }
 
@@ -28,7 +28,7 @@ impl<S: Simd, const MR: usize> Algorithm<S> for Tile<MR> {
 /// # Safety
 /// 1. As [`Algorithm::run`].
 #[inline(always)]
-unsafe fn part<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
+unsafe fn all<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
     let runs = Runs::of(a, true);
     let end = a.channel + a.shape.c;
     for n in 0..runs.images {

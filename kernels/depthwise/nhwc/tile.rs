@@ -112,8 +112,8 @@ const fn drops_columns(ow: usize) -> bool {
     ow > 4
 }
 
-/// The first column of a patch that is looked at on the right, lest it be padding. All that do not lie under all taps are; where tiles
-/// drop columns, the last that does as well, for rows that have little more than half of a tile.
+/// The first column on the right side of a patch that may be padding, and so is looked at: the first that some tap does not read. Where
+/// tiles drop columns, the last that all taps read is looked at, too: a row that has little more than half of a tile ends there.
 const fn right_edge<W: Window>(ow: usize) -> usize {
     (ow - 1) * W::SW + if drops_columns(ow) { 0 } else { 1 }
 }
