@@ -63,6 +63,7 @@ pub(crate) struct DepthwiseArgs {
     pub(crate) weights: *const f32,
     /// As many +0.0 as there are channels, rounded up to whole vectors. Of any narrower type they are +0.0, too.
     pub(crate) zeros: *const f32,
+    #[cfg_attr(not(isa = "avx2"), expect(dead_code, reason = "no kernel has strips"))]
     pub(crate) tuning: DepthwiseTuning,
     /// The least output, and the greatest.
     pub(crate) bounds: [f32; 2],

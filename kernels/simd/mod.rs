@@ -151,6 +151,7 @@ pub(crate) trait Simd: Copy {
 }
 
 /// Instruction sets that pick lanes of two vectors in one instruction.
+#[cfg(isa = "avx512")]
 pub(crate) trait Permute: Simd {
     /// The numbers that a function gives for each lane.
     fn index(self, lane: impl Fn(usize) -> usize) -> Self::Index;
