@@ -51,7 +51,7 @@ pub use self::int8::{
     },
 };
 pub use self::memory::{AlignedBuf, TensorView, TensorViewMut};
-pub use self::stage::{DepthwiseStage, PointwiseStage, copies_beside, fits, places};
+pub use self::stage::{DepthwiseStage, PointwiseStage, copies_beside, fits, packed_channels};
 pub use self::table::{Available, available, inner_loops, table};
 pub use self::types::*;
 #[cfg(feature = "half")]

@@ -11,7 +11,7 @@ use std::ptr::{null_mut, read_volatile, write_volatile};
 
 use depthwise::{
     Activation, Element, ElementType, Error, Isa, KernelInfo, Layout, OutputRange, Parallelism, Run, Shape, Taps,
-    Workspace, bf16, f16, places,
+    Workspace, bf16, f16, packed_channels,
 };
 use depthwise_testkit::cases::{self, Case, Epilogue, Values};
 use depthwise_testkit::emulation;
@@ -380,7 +380,7 @@ fn packed_len(kernel: &KernelInfo, case: &Case) -> usize {
     let (outputs, rows) = match kernel.operation {
         depthwise::Operation::Depthwise => {
             let taps = Taps { kernel_size: case.kernel, stride: case.stride, dilation: case.dilation };
-            (places(kernel, taps, case.input.c * case.multiplier), case.kernel[0] * case.kernel[1] + 1)
+            (packed_channels(kernel, taps, case.input.c * case.multiplier), case.kernel[0] * case.kernel[1] + 1)
         }
         _ => (case.outputs, case.input.c + 1),
     };

@@ -77,10 +77,10 @@ pub(crate) static FAMILY: Family = Family {
         packing: Packing::of::<Avx2>().with_taps::<Avx2>(),
         peak: products!(Avx2, target_feature(enable = "avx2,fma"), 12),
     },
-    columns: Avx2::COLUMNS,
+    series: Avx2::SERIES,
     ..family!(Avx2, target_feature(enable = "avx2,fma"), 12)
 };
 
-impl Columns for Avx2 {
-    const COLUMNS: &'static [RunColumn] = columns!(Avx2, target_feature(enable = "avx2,fma"), [1 2 3 4 5 6]);
+impl HasSeries for Avx2 {
+    const SERIES: &'static [RunSeries] = series!(Avx2, target_feature(enable = "avx2,fma"), [1 2 3 4 5 6]);
 }

@@ -479,8 +479,8 @@ impl fmt::Display for Error {
                 listed(f, &have, " and ")
             }
             Error::UnknownMachine { name, known, from_environment } => {
-                let place = if *from_environment { " (from the environment variable DEPTHWISE_MACHINE)" } else { "" };
-                write!(f, "there is no machine `{name}`{place}: use {known}")
+                let source = if *from_environment { " (from the environment variable DEPTHWISE_MACHINE)" } else { "" };
+                write!(f, "there is no machine `{name}`{source}: use {known}")
             }
             Error::UnknownLayout { name } => write!(f, "there is no layout `{name}`: use nchw or nhwc"),
             Error::UnknownKernel { name } => {

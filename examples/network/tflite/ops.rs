@@ -273,8 +273,8 @@ impl<'a> Site<'a> {
             return Err("its tensors are of different types".into());
         }
         let (shapes, shape) = ([&self.input(0)?.shape, &self.input(1)?.shape], &self.output()?.shape);
-        let places = shapes.map(|operand| stretched(operand, shape));
-        let [Some(places_a), Some(places_b)] = places else {
+        let offsets = shapes.map(|operand| stretched(operand, shape));
+        let [Some(offsets_a), Some(offsets_b)] = offsets else {
             return Err(format!("{:?} and {:?} do not add up to {shape:?}", shapes[0], shapes[1]));
         };
         // Both operands go to a common scale, 2²⁰ times finer than twice the coarser of theirs.
@@ -294,7 +294,7 @@ impl<'a> Site<'a> {
         Ok(Box::new(move |inputs| {
             let [x, y] = [inputs[0].centred(a.zero_point), inputs[1].centred(b.zero_point)];
             let common = |value: i16, factor: Multiplier| factor.apply(i32::from(value) << FINER);
-            let sums = places_a.iter().zip(&places_b).map(|(&i, &j)| common(x[i], factor_a) + common(y[j], factor_b));
+            let sums = offsets_a.iter().zip(&offsets_b).map(|(&i, &j)| common(x[i], factor_a) + common(y[j], factor_b));
             to.kind.pack(sums.map(|sum| factor.apply(sum).saturating_add(to.zero_point).clamp(low, high)))
         }))
     }
@@ -316,12 +316,12 @@ impl<'a> Site<'a> {
         self.expect_output(&grown.collect::<Vec<_>>())?;
         let strides = strides(&output.shape);
         let start = strides.iter().zip(margins).map(|(stride, [before, _])| stride * before).sum();
-        let places = places(&input.shape, &strides, start);
+        let offsets = offsets(&input.shape, &strides, start);
         let elements = output.len();
         Ok(Box::new(move |inputs| {
             let mut padded = vec![0; elements];
-            for (&place, value) in places.iter().zip(inputs[0].centred(to.zero_point)) {
-                padded[place] = value;
+            for (&offset, value) in offsets.iter().zip(inputs[0].centred(to.zero_point)) {
+                padded[offset] = value;
             }
             to.kind.pack(padded.into_iter().map(|value| i32::from(value) + to.zero_point))
         }))
@@ -343,15 +343,15 @@ impl<'a> Site<'a> {
         self.expect_output(&if output.shape.len() == rank { kept.clone() } else { dropped.collect() })?;
         let mut steps = strides(&kept);
         steps.iter_mut().zip(&is_summed).filter(|(_, is)| **is).for_each(|(step, _)| *step = 0);
-        let places = places(&input.shape, &steps, 0);
+        let offsets = offsets(&input.shape, &steps, 0);
         let count = input.len().checked_div(output.len()).filter(|&count| count > 0).ok_or("it is empty")?;
         let factor = Multiplier::new(f64::from(from.scale) / f64::from(to.scale))?.over(count);
         factor.check(count as i64 * 255)?;
         let (low, high) = to.kind.range();
         Ok(Box::new(move |inputs| {
             let mut sums = vec![0i32; kept.iter().product()];
-            for (&place, value) in places.iter().zip(inputs[0].centred(from.zero_point)) {
-                sums[place] += i32::from(value);
+            for (&offset, value) in offsets.iter().zip(inputs[0].centred(from.zero_point)) {
+                sums[offset] += i32::from(value);
             }
             to.kind.pack(sums.iter().map(|&sum| factor.apply(sum).saturating_add(to.zero_point).clamp(low, high)))
         }))
@@ -529,19 +529,19 @@ fn strides(shape: &[usize]) -> Vec<usize> {
 }
 
 /// Where each element of a shape lies, in order, with those distances along its axes.
-fn places(shape: &[usize], strides: &[usize], start: usize) -> Vec<usize> {
-    let along = |places: Vec<usize>, (&extent, &stride): (&usize, &usize)| {
-        places.iter().flat_map(|&place| (0..extent).map(move |index| place + index * stride)).collect()
+fn offsets(shape: &[usize], strides: &[usize], start: usize) -> Vec<usize> {
+    let along = |offsets: Vec<usize>, (&extent, &stride): (&usize, &usize)| {
+        offsets.iter().flat_map(|&offset| (0..extent).map(move |index| offset + index * stride)).collect()
     };
     shape.iter().zip(strides).fold(vec![start], along)
 }
 
-/// For each element of `shape`, the place of its operand, whose axes of 1 stretch. None if they do not fit.
+/// For each element of `shape`, the offset in its operand, whose axes of 1 stretch. None if they do not fit.
 fn stretched(operand: &[usize], shape: &[usize]) -> Option<Vec<usize>> {
     let missing = shape.len().checked_sub(operand.len())?;
     let operand = [&vec![1; missing][..], operand].concat();
     let fits = operand.iter().zip(shape).all(|(&extent, &whole)| extent == whole || extent == 1);
     let strides =
         strides(&operand).into_iter().zip(&operand).map(|(stride, &extent)| if extent == 1 { 0 } else { stride });
-    fits.then(|| places(shape, &strides.collect::<Vec<_>>(), 0))
+    fits.then(|| offsets(shape, &strides.collect::<Vec<_>>(), 0))
 }
