@@ -1,7 +1,7 @@
 //! Plans of 8 bits equal the oracle bit for bit: every kernel, both layouts, both rules, in every way to call them.
 
 use depthwise::int8::{
-    Conv2d, DepthwiseConv2d, Integer, PointwiseConv2d, Quantized, Rounding, SeparableConv2d, Weights,
+    Conv2d, DepthwiseConv2d, Integer, Output, PointwiseConv2d, Quantized, Rounding, SeparableConv2d, Table, Weights,
 };
 use depthwise::{
     Axis, ElementType, Error, Isa, KernelInfo, Layout, OutputRange, Padding, Parallelism, Run, Shape, Strides,
@@ -74,6 +74,7 @@ impl Case {
 }
 
 /// A stage's parameters.
+#[derive(Clone)]
 struct Stage {
     weights: Vec<i64>,
     scales: Vec<f32>,
@@ -218,14 +219,49 @@ impl Values {
     }
 }
 
+/// What a plan makes of its last sums.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Outputs {
+    Numbers,
+    /// What a table has for them, after each stage.
+    Looked,
+    Sums,
+    Real,
+}
+
+/// The number that a table of a type has for a number of another: each once.
+fn entry(q: i64, from: Kind, to: Kind) -> i64 {
+    to.range().0 + ((q - from.range().0) * 37 + 11) % 256
+}
+
+fn table(from: oracle::Quantized, to: Kind) -> Table {
+    let numbers = |q: i32| entry(q.into(), from.kind, to) as i32;
+    Table::new(quantized(from), quantized(looked(from, to)), numbers).expect("a table")
+}
+
+/// What a table's numbers stand for.
+fn looked(from: oracle::Quantized, to: Kind) -> oracle::Quantized {
+    oracle::Quantized { kind: to, scale: 0.9 * from.scale, zero_point: to.range().0 + 77 }
+}
+
+fn other(kind: Kind) -> Kind {
+    if kind == Kind::U8 { Kind::I8 } else { Kind::U8 }
+}
+
+/// A bias for each channel of outputs of `f32`.
+fn bias_of_reals(channels: usize) -> Vec<f32> {
+    (0..channels).map(|channel| (channel as f32 - 7.3) * 0.77).collect()
+}
+
 fn plan(
     case: &Case,
     drawn: &Drawn,
     isa: Isa,
     layout: Layout,
     kernels: [Option<&str>; 2],
-    sums: bool,
+    outputs: Outputs,
 ) -> Result<Plan, Error> {
+    let bias = bias_of_reals(case.last());
     let values: Vec<_> = drawn.stages.iter().map(|stage| Values::of(case.weights_kind, stage)).collect();
     let rounding = match case.rounding {
         oracle::Rounding::NearestEven => Rounding::NearestEven,
@@ -239,11 +275,15 @@ fn plan(
             for name in kernels.into_iter().flatten() {
                 builder = builder.kernel(name);
             }
-            if sums {
-                builder.output_sums()
-            } else {
-                let (low, high) = last.target.clamp;
-                builder.output(quantized(last.target.output)).clamp(low as i32, high as i32)
+            let (low, high) = last.target.clamp;
+            match outputs {
+                Outputs::Numbers => builder.output(quantized(last.target.output)).clamp(low as i32, high as i32),
+                Outputs::Looked => {
+                    let table = table(last.target.output, other(case.output_kind));
+                    builder.output_table(table).clamp(low as i32, high as i32)
+                }
+                Outputs::Sums => builder.output_sums(),
+                Outputs::Real => builder.output_f32().bias_f32(&bias),
             }
         }};
     }
@@ -269,13 +309,17 @@ fn plan(
         ),
         Separable => {
             let (low, high) = first.target.clamp;
+            let builder = window!(common!(SeparableConv2d::builder(case.input.c, case.outputs)));
+            let builder = match outputs {
+                Outputs::Looked => builder.between_table(table(first.target.output, case.input_kind)),
+                _ => builder.between(quantized(first.target.output)),
+            };
             Plan::Separable(
-                window!(common!(SeparableConv2d::builder(case.input.c, case.outputs)))
+                builder
                     .channel_multiplier(case.multiplier)
                     .depthwise_weights(weights)
                     .depthwise_bias(&first.bias)
                     .depthwise_clamp(low as i32, high as i32)
-                    .between(quantized(first.target.output))
                     .pointwise_weights(values[1].weights(last))
                     .bias(&last.bias)
                     .build()?,
@@ -291,8 +335,8 @@ struct Buffer<T> {
     strides: Strides,
 }
 
-/// Numbers of a test as elements.
-trait Number: Integer {
+/// Numbers of a test as elements; of `f32`, its bits.
+trait Number: Output {
     fn of(x: i64) -> Self;
     fn wide(self) -> i64;
     const GAP: Self;
@@ -312,6 +356,16 @@ macro_rules! number {
     )*};
 }
 number!(u8 i8 i32);
+
+impl Number for f32 {
+    fn of(bits: i64) -> f32 {
+        f32::from_bits(bits as u32)
+    }
+    fn wide(self) -> i64 {
+        self.to_bits().into()
+    }
+    const GAP: f32 = 77.0;
+}
 
 impl<T: Number> Buffer<T> {
     fn blank(shape: Shape, layout: Layout, gap: usize) -> Self {
@@ -361,6 +415,14 @@ struct Way {
     threads: bool,
     /// In parts, of which none begins where kernels would.
     parts: bool,
+    /// What the run says of its input.
+    of_run: Option<Quantized>,
+}
+
+impl Way {
+    fn new(layout: Layout) -> Self {
+        Way { layout, gap: 0, threads: false, parts: false, of_run: None }
+    }
 }
 
 fn run<I: Number + Integer<Stored = u8>, O: Number>(
@@ -397,6 +459,7 @@ fn run<I: Number + Integer<Stored = u8>, O: Number>(
     for (view, range) in views.into_iter().zip(ranges) {
         let run = Run::new(input.view(), view, &mut workspace).parallelism(parallelism);
         let run = if way.parts { run.range(range) } else { run };
+        let run = if let Some(input) = way.of_run { run.quantized(input) } else { run };
         of_any!(plan, plan => plan.run(run)).unwrap_or_else(|error| panic!("{what}: {error}"));
     }
     if !way.parts {
@@ -406,8 +469,17 @@ fn run<I: Number + Integer<Stored = u8>, O: Number>(
     output.check(want, what);
 }
 
+/// The type of a plan's numbers.
+fn plan_kind(plan: &Plan) -> Kind {
+    match of_any!(plan, plan => plan.output_element()) {
+        ElementType::U8 => Kind::U8,
+        ElementType::I8 => Kind::I8,
+        other => panic!("outputs of {other}"),
+    }
+}
+
 fn run_as(case: &Case, plan: &Plan, input: &Tensor<i64>, want: &Tensor<i64>, way: Way, what: &str) {
-    match (case.input_kind, case.output_kind) {
+    match (case.input_kind, plan_kind(plan)) {
         (Kind::U8, Kind::U8) => run::<u8, u8>(plan, input, want, way, what),
         (Kind::U8, Kind::I8) => run::<u8, i8>(plan, input, want, way, what),
         (Kind::I8, Kind::U8) => run::<i8, u8>(plan, input, want, way, what),
@@ -429,7 +501,7 @@ fn check(case: &Case, tally: &mut Tally) {
     let mut ran = Vec::new();
     let drawn = draw(case);
     let want = expected(case, &drawn);
-    let plain = Way { layout: Layout::Nhwc, gap: 0, threads: false, parts: false };
+    let plain = Way::new(Layout::Nhwc);
     for info in kernels() {
         let is_depthwise = info.operation == depthwise::Operation::Depthwise;
         let fits = match case.operation {
@@ -441,7 +513,7 @@ fn check(case: &Case, tally: &mut Tally) {
             continue;
         }
         // Such a kernel may not be for the window, or not for the weights.
-        match plan(case, &drawn, info.isa, Layout::Nhwc, [Some(info.name), None], false) {
+        match plan(case, &drawn, info.isa, Layout::Nhwc, [Some(info.name), None], Outputs::Numbers) {
             Ok(plan) => {
                 ran.push(info.name);
                 run_as(case, &plan, &drawn.input, &want, plain, &format!("{case:?} on {}", info.name));
@@ -455,10 +527,10 @@ fn check(case: &Case, tally: &mut Tally) {
     for isa in isas() {
         for layout in [Layout::Nhwc, Layout::Nchw] {
             let what = format!("{case:?}, {layout}, {isa}");
-            let plan =
-                plan(case, &drawn, isa, layout, [None; 2], false).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let plan = plan(case, &drawn, isa, layout, [None; 2], Outputs::Numbers)
+                .unwrap_or_else(|error| panic!("{what}: {error}"));
             for (gap, threads, parts) in [(0, false, true), (3, false, false), (3, true, false)] {
-                let way = Way { layout, gap, threads, parts };
+                let way = Way { gap, threads, parts, ..Way::new(layout) };
                 run_as(case, &plan, &drawn.input, &want, way, &format!("{what}, {way:?}"));
             }
         }
@@ -584,22 +656,98 @@ fn blocks() {
     }
 }
 
+/// Cases for what becomes of sums: each operation, all that a window may have.
+fn few_of_each() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (operation, seed) in [(Depthwise, 1), (Pointwise, 2), (Separable, 3), (Conv2d, 4)] {
+        let input = Shape::new(1, if operation == Conv2d { 20 } else { 70 }, 4, 9);
+        cases.push(Case { outputs: 70, ..Case::new(operation, input, seed) });
+        let few = if emulation::is_on() { 1 } else { 12 };
+        cases.extend(randoms(operation, few));
+    }
+    cases
+}
+
+/// In every way to call them, on each instruction set.
+fn check_outputs(outputs: Outputs, of_run: Option<Quantized>, drawn: &Drawn, case: &Case, want: &Tensor<i64>) {
+    for (isa, layout) in isas().flat_map(|isa| [Layout::Nhwc, Layout::Nchw].map(|layout| (isa, layout))) {
+        let what = format!("{case:?}, {outputs:?}, {layout}, {isa}");
+        let plan = plan(case, drawn, isa, layout, [None; 2], outputs);
+        let plan = plan.unwrap_or_else(|error| panic!("{what}: {error}"));
+        for (gap, threads, parts) in [(0, false, false), (0, true, false), (2, false, true)] {
+            let way = Way { gap, threads, parts, of_run, ..Way::new(layout) };
+            let what = format!("{what}, {way:?}");
+            match (outputs, case.input_kind) {
+                (Outputs::Numbers | Outputs::Looked, _) => run_as(case, &plan, &drawn.input, want, way, &what),
+                (Outputs::Sums, Kind::U8) => run::<u8, i32>(&plan, &drawn.input, want, way, &what),
+                (Outputs::Sums, Kind::I8) => run::<i8, i32>(&plan, &drawn.input, want, way, &what),
+                (Outputs::Real, Kind::U8) => run::<u8, f32>(&plan, &drawn.input, want, way, &what),
+                (Outputs::Real, Kind::I8) => run::<i8, f32>(&plan, &drawn.input, want, way, &what),
+            }
+        }
+    }
+}
+
 /// Sums as they are.
 #[test]
 fn sums() {
-    for (operation, seed) in [(Depthwise, 1), (Pointwise, 2), (Separable, 3), (Conv2d, 4)] {
-        let case = Case { outputs: 70, ..Case::new(operation, Shape::new(1, 70, 4, 5), seed) };
+    for case in few_of_each() {
         let drawn = draw(&case);
-        // The oracle rounds sums of up to 2³¹: those that do not come of 8 bits are found by their two halves.
-        let want = sums_of(&case, &drawn);
-        for isa in isas() {
-            for layout in [Layout::Nhwc, Layout::Nchw] {
-                let plan = plan(&case, &drawn, isa, layout, [None; 2], true).expect("a plan");
-                for parts in [false, true] {
-                    let way = Way { layout, gap: 2, threads: false, parts };
-                    run::<i8, i32>(&plan, &drawn.input, &want, way, &format!("{case:?}, {isa}, {way:?}"));
-                }
+        check_outputs(Outputs::Sums, None, &drawn, &case, &sums_of(&case, &drawn));
+    }
+}
+
+/// Each number that was rounded becomes another, after both stages.
+#[test]
+fn tables() {
+    // Blocks of outputs that are looked up while they are in a cache, too.
+    let large = [Depthwise, Pointwise].map(|operation| Case::new(operation, Shape::new(1, 70, 60, 90), 5));
+    let large = if emulation::is_on() { vec![] } else { large.to_vec() };
+    for case in few_of_each().into_iter().chain(large) {
+        let drawn = draw(&case);
+        let through = |mut tensor: Tensor<i64>, from: Kind, to: Kind| {
+            tensor.data.iter_mut().for_each(|q| *q = entry(*q, from, to));
+            tensor
+        };
+        let last = drawn.stages.last().expect("a stage");
+        let mut want = expected(&case, &drawn);
+        if case.operation == Separable {
+            let first = Case { operation: Depthwise, ..case.clone() };
+            let between = drawn.stages[0].target.output;
+            let middle = through(expected(&first, &drawn), between.kind, case.input_kind);
+            let Stage { weights, scales, zero_point, bias, target } = last;
+            let weights = oracle::Weights { values: weights, scales, zero_point: *zero_point, bias };
+            want = oracle::pointwise((&middle, looked(between, case.input_kind)), weights, case.outputs, *target);
+        }
+        let want = through(want, case.output_kind, other(case.output_kind));
+        check_outputs(Outputs::Looked, None, &drawn, &case, &want);
+    }
+}
+
+/// What sums stand for, of inputs that stand for what the plan or the run says.
+#[test]
+fn reals() {
+    let large = [Depthwise, Pointwise].map(|operation| Case::new(operation, Shape::new(1, 70, 60, 90), 5));
+    let large = if emulation::is_on() { vec![] } else { large.to_vec() };
+    for case in few_of_each().into_iter().chain(large) {
+        let drawn = draw(&case);
+        let (low, high) = case.input_kind.range();
+        for zero_point in [None, Some(low), Some(high), Some(low + 99)] {
+            // The second stage of two reads what the plan says.
+            if zero_point.is_some() && case.operation == Separable {
+                continue;
             }
+            let of_run = zero_point.map(|zero_point| oracle::Quantized { zero_point, scale: 0.0123, ..drawn.from });
+            let from = of_run.unwrap_or(drawn.from);
+            let last = drawn.stages.last().expect("a stage");
+            let scale = if case.operation == Separable { drawn.stages[0].target.output.scale } else { from.scale };
+            let sums = sums_of(&case, &Drawn { from, input: drawn.input.clone(), stages: drawn.stages.clone() });
+            let bias = bias_of_reals(case.last());
+            let want = Tensor::from_fn(sums.shape, |n, c, h, w| {
+                let factor = scale * last.scales[c % last.scales.len()];
+                oracle::real(sums.at(n, c, h, w) as i32, factor, bias[c]).to_bits().into()
+            });
+            check_outputs(Outputs::Real, of_run.map(quantized), &drawn, &case, &want);
         }
     }
 }
@@ -617,15 +765,17 @@ fn sums_of(case: &Case, drawn: &Drawn) -> Tensor<i64> {
         Depthwise | Conv2d => case.window(),
     };
     let [top, left] = [window.resolve(0, input.shape.h).1[0], window.resolve(1, input.shape.w).1[0]];
+    let Window { kernel: [kh, kw], stride: [sh, sw], dilation: [dh, dw], .. } = window;
     Tensor::from_fn(window.output(input.shape, case.last()), |n, o, oy, ox| {
         let mut sum = i64::from(last.bias[o]);
-        let channels = if case.operation == Depthwise { o..o + 1 } else { 0..input.shape.c };
+        let of = o / case.multiplier;
+        let channels = if case.operation == Depthwise { of..of + 1 } else { 0..input.shape.c };
         for (i, c) in channels.clone().enumerate() {
-            for ky in 0..window.kernel[0] {
-                for kx in 0..window.kernel[1] {
-                    let (y, x) = ((oy + ky).wrapping_sub(top), (ox + kx).wrapping_sub(left));
+            for ky in 0..kh {
+                for kx in 0..kw {
+                    let (y, x) = ((oy * sh + ky * dh).wrapping_sub(top), (ox * sw + kx * dw).wrapping_sub(left));
                     if y < input.shape.h && x < input.shape.w {
-                        let weight = ((o * channels.len() + i) * window.kernel[0] + ky) * window.kernel[1] + kx;
+                        let weight = ((o * channels.len() + i) * kh + ky) * kw + kx;
                         sum += (input.at(n, c, y, x) - from.zero_point) * (last.weights[weight] - last.zero_point);
                     }
                 }
@@ -664,13 +814,25 @@ fn errors_name_what_is_wrong() {
         (good().bias(&large).build(), "a sum of channel 0 may reach 2147484800"),
         (good().clamp(128, 200).build(), "an output of i8 cannot be clamped to 128 ..= 200"),
         (good().clamp(3, 2).build(), "cannot be clamped to 3 ..= 2"),
-        (good().clamp(0, 5).output_sums().build(), "do not take a clamp of sums"),
+        (good().clamp(0, 5).output_sums().build(), "do not take a clamp of outputs of i32 or f32"),
         (good().input(Quantized::i8(1e38, 0)).output(Quantized::i8(1e-38, 0)).build(), "a factor of inf"),
         (good().rounding(Rounding::Tflite).input(Quantized::i8(1e20, 0)).build(), "channel 0 a factor of 1.9"),
         (good().rounding(Rounding::Tflite).input(Quantized::i8(1e9, 0)).build(), "also times the power of two"),
         (good().kernel("dw_none").build(), "there is no kernel `dw_none`"),
         (DepthwiseConv2d::builder(4).weights(Weights::i8(&weights, &scales)).build(), "use `input`"),
         (good().stride([0, 1]).build(), "the stride is 0"),
+        (good().clamp(0, 5).output_f32().build(), "do not take a clamp of outputs of i32 or f32: clamp them"),
+        (good().bias_f32(&[0.0; 4]).build(), "do not take a bias of f32 without outputs of f32: use `output_f32`"),
+        (
+            good().output_f32().bias_f32(&[0.0; 3]).build(),
+            "3 elements were given for the bias of f32, but 4 are needed (one for each of 4 output channels)",
+        ),
+        (
+            good().output_f32().input(Quantized::i8(3e38, 0)).weights(Weights::i8(&weights, &[2.0])).build(),
+            "a factor of inf",
+        ),
+        // Of any zero point.
+        (good().output_f32().bias(&[i32::MAX - 2294, 0, 0, 0]).build(), "a sum of channel 0 may reach 2147483648"),
     ];
     for (result, sentence) in errors {
         let error = result.map(|plan| format!("{plan:?}")).expect_err(sentence).to_string();
@@ -685,14 +847,35 @@ fn errors_name_what_is_wrong() {
         TensorViewMut::new(data, shape, Layout::Nhwc).expect("a view")
     }
     let error = plan.run(Run::new(view(shape), view_mut(&mut other, shape), &mut workspace)).unwrap_err();
-    assert_eq!(error.to_string(), "the output has elements of u8, but the plan is for i8");
+    assert_eq!(
+        error.to_string(),
+        "the output has elements of u8, but was described as i8: give what was described, or describe it so"
+    );
     let run = Run::new(view(shape), view_mut(&mut output, shape), &mut workspace).residual(view(shape));
     assert!(plan.run(run).unwrap_err().to_string().contains("do not take a residual"));
+    let run = Run::new(view(shape), view_mut(&mut output, shape), &mut workspace).quantized(Quantized::i8(0.5, 1));
+    let error = plan.run(run).unwrap_err().to_string();
+    assert!(error.contains("do not take what a run says of its input, unless outputs are of f32"), "{error}");
     let run = Run::new(view(Shape::new(1, 2, 2, 4)), view_mut(&mut output, shape), &mut workspace);
     assert_eq!(plan.run(run).unwrap_err(), Error::Channels { expected: 4, found: 2 });
     let range = OutputRange { h: 0..3, ..OutputRange::all(shape) };
     let run = Run::new(view(shape), view_mut(&mut output, shape), &mut workspace).range(range);
     assert!(matches!(plan.run(run), Err(Error::Range { .. })));
+    let plan = good().output_f32().build().expect("a plan");
+    let mut real = [0f32; 16];
+    for (of_run, sentence) in [
+        (Quantized::i8(f32::NAN, 0), "the scale of the input is NaN"),
+        (Quantized::i8(1.0, 200), "the zero point of the input is 200"),
+        (Quantized::u8(1.0, 0), "the input has elements of u8, but was described as i8"),
+    ] {
+        let run = Run::new(view(shape), view_mut(&mut real, shape), &mut workspace).quantized(of_run);
+        let error = plan.run(run).unwrap_err().to_string();
+        assert!(error.contains(sentence), "`{error}` does not say `{sentence}`");
+    }
+    let plan = good().output_f32().weights(Weights::i8(&weights, &[2.0])).build().expect("a plan");
+    let run = Run::new(view(shape), view_mut(&mut real, shape), &mut workspace).quantized(Quantized::i8(3e38, 0));
+    assert!(plan.run(run).unwrap_err().to_string().contains("channel 0 a factor of inf"));
+    let plan = good().build().expect("a plan");
     // Nothing is a result, too.
     let none = Shape { n: 0, ..shape };
     let (from, to): ([i8; 0], [i8; 0]) = ([], []);

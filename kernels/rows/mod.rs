@@ -128,6 +128,8 @@ macro_rules! family {
                 packing: $crate::int8::stage::Packing::of::<$crate::arch::portable::Portable>(),
                 peak: |_| (0, 0),
             },
+            #[cfg(feature = "int8")]
+            elementwise: $crate::int8::elementwise::elementwise!($features),
             columns: &[],
             half_lanes: <<$token as Simd>::Half as Simd>::LANES,
             activate,

@@ -38,12 +38,18 @@
 //! run in one pass.
 
 mod builder;
+mod elements;
 mod engine;
 mod plan;
 mod quantized;
+mod table;
 
 pub use builder::{Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuilder, SeparableConv2dBuilder};
 #[doc(inline)]
-pub use depthwise_kernels::Integer;
+pub use depthwise_kernels::{Integer, Output};
+#[doc(hidden)]
+pub use elements::On;
+pub use elements::{add, dequantize, quantize};
 pub use plan::{Conv2d, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
 pub use quantized::{Quantized, Rounding, Weights};
+pub use table::Table;
