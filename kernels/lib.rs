@@ -44,7 +44,7 @@ pub use self::info::{Form, KernelInfo, Operation};
 #[cfg(feature = "int8")]
 pub use self::int8::{
     copy::copy,
-    elementwise::{Elementwise, Numbers, SumFactors, look_up},
+    elementwise::{Elementwise, Numbers, SumFactors},
     finish::{Ends, Fixed, Scaling},
     stage::{
         Input, Int8DepthwiseStage, Int8PointwiseStage, Integer, Output, Parameters, Stored, bytes_of, fits_int8,

@@ -186,6 +186,14 @@ fn tables() {
                 for (x, y) in wide(&x).into_iter().zip(wide(&y)) {
                     assert_eq!(y, (2 * x - 30).clamp(low, high));
                 }
+                // Vectors, and what is left over.
+                let x = [&x[..], &x].concat();
+                for (isa, len) in isas().flat_map(|isa| [3, 16, 47, 64, 256, 301].map(|len| (isa, len))) {
+                    let (x, mut y) = (&x[512 - len..], vec![B::default(); len]);
+                    On(isa).look_up(&moved, x, &mut y).expect("numbers");
+                    let want: Vec<i64> = wide(x).iter().map(|x| (2 * x - 30).clamp(low, high)).collect();
+                    assert_eq!(wide(&y), want, "{len} on {isa}");
+                }
             }
         }
     }

@@ -138,6 +138,13 @@ pub(crate) mod loops {
         }
     }
 
+    #[inline(always)]
+    pub(crate) fn look_up(data: &mut [u8], table: &[u8; 256]) {
+        for x in data {
+            *x = table[usize::from(*x)];
+        }
+    }
+
     /// The sums of pixels to `f32`, as bits.
     #[inline(always)]
     pub(crate) fn reals(sums: &mut [i32], of: Reals<'_>) {
@@ -160,12 +167,18 @@ pub(crate) struct Functions {
     pub(crate) quantize: unsafe fn(&[f32], &mut [u8], Numbers, bool),
     pub(crate) dequantize: unsafe fn(&[u8], &mut [f32], Numbers),
     pub(crate) add: unsafe fn(&[u8], &[u8], &mut [u8], [Numbers; 3], Option<SumFactors>),
+    pub(crate) look_up: unsafe fn(&mut [u8], &[u8; 256]),
     pub(crate) reals: unsafe fn(&mut [i32], Reals<'_>),
 }
 
-/// The loops, compiled with an instruction set's target features.
+/// The loops, compiled with an instruction set's target features, and its way to look up numbers.
 macro_rules! elementwise {
-    ($features:meta) => {{
+    ($features:meta) => {
+        $crate::int8::elementwise::elementwise!($features, |data, table| {
+            $crate::int8::elementwise::loops::look_up(data, table)
+        })
+    };
+    ($features:meta, $look_up:expr) => {{
         #[$features]
         unsafe fn range(x: &[f32]) -> [f32; 2] {
             $crate::int8::elementwise::loops::range(x)
@@ -199,7 +212,7 @@ macro_rules! elementwise {
         unsafe fn reals(sums: &mut [i32], of: $crate::int8::elementwise::Reals<'_>) {
             $crate::int8::elementwise::loops::reals(sums, of)
         }
-        const { &$crate::int8::elementwise::Functions { range, quantize, dequantize, add, reals } }
+        const { &$crate::int8::elementwise::Functions { range, quantize, dequantize, add, look_up: $look_up, reals } }
     }};
 }
 pub(crate) use elementwise;
@@ -259,13 +272,14 @@ impl Elementwise {
         // SAFETY: as in `range`.
         unsafe { (self.functions.add)(bytes(a), bytes(b), bytes_mut(y), of, factors) }
     }
-}
 
-/// Writes what a table has at each number's bits, flipped by `flip`.
-pub fn look_up<A: Integer<Stored = u8>, B: Integer<Stored = u8>>(x: &[A], y: &mut [B], flip: u8, table: &[u8; 256]) {
-    assert_same_length([x.len(), y.len()]);
-    for (x, y) in bytes(x).iter().zip(bytes_mut(y)) {
-        *y = table[usize::from(*x ^ flip)];
+    /// Writes what a table has for each number's bits.
+    pub fn look_up<A: Integer<Stored = u8>, B: Integer<Stored = u8>>(self, x: &[A], y: &mut [B], table: &[u8; 256]) {
+        assert_same_length([x.len(), y.len()]);
+        let y = bytes_mut(y);
+        y.copy_from_slice(bytes(x));
+        // SAFETY: as in `range`.
+        unsafe { (self.functions.look_up)(y, table) }
     }
 }
 

@@ -2,9 +2,9 @@
 
 use core::fmt;
 
-use super::elements::{check_same_len, check_type, dequantize, quantize};
+use super::elements::{On, check_same_len, check_type, dequantize, quantize};
 use super::quantized::{Quantized, Rounding};
-use depthwise_kernels::{ElementType, Error, Integer, look_up};
+use depthwise_kernels::{ElementType, Elementwise, Error, Integer, Isa};
 
 /// An activation of numbers of 8 bits: a number for each number, so that a curve of any kind is exact.
 ///
@@ -103,10 +103,27 @@ impl Table {
     /// # Errors
     /// If elements are of another type than the table, or the slices have different lengths.
     pub fn look_up<A: Integer<Stored = u8>, B: Integer<Stored = u8>>(&self, x: &[A], y: &mut [B]) -> Result<(), Error> {
-        check_type::<A>("the input", self.input)?;
-        check_type::<B>("the output", self.output)?;
+        On(Isa::detect_int8()).look_up(self, x, y)
+    }
+}
+
+impl On {
+    /// As the table's method.
+    pub fn look_up<A: Integer<Stored = u8>, B: Integer<Stored = u8>>(
+        self,
+        table: &Table,
+        x: &[A],
+        y: &mut [B],
+    ) -> Result<(), Error> {
+        check_type::<A>("the input", table.input)?;
+        check_type::<B>("the output", table.output)?;
         check_same_len(x.len(), y.len())?;
-        look_up(x, y, if self.input.is_signed() { 0x80 } else { 0 }, &self.entries);
+        let mut entries = table.entries;
+        if table.input.is_signed() {
+            // By bits, 0 is the first.
+            entries.rotate_left(128);
+        }
+        Elementwise::new(self.0).look_up(x, y, &entries);
         Ok(())
     }
 }
