@@ -235,10 +235,7 @@ impl Engine {
             }
         }
         if residual.is_some() {
-            return Err(Error::NotOf8Bits {
-                what: "a residual",
-                hint: "add it after the run, by the rule of your network",
-            });
+            return Err(Error::NotOf8Bits { what: "a residual", hint: "add it after the run, by `int8::add`" });
         }
         if choice.is_some() {
             return Err(Error::NotOf8Bits { what: "a choice", hint: "a run makes its own" });

@@ -33,9 +33,12 @@
 //! # Ok::<(), depthwise::Error>(())
 //! ```
 //!
-//! What plans for `f32` have and these lack is an error that says so: a residual, and a [`Choice`](crate::Choice). Kernels are for channels
-//! last. Channels first, and where a channel has several depthwise outputs, inputs are copied, block by block. Separable convolutions always
-//! run in one pass.
+//! Between convolutions: [`quantize`], [`dequantize`] and [`add`]; a [`Table`] is an activation of any kind. Outputs may be of `f32`, of
+//! inputs that stand for something else at each run: [`Quantized::dynamic`].
+//!
+//! What plans for `f32` have and these lack is an error that says so: a residual in the same run, and a
+//! [`Choice`](crate::Choice). Kernels are for channels last. Channels first, and where a channel has several depthwise outputs, inputs are
+//! copied, block by block. Separable convolutions always run in one pass.
 
 mod builder;
 mod elements;

@@ -52,7 +52,7 @@ impl Table {
     /// let hard_swish = |x: f32| x * (x + 3.0).clamp(0.0, 6.0) / 6.0;
     /// let table = Table::of_curve(Quantized::i8(0.5, 0), Quantized::i8(0.25, 0), Rounding::NearestEven, hard_swish)?;
     /// let mut y = [0i8; 3];
-    /// table.look_up(&[-2, 2, 8], &mut y)?; // of -1, 1 and 4: -1/3, 2/3 and 4
+    /// table.look_up(&[-2i8, 2, 8], &mut y)?; // of -1, 1 and 4: -1/3, 2/3 and 4
     /// assert_eq!(y, [-1, 3, 16]);
     /// # Ok::<(), depthwise::Error>(())
     /// ```
