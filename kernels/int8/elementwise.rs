@@ -74,6 +74,14 @@ fn fixed(sum: i32, Fixed { q, e }: Fixed) -> i32 {
     (high + sign + ((1u32 << right) >> 1) as i32) >> right
 }
 
+/// What is added, and what both and their sums stand for.
+#[derive(Clone, Copy)]
+pub(crate) struct Sum<'a> {
+    pub(crate) inputs: [&'a [u8]; 2],
+    pub(crate) of: [Numbers; 3],
+    pub(crate) factors: Option<SumFactors>,
+}
+
 /// What outputs of `f32` are made of, for each channel.
 #[derive(Clone, Copy)]
 pub(crate) struct Reals<'a> {
@@ -166,7 +174,7 @@ pub(crate) struct Functions {
     pub(crate) range: unsafe fn(&[f32]) -> [f32; 2],
     pub(crate) quantize: unsafe fn(&[f32], &mut [u8], Numbers, bool),
     pub(crate) dequantize: unsafe fn(&[u8], &mut [f32], Numbers),
-    pub(crate) add: unsafe fn(&[u8], &[u8], &mut [u8], [Numbers; 3], Option<SumFactors>),
+    pub(crate) add: unsafe fn(Sum<'_>, &mut [u8]),
     pub(crate) look_up: unsafe fn(&mut [u8], &[u8; 256]),
     pub(crate) reals: unsafe fn(&mut [i32], Reals<'_>),
 }
@@ -196,14 +204,9 @@ macro_rules! elementwise {
             $crate::int8::elementwise::loops::dequantize(x, y, from)
         }
         #[$features]
-        unsafe fn add(
-            a: &[u8],
-            b: &[u8],
-            y: &mut [u8],
-            of: [$crate::int8::elementwise::Numbers; 3],
-            factors: Option<$crate::int8::elementwise::SumFactors>,
-        ) {
-            match factors {
+        unsafe fn add(sum: $crate::int8::elementwise::Sum<'_>, y: &mut [u8]) {
+            let ([a, b], of) = (sum.inputs, sum.of);
+            match sum.factors {
                 Some(factors) => $crate::int8::elementwise::loops::add_fixed(a, b, y, of, factors),
                 None => $crate::int8::elementwise::loops::add_real(a, b, y, of),
             }
@@ -270,7 +273,7 @@ impl Elementwise {
             assert!([second, sum].iter().all(|factor| factor.q >= 0 && (-31..=0).contains(&factor.e)));
         }
         // SAFETY: as in `range`.
-        unsafe { (self.functions.add)(bytes(a), bytes(b), bytes_mut(y), of, factors) }
+        unsafe { (self.functions.add)(Sum { inputs: [bytes(a), bytes(b)], of, factors }, bytes_mut(y)) }
     }
 
     /// Writes what a table has for each number's bits.
