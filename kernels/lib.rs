@@ -44,10 +44,11 @@ pub use self::info::{Form, KernelInfo, Operation};
 #[cfg(feature = "int8")]
 pub use self::int8::{
     copy::copy,
+    elementwise::{Elementwise, Numbers, SumFactors},
     finish::{Ends, Fixed, Scaling},
     stage::{
-        Int8DepthwiseStage, Int8PointwiseStage, Integer, Parameters, Stored, bytes_of, fits_int8, int8_steps,
-        multiplies_wide, sums_of,
+        Input, Int8DepthwiseStage, Int8PointwiseStage, Integer, Output, Parameters, Stored, bytes_of, fits_int8,
+        int8_steps, multiplies_wide, sums_of,
     },
 };
 pub use self::memory::{AlignedBuf, TensorView, TensorViewMut};

@@ -77,6 +77,9 @@ pub(crate) struct Family {
     pub(crate) pointwise: &'static [Kernel<PointwiseArgs>],
     #[cfg(feature = "int8")]
     pub(crate) int8: Int8,
+    /// What goes element by element of 8 bits.
+    #[cfg(feature = "int8")]
+    pub(crate) elementwise: &'static crate::int8::elementwise::Functions,
     /// The inner loops of its pointwise kernels, channels last.
     pub(crate) series: &'static [RunSeries],
     /// Lanes of its narrowest vectors.

@@ -24,6 +24,13 @@ pub enum Scaling {
     Tflite(Vec<Fixed>),
     /// Not at all: outputs are the sums.
     Sums,
+    /// To `f32`, with biases of that type.
+    Real {
+        /// The scales of the weights.
+        scales: Vec<f32>,
+        /// Added to what sums stand for.
+        bias: Vec<f32>,
+    },
 }
 
 /// How scaled sums become numbers of 8 bits, as `u8`.
@@ -94,7 +101,8 @@ impl Factors {
                 };
                 (Rule::Tflite, tables(&fill, 3)?)
             }
-            Scaling::Sums => (Rule::Sums, AlignedBuf::default()),
+            // Reals are made of sums that were stored.
+            Scaling::Sums | Scaling::Real { .. } => (Rule::Sums, AlignedBuf::default()),
         };
         Ok(Self { rule, fits, len, table })
     }

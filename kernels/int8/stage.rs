@@ -1,13 +1,17 @@
 //! A convolution's packed weights of 8 bits with the kernel that they were packed for, and the one place where a kernel is called.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 use super::depthwise::{Args as DepthwiseArgs, Sharing, meets, strip_columns};
+use super::elementwise::Reals;
 use super::finish::{Ends, Factors, Scaling};
 use super::pointwise::{Args as PointwiseArgs, scratch_len};
 use super::{SIGN, simd::SimdInt, simd::SimdWide};
 use crate::info::{Form, KernelInfo};
 use crate::memory::{AlignedBuf, TensorView, TensorViewMut};
 use crate::table::{Available, Entry};
-use crate::types::{Axis, ElementType, Error, MAX_POSITION, MAX_STRIDE, Shape, Taps};
+use crate::types::{Axis, ElementType, Error, MAX_POSITION, MAX_STRIDE, Shape, Strides, Taps};
 
 /// An instruction set's packing, which depends on the order of its lanes.
 #[derive(Clone, Copy)]
@@ -99,22 +103,29 @@ pub fn sums_of(data: &mut [f32]) -> &mut [i32] {
     unsafe { core::slice::from_raw_parts_mut(data.as_mut_ptr().cast(), data.len()) }
 }
 
-/// A whole number that tensors hold: `u8` and `i8`, with scale and zero point, and `i32`, sums of products of these.
+/// A number that tensors of plans of 8 bits hold: an [`Integer`], or where they are the outputs, [`f32`].
 ///
 /// Sealed: kernels rely on how these types lie in memory.
-pub trait Integer: sealed::Sealed + Copy + Default + PartialEq + core::fmt::Debug + Send + Sync + 'static {
+pub trait Output: sealed::Sealed + Copy + Default + PartialEq + core::fmt::Debug + Send + Sync + 'static {
     /// Which of the types it is.
     const TYPE: ElementType;
-    /// What kernels take it for: `u8` and `i8` are bytes.
+    /// What kernels take it for: `u8` and `i8` are bytes, and `f32` is made of a sum where it lies.
     #[doc(hidden)]
     type Stored: Stored;
 }
+
+/// A whole number that tensors hold: `u8` and `i8`, with scale and zero point, and `i32`, sums of products of these.
+pub trait Integer: Output {}
 
 /// What kernels store.
 #[doc(hidden)]
 pub trait Stored: Integer<Stored = Self> {
     /// Memory of `f32` as such numbers, whatever they hold.
     fn of(memory: &mut [f32]) -> &mut [Self];
+    /// Elements as bytes, where they are.
+    fn as_bytes(data: &mut [Self]) -> Option<&mut [u8]>;
+    /// Elements as sums, where they are.
+    fn as_sums(data: &mut [Self]) -> Option<&mut [i32]>;
 }
 
 mod sealed {
@@ -122,26 +133,37 @@ mod sealed {
     impl Sealed for u8 {}
     impl Sealed for i8 {}
     impl Sealed for i32 {}
+    impl Sealed for f32 {}
 }
 
-impl Integer for u8 {
-    const TYPE: ElementType = ElementType::U8;
-    type Stored = u8;
+macro_rules! outputs {
+    ($($type:ty: $name:ident, $stored:ty;)*) => {$(
+        impl Output for $type {
+            const TYPE: ElementType = ElementType::$name;
+            type Stored = $stored;
+        }
+    )*};
+}
+outputs! {
+    u8: U8, u8;
+    i8: I8, u8;
+    i32: I32, i32;
+    f32: F32, i32;
 }
 
-impl Integer for i8 {
-    const TYPE: ElementType = ElementType::I8;
-    type Stored = u8;
-}
-
-impl Integer for i32 {
-    const TYPE: ElementType = ElementType::I32;
-    type Stored = i32;
-}
+impl Integer for u8 {}
+impl Integer for i8 {}
+impl Integer for i32 {}
 
 impl Stored for u8 {
     fn of(memory: &mut [f32]) -> &mut [u8] {
         bytes_of(memory)
+    }
+    fn as_bytes(data: &mut [u8]) -> Option<&mut [u8]> {
+        Some(data)
+    }
+    fn as_sums(_: &mut [u8]) -> Option<&mut [i32]> {
+        None
     }
 }
 
@@ -149,9 +171,15 @@ impl Stored for i32 {
     fn of(memory: &mut [f32]) -> &mut [i32] {
         sums_of(memory)
     }
+    fn as_bytes(_: &mut [i32]) -> Option<&mut [u8]> {
+        None
+    }
+    fn as_sums(data: &mut [i32]) -> Option<&mut [i32]> {
+        Some(data)
+    }
 }
 
-impl<'a, T: Integer> TensorView<'a, T> {
+impl<'a, T: Output> TensorView<'a, T> {
     /// The same elements as kernels take them.
     #[doc(hidden)]
     pub fn stored(self) -> TensorView<'a, T::Stored> {
@@ -160,7 +188,7 @@ impl<'a, T: Integer> TensorView<'a, T> {
     }
 }
 
-impl<'a, T: Integer> TensorViewMut<'a, T> {
+impl<'a, T: Output> TensorViewMut<'a, T> {
     /// The same elements as kernels take them.
     #[doc(hidden)]
     pub fn stored(self) -> TensorViewMut<'a, T::Stored> {
@@ -174,14 +202,38 @@ pub struct Parameters<'a> {
     pub weights: &'a [i16],
     /// Any numbers.
     pub bias: &'a [i32],
-    /// The zero point of inputs, as `u8`.
-    pub zero_point: u8,
+    /// What the inputs stand for.
+    pub input: Input,
     /// Whether inputs are `i8`: then their highest bits are flipped.
     pub signed: bool,
     /// Factors of the sums.
     pub scaling: &'a Scaling,
     /// What of scaled sums is stored.
     pub ends: Ends,
+    /// What numbers of 8 bits become after all, for each one's bits.
+    pub table: Option<&'a [u8; 256]>,
+}
+
+/// What the numbers of an input stand for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Input {
+    /// The step from a number to the next.
+    pub scale: f32,
+    /// The zero point, as `u8`.
+    pub zero_point: u8,
+}
+
+/// What becomes of numbers that a kernel has stored.
+enum After {
+    Nothing,
+    /// Each becomes another one.
+    Table(Box<[u8; 256]>),
+    /// They are sums without what zero points add, and become `f32`.
+    Real {
+        weights: Vec<i32>,
+        scales: Vec<f32>,
+        bias: Vec<f32>,
+    },
 }
 
 impl Parameters<'_> {
@@ -200,8 +252,8 @@ struct Common {
     bias: AlignedBuf,
     factors: Factors,
     ends: Ends,
-    /// Zero point of inputs, as `u8`.
-    zero_point: u8,
+    after: After,
+    input: Input,
     flip: u8,
 }
 
@@ -221,25 +273,90 @@ impl Common {
                 assert!(factors.iter().all(|factor| factor.q >= 0 && (-31..=31).contains(&factor.e)));
             }
             Scaling::Sums => {}
+            Scaling::Real { scales, bias } => assert_eq!([scales.len(), bias.len()], [channels; 2]),
         }
         assert!((0..=255).contains(&parameters.ends.zero_point));
         let order = packing.order(channels);
+        let sum = |channel: usize| {
+            let weights = parameters.weights[channel * of..][..of].iter();
+            weights.fold(0i32, |sum, &weight| sum.wrapping_add(weight.into()))
+        };
+        let Parameters { ends, input, signed, .. } = *parameters;
+        let after = match (parameters.scaling, parameters.table) {
+            (Scaling::Real { scales, bias }, _) => {
+                let (scales, bias) = (scales.clone(), bias.clone());
+                After::Real { weights: (0..channels).map(sum).collect(), scales, bias }
+            }
+            (_, Some(table)) => After::Table(Box::new(*table)),
+            (_, None) => After::Nothing,
+        };
+        // That of a run is known when there is one.
+        let zero_point = if let After::Real { .. } = after { 0 } else { i32::from(input.zero_point) };
         let mut bias = AlignedBuf::zeroed(order.clone().count())?;
         for (place, channel) in order.clone().enumerate().filter(|&(_, channel)| channel < channels) {
-            let weights = parameters.weights[channel * of..][..of].iter();
-            let sum = weights.fold(0i32, |sum, &weight| sum.wrapping_add(weight.into()));
-            let moved = parameters.bias[channel].wrapping_sub(sum.wrapping_mul(parameters.zero_point.into()));
+            let moved = parameters.bias[channel].wrapping_sub(sum(channel).wrapping_mul(zero_point));
             sums_of(bias.as_mut_slice())[place] = moved;
         }
-        let most = i64::from(parameters.zero_point.max(255 - parameters.zero_point));
+        let most = i64::from(input.zero_point.max(255 - input.zero_point));
         let bounds = parameters.bias.iter().enumerate().map(|(channel, &bias)| {
             let weights = parameters.weights[channel * of..][..of].iter();
             i64::from(bias).abs() + most * weights.map(|&weight| i64::from(weight).abs()).sum::<i64>()
         });
         let factors = Factors::new(parameters.scaling, bounds, order)?;
-        let Parameters { ends, zero_point, signed, .. } = *parameters;
         let flip = if signed { SIGN } else { 0 };
-        Ok(Self { kernel, packing, weights: Bytes::default(), bias, factors, ends, zero_point, flip })
+        Ok(Self { kernel, packing, weights: Bytes::default(), bias, factors, ends, after, input, flip })
+    }
+
+    /// What a run's input stands for.
+    fn input(&self, of_run: Option<Input>) -> Input {
+        assert!(
+            of_run.is_none() || matches!(self.after, After::Real { .. }),
+            "the input's zero point is in the biases"
+        );
+        of_run.unwrap_or(self.input)
+    }
+
+    /// A channel's scale, of those that go beyond `f32` with that of an input.
+    fn infinite_factor(&self, input_scale: f32) -> Option<(usize, f32)> {
+        let After::Real { scales, .. } = &self.after else { return None };
+        let factors = scales.iter().map(|scale| input_scale * scale).enumerate();
+        factors.into_iter().find(|(_, factor)| !factor.is_finite())
+    }
+
+    /// Makes outputs of what a kernel stored: of an image, from that channel on.
+    fn finish<O: Stored>(&self, output: *mut O, shape: Shape, strides: Strides, channel: usize, input: Input) {
+        if let After::Nothing = self.after {
+            return;
+        }
+        let row = if strides.w == shape.c || shape.w == 1 { shape.w * shape.c } else { shape.c };
+        for y in 0..shape.h {
+            for x in (0..shape.w).step_by(row / shape.c) {
+                // SAFETY: so many elements lie there, which the kernel has written, and a view has them alone.
+                let row =
+                    unsafe { core::slice::from_raw_parts_mut(output.wrapping_add(y * strides.h + x * strides.w), row) };
+                match &self.after {
+                    After::Nothing => {}
+                    After::Table(table) => {
+                        let Some(numbers) = O::as_bytes(row) else { return };
+                        // SAFETY: `Available` proves the instruction set.
+                        unsafe { (self.kernel.family.elementwise.look_up)(numbers, table) }
+                    }
+                    After::Real { weights, scales, bias } => {
+                        let range = channel..channel + shape.c;
+                        let Some(sums) = O::as_sums(row) else { return };
+                        let of = Reals {
+                            weights: &weights[range.clone()],
+                            scales: &scales[range.clone()],
+                            bias: &bias[range],
+                            input_scale: input.scale,
+                            zero_point: input.zero_point,
+                        };
+                        // SAFETY: `Available` proves the instruction set.
+                        unsafe { (self.kernel.family.elementwise.reals)(sums, of) }
+                    }
+                }
+            }
+        }
     }
 
     fn check<O: Stored>(&self, shape: Shape, channel: usize) {
@@ -267,7 +384,7 @@ fn overflow() -> Error {
     Error::Overflow { what: "the number of weights" }
 }
 
-fn assert_contiguous(shape: Shape, strides: crate::types::Strides) {
+fn assert_contiguous(shape: Shape, strides: Strides) {
     assert!(shape.c <= 1 || strides.c == 1, "a tensor with gaps along the channels reached a kernel");
 }
 
@@ -389,6 +506,11 @@ impl Int8DepthwiseStage {
         Ok(Self { common, taps, turned, channels })
     }
 
+    /// A channel, and its factor from sums to `f32`, which is not finite for inputs of that scale.
+    pub fn infinite_factor(&self, input_scale: f32) -> Option<(usize, f32)> {
+        self.common.infinite_factor(input_scale)
+    }
+
     /// The kernel.
     pub fn kernel(&self) -> &'static KernelInfo {
         self.common.kernel.info()
@@ -405,7 +527,8 @@ impl Int8DepthwiseStage {
     }
 
     /// Computes a part of the output: channels from `channel` on, of inputs that are given for these channels alone. `first`: where in
-    /// the input the part's first output has its first tap. What lies outside of the input is padding.
+    /// the input the part's first output has its first tap. What lies outside of the input is padding. `of_run`: what the input stands
+    /// for, if outputs are `f32` and it is not what the stage was built for.
     ///
     /// # Panics
     /// If shapes disagree, positions are too far, or channels have gaps or do not start where a panel does.
@@ -415,6 +538,7 @@ impl Int8DepthwiseStage {
         mut output: TensorViewMut<'_, O>,
         first: [isize; 2],
         channel: usize,
+        of_run: Option<Input>,
     ) {
         let (shape, from) = (output.shape(), input.shape());
         if shape.is_empty() {
@@ -440,7 +564,9 @@ impl Int8DepthwiseStage {
             unreachable!("built from a depthwise kernel of 8 bits")
         };
         let (from_strides, to_strides) = (input.strides(), output.strides());
+        let of_input = self.common.input(of_run);
         for n in 0..shape.n {
+            let to = output.as_mut_ptr().wrapping_add(n * to_strides.n);
             let args = DepthwiseArgs {
                 input: input.as_ptr().wrapping_add(n * from_strides.n),
                 input_steps: axes.map(|axis| from_strides[axis]),
@@ -448,12 +574,12 @@ impl Int8DepthwiseStage {
                 flip: self.common.flip,
                 first,
                 taps: self.taps,
-                output: output.as_mut_ptr().wrapping_add(n * to_strides.n).cast(),
+                output: to.cast(),
                 output_steps: axes.map(|axis| to_strides[axis]),
                 extent: axes.map(|axis| shape[axis]),
                 channel,
                 channels: shape.c,
-                padding: [self.common.zero_point ^ self.common.flip; 64],
+                padding: [of_input.zero_point ^ self.common.flip; 64],
                 weights: self.common.weights.as_ptr(),
                 bias: self.common.bias(),
                 finish: self.common.factors.args(self.common.ends),
@@ -461,6 +587,7 @@ impl Int8DepthwiseStage {
             // SAFETY: `Available` proves the instruction set; the views hold their elements; shapes, strides and positions were asserted
             // above, the packing is that of the kernel.
             unsafe { entry(&args) }
+            self.common.finish(to, shape, to_strides, channel, of_input);
         }
     }
 }
@@ -503,6 +630,11 @@ impl Int8PointwiseStage {
         Ok(Self { common, depth, channels })
     }
 
+    /// A channel, and its factor from sums to `f32`, which is not finite for inputs of that scale.
+    pub fn infinite_factor(&self, input_scale: f32) -> Option<(usize, f32)> {
+        self.common.infinite_factor(input_scale)
+    }
+
     /// The kernel.
     pub fn kernel(&self) -> &'static KernelInfo {
         self.common.kernel.info()
@@ -518,7 +650,8 @@ impl Int8PointwiseStage {
         if self.common.packing.wide { scratch_len(self.depth) } else { 0 }
     }
 
-    /// Computes a part of the output: channels from `channel` on, of pixels for which the input is given.
+    /// Computes a part of the output: channels from `channel` on, of pixels for which the input is given. `of_run`: as of a depthwise
+    /// stage.
     ///
     /// # Panics
     /// If shapes disagree, the scratch is too short or not aligned to two bytes, or channels have gaps or do not start where a panel does.
@@ -527,6 +660,7 @@ impl Int8PointwiseStage {
         input: TensorView<'_, u8>,
         mut output: TensorViewMut<'_, O>,
         channel: usize,
+        of_run: Option<Input>,
         scratch: &mut [u8],
     ) {
         let (shape, from) = (output.shape(), input.shape());
@@ -545,13 +679,15 @@ impl Int8PointwiseStage {
             unreachable!("built from a pointwise kernel of 8 bits")
         };
         let (from_strides, to_strides) = (input.strides(), output.strides());
+        let of_input = self.common.input(of_run);
         for n in 0..shape.n {
+            let to = output.as_mut_ptr().wrapping_add(n * to_strides.n);
             let args = PointwiseArgs {
                 input: input.as_ptr().wrapping_add(n * from_strides.n),
                 input_steps: [from_strides.h, from_strides.w],
                 depth: self.depth,
                 flip: self.common.flip,
-                output: output.as_mut_ptr().wrapping_add(n * to_strides.n).cast(),
+                output: to.cast(),
                 output_steps: [to_strides.h, to_strides.w],
                 extent: [shape.h, shape.w],
                 channel,
@@ -564,6 +700,7 @@ impl Int8PointwiseStage {
             // SAFETY: `Available` proves the instruction set; the views hold their elements; shapes, strides and the scratch were asserted
             // above, the packing is that of the kernel.
             unsafe { entry(&args) }
+            self.common.finish(to, shape, to_strides, channel, of_input);
         }
     }
 }

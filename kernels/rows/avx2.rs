@@ -78,6 +78,11 @@ pub(crate) static FAMILY: Family = Family {
         peak: products!(Avx2, target_feature(enable = "avx2,fma"), 12),
     },
     series: Avx2::SERIES,
+    #[cfg(feature = "int8")]
+    elementwise: int8::elementwise::elementwise!(
+        target_feature(enable = "avx2,fma"),
+        crate::arch::look_up::x86_64::avx2
+    ),
     ..family!(Avx2, target_feature(enable = "avx2,fma"), 12)
 };
 

@@ -81,6 +81,11 @@ pub(crate) static FAMILY: Family = Family {
         [pointwise::nhwc::Tile<14>, pointwise::nhwc::Joined<14, 10>, pointwise::nchw::Tile<8>, Spills<2, pointwise::nchw::Tile<14>>, Channels<8, 1, 6>, Channels<14, 1, 6>]
     ),
     series: Avx512::SERIES,
+    #[cfg(feature = "int8")]
+    elementwise: int8::elementwise::elementwise!(
+        target_feature(enable = "avx512f"),
+        crate::arch::look_up::x86_64::avx2
+    ),
     ..family!(Avx512, target_feature(enable = "avx512f"), 12)
 };
 

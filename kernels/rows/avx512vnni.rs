@@ -33,5 +33,9 @@ pub(crate) static FAMILY: Family = Family {
         packing: Packing::of::<Avx512Vnni>(),
         peak: products!(Avx512Vnni, target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni"), 12),
     },
+    elementwise: int8::elementwise::elementwise!(
+        target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni"),
+        crate::arch::look_up::x86_64::avx512
+    ),
     ..family!(Avx512, target_feature(enable = "avx512f"), 12)
 };

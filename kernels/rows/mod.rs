@@ -129,6 +129,8 @@ macro_rules! family {
                 peak: |_| (0, 0),
             },
             series: &[],
+            #[cfg(feature = "int8")]
+            elementwise: $crate::int8::elementwise::elementwise!($features),
             half_lanes: <<$token as Simd>::Half as Simd>::LANES,
             activate,
             #[cfg(feature = "half")]

@@ -54,6 +54,8 @@ pub(crate) static FAMILY: Family = Family {
         peak: products!(Neon, target_feature(enable = "neon"), 12),
     },
     series: Neon::SERIES,
+    #[cfg(feature = "int8")]
+    elementwise: int8::elementwise::elementwise!(target_feature(enable = "neon"), crate::arch::look_up::aarch64::neon),
     ..family!(Neon, target_feature(enable = "neon"), 24)
 };
 

@@ -147,7 +147,7 @@ impl Engine {
     }
 
     fn run_as<E: Element>(&self, run: Run<'_, E>) -> Result<(), Error> {
-        let Run { input, residual, output, range, workspace, parallelism, choice } = run;
+        let Run { input, residual, output, range, workspace, parallelism, choice, .. } = run;
         let descriptor = &self.descriptor;
         let (outputs, whole) = descriptor.outputs(input.shape())?;
         let (part, origin, images) = part::asked(whole, range)?;

@@ -277,25 +277,17 @@ impl<'a> Site<'a> {
         let [Some(offsets_a), Some(offsets_b)] = offsets else {
             return Err(format!("{:?} and {:?} do not add up to {shape:?}", shapes[0], shapes[1]));
         };
-        // Both operands go to a common scale, 2²⁰ times finer than twice the coarser of theirs.
-        const FINER: i32 = 20;
-        let twice = 2.0 * f64::from(a.scale.max(b.scale));
-        let [factor_a, factor_b] = [a.scale, b.scale].map(|scale| Multiplier::new(f64::from(scale) / twice));
-        let (factor_a, factor_b) = (factor_a?, factor_b?);
-        let factor = twice / (f64::from(1 << FINER) * f64::from(to.scale));
-        if factor >= 1.0 {
-            return Err(format!(
-                "its output's scale {} is too fine for its inputs' {} and {}",
-                to.scale, a.scale, b.scale
-            ));
-        }
-        let factor = Multiplier::new(factor)?;
         let (low, high) = self.clamp(0)?;
+        let sum = move |x: &Values, y: &Values| Values::sum([(x, a), (y, b)], to, [low, high]);
+        // Its scales are checked.
+        sum(&Values::empty(a.kind), &Values::empty(b.kind)).map_err(|error| error.to_string())?;
         Ok(Box::new(move |inputs| {
-            let [x, y] = [inputs[0].centred(a.zero_point), inputs[1].centred(b.zero_point)];
-            let common = |value: i16, factor: Multiplier| factor.apply(i32::from(value) << FINER);
-            let sums = offsets_a.iter().zip(&offsets_b).map(|(&i, &j)| common(x[i], factor_a) + common(y[j], factor_b));
-            to.kind.pack(sums.map(|sum| factor.apply(sum).saturating_add(to.zero_point).clamp(low, high)))
+            // What is as it is needs no copy.
+            let spread = |values: &Values, offsets: &[usize]| {
+                (!offsets.iter().copied().eq(0..values.len())).then(|| values.at(offsets))
+            };
+            let (x, y) = (spread(inputs[0], &offsets_a), spread(inputs[1], &offsets_b));
+            sum(x.as_ref().unwrap_or(inputs[0]), y.as_ref().unwrap_or(inputs[1])).expect("checked when it was built")
         }))
     }
 
@@ -441,13 +433,13 @@ impl<'a> Site<'a> {
     fn quantize(self) -> Result<Work> {
         let to = Quantized::of(self.output()?)?;
         self.expect_output(&self.input(0)?.shape)?;
-        let (low, high) = to.kind.range();
         if self.input(0)?.kind == "FLOAT32" {
             return Ok(Box::new(move |inputs| match inputs[0] {
-                Values::F32(values) => to.kind.pack(values.iter().map(|&value| to.nearest(value).clamp(low, high))),
+                Values::F32(values) => Values::quantized(values, to),
                 values => panic!("QUANTIZE of f32 was given {}", values.dtype()),
             }));
         }
+        let (low, high) = to.kind.range();
         let from = Quantized::of(self.input(0)?)?;
         let factor = Multiplier::new(f64::from(from.scale) / f64::from(to.scale))?;
         factor.check(255)?;
@@ -463,11 +455,7 @@ impl<'a> Site<'a> {
         if self.output()?.kind != "FLOAT32" {
             return Err(format!("its output is {}, FLOAT32 is supported", self.output()?.kind));
         }
-        Ok(Box::new(move |inputs| {
-            Values::F32(
-                inputs[0].centred(from.zero_point).into_iter().map(|value| from.scale * f32::from(value)).collect(),
-            )
-        }))
+        Ok(Box::new(move |inputs| Values::F32(inputs[0].dequantized(from))))
     }
 
     fn expect_same(self, from: Quantized, to: Quantized) -> Result<()> {

@@ -48,6 +48,11 @@ impl Case {
         }
     }
 
+    /// Output channels.
+    pub fn last(&self) -> usize {
+        if self.operation == Depthwise { self.input.c * self.multiplier } else { self.outputs }
+    }
+
     pub fn window(&self) -> Window {
         Window { kernel: self.kernel, stride: self.stride, dilation: self.dilation, padding: self.padding }
     }

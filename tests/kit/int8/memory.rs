@@ -1,6 +1,6 @@
 //! Tensors of 8 bits, and of sums, in memory as plans see them.
 
-use depthwise::int8::Integer;
+use depthwise::int8::Output;
 use depthwise::{Layout, Shape, Strides, TensorView, TensorViewMut};
 
 use crate::oracle::Tensor;
@@ -12,8 +12,8 @@ pub struct Buffer<T> {
     strides: Strides,
 }
 
-/// Elements of a type, of a test's numbers.
-pub trait Number: Integer {
+/// Elements of a type, of a test's numbers; of `f32`, its bits.
+pub trait Number: Output {
     fn of(x: i64) -> Self;
     fn wide(self) -> i64;
     const GAP: Self;
@@ -33,6 +33,16 @@ macro_rules! number {
     )*};
 }
 number!(u8 i8 i32);
+
+impl Number for f32 {
+    fn of(bits: i64) -> f32 {
+        f32::from_bits(bits as u32)
+    }
+    fn wide(self) -> i64 {
+        self.to_bits().into()
+    }
+    const GAP: f32 = 77.0;
+}
 
 impl<T: Number> Buffer<T> {
     pub fn blank(shape: Shape, layout: Layout, gap: usize) -> Self {

@@ -5,7 +5,7 @@ pub mod memory;
 pub mod oracle;
 pub mod plan;
 
-use depthwise::int8::Integer;
+use depthwise::int8::{Integer, Quantized};
 use depthwise::{Axis, ElementType, Error, Isa, KernelInfo, Layout, OutputRange, Parallelism, Run, Workspace};
 
 use super::oracle::Tensor;
@@ -14,7 +14,7 @@ use super::{Tally, emulation};
 use cases::Case;
 use memory::{Buffer, Number};
 use oracle::Kind;
-use plan::{Plan, draw, expected, of_any, plan};
+use plan::{Outputs, Plan, draw, expected, of_any, plan};
 
 /// How a plan is run.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,14 @@ pub struct Way {
     pub threads: bool,
     /// In parts, of which none begins where kernels would.
     pub parts: bool,
+    /// What the run says of its input.
+    pub of_run: Option<Quantized>,
+}
+
+impl Way {
+    pub fn new(layout: Layout) -> Self {
+        Way { layout, gap: 0, threads: false, parts: false, of_run: None }
+    }
 }
 
 pub fn run<I: Number + Integer<Stored = u8>, O: Number>(
@@ -60,6 +68,7 @@ pub fn run<I: Number + Integer<Stored = u8>, O: Number>(
     for (view, range) in views.into_iter().zip(ranges) {
         let run = Run::new(input.view(), view, &mut workspace).parallelism(parallelism);
         let run = if way.parts { run.range(range) } else { run };
+        let run = if let Some(input) = way.of_run { run.quantized(input) } else { run };
         of_any!(plan, plan => plan.run(run)).unwrap_or_else(|error| panic!("{what}: {error}"));
     }
     if !way.parts {
@@ -69,8 +78,17 @@ pub fn run<I: Number + Integer<Stored = u8>, O: Number>(
     output.check(want, what);
 }
 
+/// The type of a plan's numbers.
+fn plan_kind(plan: &Plan) -> Kind {
+    match of_any!(plan, plan => plan.output_element()) {
+        ElementType::U8 => Kind::U8,
+        ElementType::I8 => Kind::I8,
+        other => panic!("outputs of {other}"),
+    }
+}
+
 pub fn run_as(case: &Case, plan: &Plan, input: &Tensor<i64>, want: &Tensor<i64>, way: Way, what: &str) {
-    match (case.input_kind, case.output_kind) {
+    match (case.input_kind, plan_kind(plan)) {
         (Kind::U8, Kind::U8) => run::<u8, u8>(plan, input, want, way, what),
         (Kind::U8, Kind::I8) => run::<u8, i8>(plan, input, want, way, what),
         (Kind::I8, Kind::U8) => run::<i8, u8>(plan, input, want, way, what),
@@ -92,7 +110,7 @@ pub fn check(case: &Case, tally: &mut Tally) {
     let mut ran = Vec::new();
     let drawn = draw(case);
     let want = expected(case, &drawn);
-    let plain = Way { layout: Layout::Nhwc, gap: 0, threads: false, parts: false };
+    let plain = Way::new(Layout::Nhwc);
     for info in kernels() {
         let is_depthwise = info.operation == depthwise::Operation::Depthwise;
         let fits = match case.operation {
@@ -104,7 +122,7 @@ pub fn check(case: &Case, tally: &mut Tally) {
             continue;
         }
         // Such a kernel may not be for the window, or not for the weights.
-        match plan(case, &drawn, info.isa, Layout::Nhwc, [Some(info.name), None], false) {
+        match plan(case, &drawn, info.isa, Layout::Nhwc, [Some(info.name), None], Outputs::Numbers) {
             Ok(plan) => {
                 ran.push(info.name);
                 run_as(case, &plan, &drawn.input, &want, plain, &format!("{case:?} on {}", info.name));
@@ -118,10 +136,10 @@ pub fn check(case: &Case, tally: &mut Tally) {
     for isa in isas() {
         for layout in [Layout::Nhwc, Layout::Nchw] {
             let what = format!("{case:?}, {layout}, {isa}");
-            let plan =
-                plan(case, &drawn, isa, layout, [None; 2], false).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let plan = plan(case, &drawn, isa, layout, [None; 2], Outputs::Numbers)
+                .unwrap_or_else(|error| panic!("{what}: {error}"));
             for (gap, threads, parts) in [(0, false, true), (3, false, false), (3, true, false)] {
-                let way = Way { layout, gap, threads, parts };
+                let way = Way { gap, threads, parts, ..Way::new(layout) };
                 run_as(case, &plan, &drawn.input, &want, way, &format!("{what}, {way:?}"));
             }
         }

@@ -214,6 +214,11 @@ pub fn quantize(x: f32, to: Quantized, rounding: Rounding) -> i64 {
     Target::new(to, rounding).finish(i64::from(rounded as i32))
 }
 
+/// What a sum stands for: of outputs of `f32`.
+pub fn real(sum: i32, factor: f32, bias: f32) -> f32 {
+    sum as f32 * factor + bias
+}
+
 pub fn dequantize(q: i64, from: Quantized) -> f32 {
     from.scale * (q - from.zero_point) as f32
 }

@@ -1,6 +1,6 @@
 //! The numbers of a case of 8 bits, what the oracle makes of them, and the plans that must make the same.
 
-use depthwise::int8::{Conv2d, DepthwiseConv2d, PointwiseConv2d, Quantized, Rounding, SeparableConv2d, Weights};
+use depthwise::int8::{Conv2d, DepthwiseConv2d, PointwiseConv2d, Quantized, Rounding, SeparableConv2d, Table, Weights};
 use depthwise::{Error, Isa, Layout};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -11,6 +11,7 @@ use crate::oracle::Tensor;
 use crate::plan::Operation::*;
 
 /// A stage's parameters.
+#[derive(Clone)]
 pub struct Stage {
     pub weights: Vec<i64>,
     pub scales: Vec<f32>,
@@ -123,7 +124,7 @@ pub fn sums_of(case: &Case, drawn: &Drawn) -> Tensor<i64> {
     }
 }
 
-fn quantized(of: oracle::Quantized) -> Quantized {
+pub fn quantized(of: oracle::Quantized) -> Quantized {
     match of.kind {
         Kind::U8 => Quantized::u8(of.scale, of.zero_point as i32),
         Kind::I8 => Quantized::i8(of.scale, of.zero_point as i32),
@@ -174,14 +175,49 @@ impl Values {
     }
 }
 
+/// What a plan makes of its last sums.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outputs {
+    Numbers,
+    /// What a table has for them, after each stage.
+    Looked,
+    Sums,
+    Real,
+}
+
+/// The number that a table of a type has for a number of another: each once.
+pub fn entry(q: i64, from: Kind, to: Kind) -> i64 {
+    to.range().0 + ((q - from.range().0) * 37 + 11) % 256
+}
+
+pub fn table(from: oracle::Quantized, to: Kind) -> Table {
+    let numbers = |q: i32| entry(q.into(), from.kind, to) as i32;
+    Table::new(quantized(from), quantized(looked(from, to)), numbers).expect("a table")
+}
+
+/// What a table's numbers stand for.
+pub fn looked(from: oracle::Quantized, to: Kind) -> oracle::Quantized {
+    oracle::Quantized { kind: to, scale: 0.9 * from.scale, zero_point: to.range().0 + 77 }
+}
+
+pub fn other(kind: Kind) -> Kind {
+    if kind == Kind::U8 { Kind::I8 } else { Kind::U8 }
+}
+
+/// A bias for each channel of outputs of `f32`.
+pub fn bias_of_reals(channels: usize) -> Vec<f32> {
+    (0..channels).map(|channel| (channel as f32 - 7.3) * 0.77).collect()
+}
+
 pub fn plan(
     case: &Case,
     drawn: &Drawn,
     isa: Isa,
     layout: Layout,
     kernels: [Option<&str>; 2],
-    sums: bool,
+    outputs: Outputs,
 ) -> Result<Plan, Error> {
+    let bias = bias_of_reals(case.last());
     let values: Vec<_> = drawn.stages.iter().map(|stage| Values::of(case.weights_kind, stage)).collect();
     let rounding = match case.rounding {
         oracle::Rounding::NearestEven => Rounding::NearestEven,
@@ -195,11 +231,15 @@ pub fn plan(
             for name in kernels.into_iter().flatten() {
                 builder = builder.kernel(name);
             }
-            if sums {
-                builder.output_sums()
-            } else {
-                let (low, high) = last.target.clamp;
-                builder.output(quantized(last.target.output)).clamp(low as i32, high as i32)
+            let (low, high) = last.target.clamp;
+            match outputs {
+                Outputs::Numbers => builder.output(quantized(last.target.output)).clamp(low as i32, high as i32),
+                Outputs::Looked => {
+                    let table = table(last.target.output, other(case.output_kind));
+                    builder.output_table(table).clamp(low as i32, high as i32)
+                }
+                Outputs::Sums => builder.output_sums(),
+                Outputs::Real => builder.output_f32().bias_f32(&bias),
             }
         }};
     }
@@ -225,13 +265,17 @@ pub fn plan(
         ),
         Separable => {
             let (low, high) = first.target.clamp;
+            let builder = window!(common!(SeparableConv2d::builder(case.input.c, case.outputs)));
+            let builder = match outputs {
+                Outputs::Looked => builder.between_table(table(first.target.output, case.input_kind)),
+                _ => builder.between(quantized(first.target.output)),
+            };
             Plan::Separable(
-                window!(common!(SeparableConv2d::builder(case.input.c, case.outputs)))
+                builder
                     .channel_multiplier(case.multiplier)
                     .depthwise_weights(weights)
                     .depthwise_bias(&first.bias)
                     .depthwise_clamp(low as i32, high as i32)
-                    .between(quantized(first.target.output))
                     .pointwise_weights(values[1].weights(last))
                     .bias(&last.bias)
                     .build()?,
