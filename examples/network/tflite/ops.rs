@@ -2,9 +2,12 @@
 //!
 //! Convolutions are the crate's plans, of `convolution`.
 
+use std::borrow::Cow;
+
 use depthwise::Shape;
 
 use super::convolution::{Described, Form};
+use super::elements::{self, Addition};
 use super::rounding::Multiplier;
 use super::schema::{Graph, Operator, Tensor};
 use super::values::{Kind, Quantized, Values, check_scale};
@@ -277,25 +280,16 @@ impl<'a> Site<'a> {
         let [Some(places_a), Some(places_b)] = places else {
             return Err(format!("{:?} and {:?} do not add up to {shape:?}", shapes[0], shapes[1]));
         };
-        // Both operands go to a common scale, 2²⁰ times finer than twice the coarser of theirs.
-        const FINER: i32 = 20;
-        let twice = 2.0 * f64::from(a.scale.max(b.scale));
-        let [factor_a, factor_b] = [a.scale, b.scale].map(|scale| Multiplier::new(f64::from(scale) / twice));
-        let (factor_a, factor_b) = (factor_a?, factor_b?);
-        let factor = twice / (f64::from(1 << FINER) * f64::from(to.scale));
-        if factor >= 1.0 {
-            return Err(format!(
-                "its output's scale {} is too fine for its inputs' {} and {}",
-                to.scale, a.scale, b.scale
-            ));
-        }
-        let factor = Multiplier::new(factor)?;
-        let (low, high) = self.clamp(0)?;
+        let addition = Addition::new([a, b], to, self.clamp(0)?)?;
+        // Most operands are as large as the output.
+        let places = [(places_a, shapes[0]), (places_b, shapes[1])];
+        let places = places.map(|(places, operand)| (operand != shape).then_some(places));
         Ok(Box::new(move |inputs| {
-            let [x, y] = [inputs[0].centred(a.zero_point), inputs[1].centred(b.zero_point)];
-            let common = |value: i16, factor: Multiplier| factor.apply(i32::from(value) << FINER);
-            let sums = places_a.iter().zip(&places_b).map(|(&i, &j)| common(x[i], factor_a) + common(y[j], factor_b));
-            to.kind.pack(sums.map(|sum| factor.apply(sum).saturating_add(to.zero_point).clamp(low, high)))
+            let [x, y] = [0, 1].map(|i| match &places[i] {
+                None => Cow::Borrowed(inputs[i]),
+                Some(places) => Cow::Owned(inputs[i].gather(places)),
+            });
+            addition.run(&x, &y)
         }))
     }
 
@@ -441,16 +435,16 @@ impl<'a> Site<'a> {
     fn quantize(self) -> Result<Work> {
         let to = Quantized::of(self.output()?)?;
         self.expect_output(&self.input(0)?.shape)?;
-        let (low, high) = to.kind.range();
         if self.input(0)?.kind == "FLOAT32" {
             return Ok(Box::new(move |inputs| match inputs[0] {
-                Values::F32(values) => to.kind.pack(values.iter().map(|&value| to.nearest(value).clamp(low, high))),
+                Values::F32(values) => elements::quantize(values, to),
                 values => panic!("QUANTIZE of f32 was given {}", values.dtype()),
             }));
         }
         let from = Quantized::of(self.input(0)?)?;
         let factor = Multiplier::new(f64::from(from.scale) / f64::from(to.scale))?;
         factor.check(255)?;
+        let (low, high) = to.kind.range();
         Ok(Box::new(move |inputs| {
             let values = inputs[0].centred(from.zero_point).into_iter().map(i32::from);
             to.kind.pack(values.map(|value| factor.apply(value).saturating_add(to.zero_point).clamp(low, high)))
@@ -463,11 +457,7 @@ impl<'a> Site<'a> {
         if self.output()?.kind != "FLOAT32" {
             return Err(format!("its output is {}, FLOAT32 is supported", self.output()?.kind));
         }
-        Ok(Box::new(move |inputs| {
-            Values::F32(
-                inputs[0].centred(from.zero_point).into_iter().map(|value| from.scale * f32::from(value)).collect(),
-            )
-        }))
+        Ok(Box::new(move |inputs| Values::F32(elements::dequantize(inputs[0], from))))
     }
 
     fn expect_same(self, from: Quantized, to: Quantized) -> Result<()> {

@@ -159,6 +159,15 @@ impl Values {
         }
     }
 
+    /// Those at these places, in order.
+    pub fn gather(&self, places: &[usize]) -> Self {
+        match self {
+            Self::F32(values) => Self::F32(places.iter().map(|&place| values[place]).collect()),
+            Self::I8(values) => Self::I8(places.iter().map(|&place| values[place]).collect()),
+            Self::U8(values) => Self::U8(places.iter().map(|&place| values[place]).collect()),
+        }
+    }
+
     /// The numbers of 8 bits, less `zero_point`, which fit in 16 bits.
     ///
     /// # Panics
