@@ -20,7 +20,7 @@ const MAX_ELEMENTS: usize = 1 << 28;
 /// A tensor of the network: 0 is its input, `i + 1` is what layer `i` writes.
 pub type ValueId = usize;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Arch {
     pub name: String,
     pub input: Input,
@@ -32,16 +32,17 @@ pub struct Arch {
     pub classes: Vec<String>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Input {
     pub shape: Shape,
-    mean: Vec<f32>,
-    std: Vec<f32>,
+    /// A pixel is read as (pixel − mean) / std, each of its channel.
+    pub mean: Vec<f32>,
+    pub std: Vec<f32>,
     /// Side of the central square to cut out of a photograph, as a share of its shorter side.
     pub central_crop: Option<f64>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Layer {
     /// How messages and tables call it: `layer 3 (block01.expand)`.
     pub label: String,
@@ -55,7 +56,7 @@ pub struct Layer {
     pub rank: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Op {
     /// `conv`, `dwconv`, `pwconv`, and `fc`: a convolution whose kernel covers the whole map.
     Conv(Conv),
@@ -69,7 +70,7 @@ pub enum Op {
     Softmax,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Conv {
     pub in_channels: usize,
     pub out_channels: usize,
@@ -90,7 +91,7 @@ pub enum ConvKind {
     Standard,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pool {
     pub kind: PoolKind,
     pub window: Window,

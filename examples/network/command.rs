@@ -14,7 +14,7 @@ use crate::files::{self, Tensors};
 use crate::{photo, profile, tflite};
 
 /// How often an image is run, after a warm-up, to find its shortest time.
-const RUNS: usize = 5;
+pub(crate) const RUNS: usize = 5;
 /// How often the profile runs the network.
 const PROFILE_RUNS: usize = 10;
 /// How many classes are printed per image.
@@ -29,8 +29,8 @@ pub struct Args {
     /// Photographs to classify, PNG or JPEG [default: those in examples/models/images]. A JPEG that is cut short
     /// or damaged is decoded as far as it goes, without an error
     pub(crate) photos: Vec<PathBuf>,
-    /// Folder with arch.json and model.safetensors, or a file model.tflite of 8 bits [default: examples/models/efficientnet_lite0,
-    /// then examples/models/visual_wake_words_i8/model.tflite]
+    /// Folder with arch.json and model.safetensors, or with model.tflite of 8 bits, or such a file [default:
+    /// examples/models/efficientnet_lite0, then examples/models/visual_wake_words_i8]
     #[arg(long, value_name = "DIR|FILE.tflite")]
     pub(crate) model: Option<PathBuf>,
     /// Read the inputs from this file: images_u8 [n,h,w,c], or images_f32 [n,c,h,w] already normalised. For a TFLite file: images_u8
@@ -43,6 +43,10 @@ pub struct Args {
     /// Write every operator's output for every input to this file, as tensors INPUT.LLL (a TFLite file's networks only)
     #[arg(long, value_name = "FILE.safetensors", requires = "inputs")]
     pub(crate) all_layers: Option<PathBuf>,
+    /// Make 8 bits of the network of f32, with the ranges that its tensors have on the photographs, and write it to this folder, for
+    /// --model to run
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["inputs", "outputs", "all_layers"])]
+    pub(crate) quantize: Option<PathBuf>,
     /// Print a table of what each layer costs, on the first input
     #[arg(long)]
     profile: bool,
@@ -58,6 +62,13 @@ pub struct Args {
     /// Type of the elements of activations in memory: f32, f16 or bf16
     #[arg(long = "type", value_name = "TYPE", default_value = "f32", value_parser = ["f32", "f16", "bf16"])]
     element: String,
+}
+
+impl Args {
+    /// The folder of the network of f32.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.model.clone().unwrap_or_else(|| models().join("efficientnet_lite0"))
+    }
 }
 
 /// More threads than any machine has are a slip of the finger.
@@ -99,10 +110,17 @@ pub fn run(args: &Args, out: &mut (dyn Write + Send), errors: &mut (dyn Write + 
 }
 
 fn start(args: &Args, lines: &mut Lines) -> Result<()> {
-    let is_tflite = |path: &&Path| path.is_file() || path.extension().is_some_and(|extension| extension == "tflite");
-    if let Some(path) = args.model.as_deref().filter(is_tflite) {
-        expect_tflite_options(args)?;
-        return tflite::command::run(path, args, lines);
+    let tflite = args.model.as_deref().and_then(tflite_file);
+    if let Some(folder) = &args.quantize {
+        if let Some(path) = tflite {
+            return Err(format!("{}: it is of 8 bits already", path.display()));
+        }
+        expect_plain_options(args, "with --quantize")?;
+        return tflite::command::quantize(folder, args, lines);
+    }
+    if let Some(path) = tflite {
+        expect_plain_options(args, "on a TFLite file")?;
+        return tflite::command::run(&path, args, lines);
     }
     if args.all_layers.is_some() {
         return Err("--all-layers is for networks of 8 bits, with --model FILE.tflite".into());
@@ -115,8 +133,16 @@ fn start(args: &Args, lines: &mut Lines) -> Result<()> {
     pool.install(|| work(args, Parallelism::Rayon, lines))
 }
 
-/// What the loops of [`tflite`] have no use for.
-fn expect_tflite_options(args: &Args) -> Result<()> {
+/// The network of 8 bits that a path means: a file, or that of a folder.
+fn tflite_file(path: &Path) -> Option<PathBuf> {
+    if path.is_file() || path.extension().is_some_and(|extension| extension == "tflite") {
+        return Some(path.into());
+    }
+    Some(path.join(tflite::command::FILE)).filter(|file| file.is_file())
+}
+
+/// What [`tflite`] has no use for.
+fn expect_plain_options(args: &Args, at: &str) -> Result<()> {
     let given = [
         ("--profile", args.profile),
         ("--isa", args.isa.is_some()),
@@ -125,7 +151,7 @@ fn expect_tflite_options(args: &Args) -> Result<()> {
         ("--type", args.element != "f32"),
     ];
     match given.iter().find(|(_, is_given)| *is_given) {
-        Some((option, _)) => Err(format!("{option} has no effect on a TFLite file: leave it out")),
+        Some((option, _)) => Err(format!("{option} has no effect {at}: leave it out")),
         None => Ok(()),
     }
 }
@@ -141,7 +167,7 @@ fn work(args: &Args, parallelism: Parallelism, lines: &mut Lines) -> Result<()> 
 fn work_as<E: Stored>(args: &Args, parallelism: Parallelism, lines: &mut Lines) -> Result<()> {
     // Before anything is read, so that an error about it blames neither the network nor one of its layers.
     let isa = engine::instruction_set(args.isa)?;
-    let folder = args.model.clone().unwrap_or_else(|| models().join("efficientnet_lite0"));
+    let folder = args.folder();
     let network = Network::<E>::load_as(&folder, Options { layout: args.layout, isa: Some(isa) })?;
     lines.print(format_args!(
         "{}: {} in {}, {}, {}{isa}, {}",
@@ -202,7 +228,7 @@ fn run_tensors<E: Stored>(
     let mut scratch = network.scratch()?;
     let mut rows = Vec::with_capacity(images.len());
     for image in &images {
-        let output = network.run(&mut scratch, &network.arrange(image), parallelism, |_| ())?;
+        let output = network.run(&mut scratch, &network.arrange(image), parallelism, |_, _| ())?;
         rows.push(network.nchw_output(output));
     }
     files::write_outputs(outputs, &network.arch.output_dims(), &rows)?;
@@ -261,12 +287,12 @@ impl<'a, E: Stored> Classifier<'a, E> {
     /// Prints the time and the strongest classes of one input.
     fn classify(&mut self, name: &str, input: &[E], lines: &mut Lines) -> Result<()> {
         let Self { network, scratch, parallelism, .. } = self;
-        let output = network.run(scratch, input, *parallelism, |_| ())?;
+        let output = network.run(scratch, input, *parallelism, |_, _| ())?;
         let classes = classes(&network.arch, &network.nchw_output(output));
         let mut best = Duration::MAX;
         for _ in 0..RUNS {
             let start = Instant::now();
-            network.run(scratch, input, *parallelism, |_| ())?;
+            network.run(scratch, input, *parallelism, |_, _| ())?;
             best = best.min(start.elapsed());
         }
         lines.print(format_args!("{name}  {:.2} ms", best.as_secs_f64() * 1e3))?;
@@ -279,7 +305,7 @@ impl<'a, E: Stored> Classifier<'a, E> {
 }
 
 /// The strongest classes: by probability, or, where the output is a map, by their share of its pixels.
-fn classes(arch: &Arch, output: &[f32]) -> Vec<(usize, f64)> {
+pub(crate) fn classes(arch: &Arch, output: &[f32]) -> Vec<(usize, f64)> {
     let layer = arch.output_layer();
     let pixels = layer.shape.h * layer.shape.w;
     let shares: Vec<f64> = if pixels > 1 {
@@ -306,7 +332,7 @@ fn classes(arch: &Arch, output: &[f32]) -> Vec<(usize, f64)> {
 }
 
 /// The names of the classes: `labels.txt`, else those in the description.
-fn labels(arch: &Arch, folder: &Path) -> Result<Vec<String>> {
+pub(crate) fn labels(arch: &Arch, folder: &Path) -> Result<Vec<String>> {
     let labels = files::read_labels(&folder.join("labels.txt"))?;
     Ok(if labels.is_empty() { arch.classes.clone() } else { labels })
 }

@@ -38,6 +38,16 @@ pub fn instruction_set(asked: Option<Isa>) -> Result<Isa> {
     builder.maybe_isa(asked).build().map(|plan| plan.isa()).map_err(|error| error.to_string())
 }
 
+/// The description in a folder, and its file of weights.
+pub fn read(folder: &Path) -> Result<(Arch, Vec<u8>)> {
+    let path = folder.join("arch.json");
+    let arch = Arch::parse(&files::read_text(&path)?).map_err(|error| format!("{}: {error}", path.display()))?;
+    let path = folder.join("model.safetensors");
+    let bytes = files::read(&path)?;
+    Tensors::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok((arch, bytes))
+}
+
 /// A network ready to run. It never changes: threads may share it, each with a [`Scratch`] of its own.
 pub struct Network<E: Stored = f32> {
     pub arch: Arch,
@@ -125,20 +135,25 @@ impl Network {
 impl<E: Stored> Network<E> {
     /// As [`Network::load`], with tensors of that type.
     pub fn load_as(folder: &Path, options: Options) -> Result<Self> {
-        let (arch_path, weights_path) = (folder.join("arch.json"), folder.join("model.safetensors"));
-        let in_file = |path: &Path, error: String| format!("{}: {error}", path.display());
-        let arch = Arch::parse(&files::read_text(&arch_path)?).map_err(|error| in_file(&arch_path, error))?;
-        let bytes = files::read(&weights_path)?;
-        let weights = Tensors::parse(&bytes).map_err(|error| in_file(&weights_path, error))?;
-        Self::build_as(arch, &weights, options).map_err(|error| in_file(folder, error))
+        let (arch, bytes) = read(folder)?;
+        let built = Tensors::parse(&bytes).and_then(|weights| Self::build_as(arch, &weights, options));
+        built.map_err(|error| format!("{}: {error}", folder.display()))
     }
 
     /// As [`Network::build`], with tensors of that type.
     pub fn build_as(arch: Arch, weights: &Tensors, options: Options) -> Result<Self> {
-        let mut steps = Vec::new();
-        for group in fuse(&arch) {
-            steps.push(group.build(&arch, weights, options)?);
-        }
+        let groups = fuse(&arch);
+        Self::of(groups, arch, weights, options)
+    }
+
+    /// As [`Network::build_as`], with a step for each layer, in their order.
+    pub fn build_layers(arch: Arch, weights: &Tensors, options: Options) -> Result<Self> {
+        let groups = (0..arch.layers.len()).map(|layer| Group { layers: vec![layer], residual: None });
+        Self::of(groups.collect(), arch, weights, options)
+    }
+
+    fn of(groups: Vec<Group>, arch: Arch, weights: &Tensors, options: Options) -> Result<Self> {
+        let steps = groups.iter().map(|group| group.build(&arch, weights, options)).collect::<Result<Vec<_>>>()?;
         let (buffer_of, buffers) = place(&arch, &steps)?;
         Ok(Self { arch, layout: options.layout, steps, buffer_of, buffers })
     }
@@ -167,13 +182,13 @@ impl<E: Stored> Network<E> {
     }
 
     /// Computes the output for one input, both in the network's layout. `after_step` hears of every
-    /// step that has ended.
+    /// step that has ended, and what it gave.
     pub fn run<'s>(
         &self,
         scratch: &'s mut Scratch<E>,
         input: &[E],
         parallelism: Parallelism,
-        mut after_step: impl FnMut(usize),
+        mut after_step: impl FnMut(usize, &[E]),
     ) -> Result<&'s [E]> {
         let expected = ops::len(self.arch.input.shape);
         if input.len() != expected {
@@ -185,9 +200,11 @@ impl<E: Stored> Network<E> {
             let mut output = std::mem::take(&mut scratch.buffers[buffer]);
             let written = &mut output[..ops::len(self.arch.shape(step.output))];
             let result = self.run_step(step, scratch, input, written, parallelism);
+            if result.is_ok() {
+                after_step(index, written);
+            }
             scratch.buffers[buffer] = output;
             result.map_err(|error| format!("{}: {error}", step.name))?;
-            after_step(index);
         }
         let output = &scratch.buffers[self.buffer_of[self.arch.output]];
         Ok(&output[..ops::len(self.arch.shape(self.arch.output))])

@@ -37,7 +37,7 @@ pub fn profile<E: Stored>(
     let mut best = vec![Duration::MAX; network.steps.len()];
     for _ in 0..runs {
         let mut start = Instant::now();
-        network.run(&mut scratch, input, parallelism, |step| {
+        network.run(&mut scratch, input, parallelism, |step, _| {
             best[step] = best[step].min(start.elapsed());
             start = Instant::now();
         })?;

@@ -98,7 +98,7 @@ fn network(model: &Model, layout: Layout, placement: &str, parallelism: Parallel
     let mut scratch = network.scratch()?;
     let input = Placed::new(&model.input(layout)?.0, offsets(placement)?[0]);
     Ok(Box::new(move |copy| {
-        let output = network.run(&mut scratch, input.get(), parallelism, |_| ())?;
+        let output = network.run(&mut scratch, input.get(), parallelism, |_, _| ())?;
         copy.into_iter().for_each(|copy| *copy = output.to_vec());
         Ok(())
     }))

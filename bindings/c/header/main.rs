@@ -10,12 +10,13 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let bindings = cbindgen::Builder::new()
+    let types = cbindgen::Builder::new()
         .with_config(cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("a configuration"))
         .with_src(root.join("src/types.rs"))
-        .with_src(root.join("src/border.rs"))
-        .generate()
-        .expect("a header");
+        .with_src(root.join("src/types/int8.rs"));
+    let functions = ["plans", "int8", "tensors", "runs", "choices"].map(|name| format!("src/border/{name}.rs"));
+    let sources = functions.iter().fold(types, |sources, path| sources.with_src(root.join(path)));
+    let bindings = sources.generate().expect("a header");
     let mut made = Vec::new();
     bindings.write(&mut made);
     let made = String::from_utf8(made).expect("UTF-8");

@@ -35,7 +35,7 @@
 // See `DW_VERSION_MAJOR`.
 #define DW_VERSION_PATCH 0
 
-// An instruction set. All but the portable one give the same bits.
+// An instruction set. All but the portable one give the same bits; in plans of 8 bits, that one does, too.
 enum dw_isa
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
@@ -51,6 +51,8 @@ enum dw_isa
   DW_ISA_AVX512 = 3,
   // AArch64 with Advanced SIMD.
   DW_ISA_NEON = 4,
+  // x86-64 with AVX-512F, BW, VL and VNNI: for plans of 8 bits. Other plans are then for AVX-512.
+  DW_ISA_AVX512_VNNI = 5,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -114,7 +116,7 @@ typedef int32_t dw_operation;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-// The type of the elements of tensors. Weights are `float`, and so are all sums.
+// The type of the elements of tensors. Weights are `float`, and so are all sums, but of plans of 8 bits: see `dw_int8_descriptor`.
 enum dw_element
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
@@ -126,6 +128,12 @@ enum dw_element
   DW_ELEMENT_F16 = 1,
   // The upper 16 bits of a `float`, rounded.
   DW_ELEMENT_BF16 = 2,
+  // `uint8_t`, of plans of 8 bits.
+  DW_ELEMENT_U8 = 3,
+  // `int8_t`, of plans of 8 bits.
+  DW_ELEMENT_I8 = 4,
+  // `int32_t`: sums, which plans of 8 bits may write.
+  DW_ELEMENT_I32 = 5,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -280,11 +288,34 @@ typedef int32_t dw_parallelism_kind;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// How a sum becomes a number of 8 bits: sum * m, rounded, where m is the product of the scales of input and weights over the output's.
+// docs/numerics.md of the crate has the formulas.
+enum dw_rounding
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // By m in `float`, and to the nearest even number: ONNX's QLinearConv.
+  DW_ROUNDING_NEAREST_EVEN = 0,
+  // By m as a fixed-point number, with two roundings: the reference kernels of TensorFlow Lite for INT8.
+  DW_ROUNDING_TFLITE = 1,
+  // The same, where the product of the scales of input and weights is formed in `float`: TensorFlow Lite's older networks of UINT8,
+  // and fully connected layers with one scale.
+  DW_ROUNDING_TFLITE_LEGACY = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum dw_rounding dw_rounding;
+#else
+typedef int32_t dw_rounding;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 // How a plan runs inputs of one shape: kernels, passes, blocks, tasks. It changes no bit of a result. Any threads may use one at the
 // same time.
 typedef struct dw_choice dw_choice;
 
-// A convolution with its weights, ready to run: `dw_plan_new` makes it. It takes inputs of any batch, height and width.
+// A convolution with its weights, ready to run: `dw_plan_new` or `dw_int8_plan_new` makes it. It takes inputs of any batch, height and width.
 //
 // No function but `dw_plan_free` changes a plan, so any threads may use one at the same time.
 typedef struct dw_plan dw_plan;
@@ -421,6 +452,98 @@ typedef struct dw_parallelism {
   void *context;
 } dw_parallelism;
 
+// What the numbers of a tensor of 8 bits stand for: scale * (number - zero_point).
+typedef struct dw_quantized {
+  // Their type: DW_ELEMENT_U8 or DW_ELEMENT_I8.
+  dw_element element;
+  // The step from a number to the next, finite and above 0.
+  float scale;
+  // The number that stands for 0, in the range of the type.
+  int32_t zero_point;
+} dw_quantized;
+
+// Weights of 8 bits: w stands for scale * (w - zero_point).
+typedef struct dw_int8_weights {
+  // The first, in the order that `weight_order` says. NULL: none.
+  const void *data;
+  // How many.
+  size_t len;
+  // Their type: DW_ELEMENT_I8 or DW_ELEMENT_U8. Default: the first.
+  dw_element element;
+  // The number that stands for 0. Default: 0.
+  int32_t zero_point;
+  // One scale, or one for each output channel.
+  struct dw_array scales;
+} dw_int8_weights;
+
+// Whole numbers to read, such as biases. `{NULL, 0}` is none.
+typedef struct dw_integers {
+  // The first.
+  const int32_t *data;
+  // How many.
+  size_t len;
+} dw_integers;
+
+// Bounds of the outputs, as numbers of their type. Those of the type, or wider ones, bound nothing.
+typedef struct dw_clamp {
+  // The least.
+  int32_t low;
+  // The greatest.
+  int32_t high;
+} dw_clamp;
+
+// A convolution of tensors of 8 bits, to make a plan of. `dw_int8_descriptor_init` fills it in; then set what differs. A field that the
+// operation does not have must stay as it was filled in. Fields may be added at the end: see "ABI" in the README.
+//
+// Results are exact, and the same on every CPU: sums are of 32 bits, and a plan in which one might not fit is refused.
+typedef struct dw_int8_descriptor {
+  // The bytes of this struct.
+  size_t size;
+  // What is computed. There is no DW_OPERATION_ANY of 8 bits.
+  dw_operation operation;
+  // The layout of tensors. Default: NCHW; NHWC is the faster.
+  dw_layout layout;
+  // The order of all weights' axes. Default: PyTorch's.
+  dw_weight_order weight_order;
+  // The instruction set. Default: the best that there is.
+  dw_isa isa;
+  // How sums become numbers of 8 bits. Default: to the nearest even number.
+  dw_rounding rounding;
+  // The channels of inputs.
+  size_t in_channels;
+  // The channels of outputs. Depthwise: `in_channels * channel_multiplier`.
+  size_t out_channels;
+  // Depthwise, separable: outputs of the depthwise stage for each input channel. Default: 1.
+  size_t channel_multiplier;
+  // The window, rows and columns. Default: 3 x 3; pointwise: 1 x 1.
+  size_t kernel_size[2];
+  // The step from an output to the next, in inputs. Default: 1, 1.
+  size_t stride[2];
+  // The step from a tap to the next, in inputs. Default: 1, 1.
+  size_t dilation[2];
+  // Zeros around the input: its zero point. Default: as many as keep the size at stride 1.
+  struct dw_padding padding;
+  // What the numbers of the input stand for. It must be set.
+  struct dw_quantized input;
+  // What the numbers of the output stand for. It must be set. With DW_ELEMENT_I32, the output has the sums, bias + sum of
+  // (input - zero point) * (weight - zero point); scale and zero point stay 0 then.
+  struct dw_quantized output;
+  // Separable: what the numbers between the stages stand for. It must be set.
+  struct dw_quantized between;
+  // Separable: the weights of the first stage.
+  struct dw_int8_weights depthwise_weights;
+  // Separable: the bias of the first stage. Default: none.
+  struct dw_integers depthwise_bias;
+  // The weights. Separable: those of the second stage.
+  struct dw_int8_weights weights;
+  // A number for each output channel, where sums start, at the scale of input times weights. Default: none.
+  struct dw_integers bias;
+  // Separable: bounds of the numbers between the stages. Default: INT32_MIN, INT32_MAX.
+  struct dw_clamp depthwise_clamp;
+  // Bounds of the outputs, such as an activation has: ReLU starts at the zero point. Default: INT32_MIN, INT32_MAX.
+  struct dw_clamp clamp;
+} dw_int8_descriptor;
+
 // From an element to its neighbour along each axis, in elements.
 typedef struct dw_strides {
   // To the next image.
@@ -537,6 +660,21 @@ dw_status dw_plan_describe(const struct dw_plan *plan,
                            size_t capacity,
                            size_t *len);
 
+// Fills in a descriptor of that operation from and to that many channels, for tensors of 8 bits: 3x3 (pointwise: 1x1), stride 1,
+// dilation 1, padding that keeps the size, no weights yet, no bias, no clamp, NCHW, rounding to the nearest even number, the best
+// instruction set. `size` is `sizeof *descriptor`.
+dw_status dw_int8_descriptor_init(struct dw_int8_descriptor *descriptor,
+                                  size_t size,
+                                  dw_operation operation,
+                                  size_t in_channels,
+                                  size_t out_channels);
+
+// Makes a plan of 8 bits: checks everything, and packs the weights, which need not be kept. `*plan` is NULL if it fails.
+//
+// It runs by `dw_plan_run`, without a residual and without a choice, on tensors of the elements that the descriptor says.
+dw_status dw_int8_plan_new(const struct dw_int8_descriptor *descriptor,
+                           struct dw_plan **plan);
+
 // Fills in a tensor without gaps, which is all of a buffer of `len` elements.
 dw_status dw_tensor_init(struct dw_tensor *tensor,
                          const void *data,
@@ -552,6 +690,12 @@ dw_status dw_tensor_mut_init(struct dw_tensor_mut *tensor,
                              dw_element element,
                              struct dw_shape shape,
                              dw_layout layout);
+
+// Converts `len` elements of that type to `float`. `to` may not overlap `from`.
+dw_status dw_widen(const void *from, dw_element element, float *to, size_t len);
+
+// Converts `len` `float` to elements of that type, each rounded to the nearest. `to` may not overlap `from`.
+dw_status dw_narrow(const float *from, void *to, dw_element element, size_t len);
 
 // Fills in the options of a run that are the default. `size` is `sizeof *options`.
 dw_status dw_run_options_init(struct dw_run_options *options, size_t size);
@@ -607,12 +751,6 @@ dw_status dw_choice_workspace_len(const struct dw_choice *choice, size_t *len);
 
 // Frees a choice, or does nothing if it is NULL.
 void dw_choice_free(struct dw_choice *choice);
-
-// Converts `len` elements of that type to `float`. `to` may not overlap `from`.
-dw_status dw_widen(const void *from, dw_element element, float *to, size_t len);
-
-// Converts `len` `float` to elements of that type, each rounded to the nearest. `to` may not overlap `from`.
-dw_status dw_narrow(const float *from, void *to, dw_element element, size_t len);
 
 #ifdef __cplusplus
 }  // extern "C"

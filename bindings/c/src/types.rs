@@ -44,6 +44,9 @@ macro_rules! numbered {
     };
 }
 
+mod int8;
+pub use int8::{dw_clamp, dw_int8_descriptor, dw_int8_weights, dw_integers, dw_quantized, dw_rounding};
+
 /// What became of a call.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +83,7 @@ pub enum dw_operation {
     Any = 4,
 }
 
-/// The type of the elements of tensors. Weights are `float`, and so are all sums.
+/// The type of the elements of tensors. Weights are `float`, and so are all sums, but of plans of 8 bits: see `dw_int8_descriptor`.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum dw_element {
@@ -90,6 +93,12 @@ pub enum dw_element {
     F16 = 1,
     /// The upper 16 bits of a `float`, rounded.
     Bf16 = 2,
+    /// `uint8_t`, of plans of 8 bits.
+    U8 = 3,
+    /// `int8_t`, of plans of 8 bits.
+    I8 = 4,
+    /// `int32_t`: sums, which plans of 8 bits may write.
+    I32 = 5,
 }
 
 /// The order of a tensor's axes in memory.
@@ -112,7 +121,7 @@ pub enum dw_weight_order {
     Tflite = 1,
 }
 
-/// An instruction set. All but the portable one give the same bits.
+/// An instruction set. All but the portable one give the same bits; in plans of 8 bits, that one does, too.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum dw_isa {
@@ -126,6 +135,8 @@ pub enum dw_isa {
     Avx512 = 3,
     /// AArch64 with Advanced SIMD.
     Neon = 4,
+    /// x86-64 with AVX-512F, BW, VL and VNNI: for plans of 8 bits. Other plans are then for AVX-512.
+    Avx512Vnni = 5,
 }
 
 /// How the stages of a separable convolution follow each other. No bit of the result depends on it.
@@ -200,10 +211,10 @@ pub enum dw_parallelism_kind {
 }
 
 numbered!(dw_operation { Depthwise, Pointwise, Separable, Standard, Any });
-numbered!(dw_element { F32, F16, Bf16 });
+numbered!(dw_element { F32, F16, Bf16, U8, I8, I32 });
 numbered!(dw_layout { Nchw, Nhwc });
 numbered!(dw_weight_order { Pytorch, Tflite });
-numbered!(dw_isa { Auto, Portable, Avx2, Avx512, Neon });
+numbered!(dw_isa { Auto, Portable, Avx2, Avx512, Neon, Avx512Vnni });
 numbered!(dw_fusion { Auto, Fused, TwoPass });
 numbered!(dw_padding_kind { Half, Explicit, SameUpper, SameLower, Valid });
 numbered!(dw_activation_kind {
@@ -222,7 +233,7 @@ numbered!(dw_activation_kind {
 });
 numbered!(dw_parallelism_kind { Serial, Rayon, Executor });
 
-/// A convolution with its weights, ready to run: `dw_plan_new` makes it. It takes inputs of any batch, height and width.
+/// A convolution with its weights, ready to run: `dw_plan_new` or `dw_int8_plan_new` makes it. It takes inputs of any batch, height and width.
 ///
 /// No function but `dw_plan_free` changes a plan, so any threads may use one at the same time.
 pub struct dw_plan {

@@ -18,5 +18,6 @@ numbers!(
     dw_fusion,
     dw_padding_kind,
     dw_activation_kind,
-    dw_parallelism_kind
+    dw_parallelism_kind,
+    dw_rounding
 );

@@ -2,40 +2,10 @@
 
 #define _POSIX_C_SOURCE 200809L /* threads */
 
-#include <depthwise.h>
+#include "check.h"
 
 #include <math.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-static int checks = 0;
-
-#define CHECK(condition)                                                                        \
-  do {                                                                                          \
-    checks++;                                                                                   \
-    if (!(condition)) {                                                                         \
-      fprintf(stderr, "%s:%d: %s\n  the last message: %s\n", __FILE__, __LINE__, #condition,    \
-              dw_last_error_message());                                                         \
-      exit(1);                                                                                  \
-    }                                                                                           \
-  } while (0)
-
-#define OK(call) CHECK((call) == DW_STATUS_OK)
-
-/* Fails with that status, and a message that holds these words. */
-#define FAILS(call, status, words)                           \
-  do {                                                       \
-    CHECK((call) == (status));                               \
-    CHECK(strstr(dw_last_error_message(), words) != NULL);   \
-  } while (0)
-
-static void *memory(size_t bytes) {
-  void *place = malloc(bytes > 0 ? bytes : 1);
-  CHECK(place != NULL);
-  return place;
-}
 
 /* Numbers between -1 and 1. */
 static float *numbers(size_t len) {
@@ -52,21 +22,6 @@ static dw_array array(const float *data, size_t len) {
   dw_array array = {data, len};
   return array;
 }
-
-static dw_shape shape(size_t n, size_t c, size_t h, size_t w) {
-  dw_shape shape = {n, c, h, w};
-  return shape;
-}
-
-static size_t volume(dw_shape shape) { return shape.n * shape.c * shape.h * shape.w; }
-
-static dw_strides contiguous(dw_shape s, dw_layout layout) {
-  dw_strides nchw = {s.c * s.h * s.w, s.h * s.w, s.w, 1};
-  dw_strides nhwc = {s.h * s.w * s.c, 1, s.w * s.c, s.c};
-  return layout == DW_LAYOUT_NHWC ? nhwc : nchw;
-}
-
-static size_t at(dw_strides s, size_t n, size_t c, size_t h, size_t w) { return n * s.n + c * s.c + h * s.h + w * s.w; }
 
 static dw_tensor tensor(const float *data, size_t len, dw_shape shape, dw_layout layout) {
   dw_tensor tensor;
@@ -625,13 +580,15 @@ static void errors(void) {
   FAILS(dw_plan_new(&d, &plan), invalid, "does not fit the address space");
   d = fresh, d.layout = -1;
   FAILS(dw_plan_new(&d, &plan), invalid, "-1 is no dw_layout");
-  d = fresh, d.element = 3;
-  FAILS(dw_plan_new(&d, &plan), invalid, "3 is no dw_element");
+  d = fresh, d.element = 6;
+  FAILS(dw_plan_new(&d, &plan), invalid, "6 is no dw_element");
+  d = fresh, d.element = DW_ELEMENT_U8;
+  FAILS(dw_plan_new(&d, &plan), invalid, "fill in a dw_int8_descriptor");
   d = fresh, d.weight_order = 2;
   FAILS(dw_plan_new(&d, &plan), invalid, "2 is no dw_weight_order");
-  d = fresh, d.isa = 5;
-  FAILS(dw_plan_new(&d, &plan), invalid, "5 is no dw_isa");
-  CHECK(!dw_isa_is_available(5) && dw_isa_is_available(DW_ISA_AUTO));
+  d = fresh, d.isa = 6;
+  FAILS(dw_plan_new(&d, &plan), invalid, "6 is no dw_isa");
+  CHECK(!dw_isa_is_available(6) && dw_isa_is_available(DW_ISA_AUTO));
   for (dw_isa isa = DW_ISA_PORTABLE; isa <= DW_ISA_NEON; isa++) {
     d = fresh, d.isa = isa;
     if (dw_isa_is_available(isa)) {
@@ -715,7 +672,8 @@ static void errors(void) {
   meeting = output, meeting.strides.h = 1;
   FAILS(dw_plan_run(plan, &input, &meeting, NULL), invalid, "two elements at the same place");
   FAILS(dw_widen(x, DW_ELEMENT_F32, x + 1, 4), invalid, "overlap");
-  FAILS(dw_widen(x, 3, y, 4), invalid, "3 is no dw_element");
+  FAILS(dw_widen(x, 6, y, 4), invalid, "6 is no dw_element");
+  FAILS(dw_widen(x, DW_ELEMENT_U8, y, 4), invalid, "which this function does not know");
   dw_plan_free(plan);
 }
 

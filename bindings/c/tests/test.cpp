@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -149,6 +150,38 @@ int main() {
   run(shared, &options);
   CHECK(shared == y);
   CHECK(pool.tasks > 1);
+
+  // Of 8 bits: the sums of a pointwise convolution, by the program's own threads, too.
+  const std::size_t outputs = 24;
+  std::vector<std::uint8_t> bytes(len);
+  for (std::size_t i = 0; i < len; i++) bytes[i] = static_cast<std::uint8_t>(i * i / 7 + i);
+  std::vector<std::int8_t> integers(outputs * channels);
+  for (std::size_t i = 0; i < integers.size(); i++) integers[i] = static_cast<std::int8_t>(i * 37 % 256 - 128);
+  const float scale = 0.5f;
+  dw_int8_descriptor of_8_bits;
+  ok(dw_int8_descriptor_init(&of_8_bits, sizeof of_8_bits, DW_OPERATION_POINTWISE, channels, outputs));
+  of_8_bits.layout = DW_LAYOUT_NHWC;
+  of_8_bits.input = {DW_ELEMENT_U8, 0.5f, 7};
+  of_8_bits.output = {DW_ELEMENT_I32, 0, 0};
+  of_8_bits.weights = {integers.data(), integers.size(), DW_ELEMENT_I8, 0, {&scale, 1}};
+  dw_plan *made = nullptr;
+  ok(dw_int8_plan_new(&of_8_bits, &made));
+  const Plan summing(made);
+  const dw_shape summed{1, outputs, h, w};
+  ok(dw_tensor_init(&input, bytes.data(), len, DW_ELEMENT_U8, shape, DW_LAYOUT_NHWC));
+  for (const dw_run_options *how : {static_cast<const dw_run_options *>(nullptr), static_cast<const dw_run_options *>(&options)}) {
+    std::vector<std::int32_t> sums(h * w * outputs);
+    dw_tensor_mut output;
+    ok(dw_tensor_mut_init(&output, sums.data(), sums.size(), DW_ELEMENT_I32, summed, DW_LAYOUT_NHWC));
+    ok(dw_plan_run(summing.get(), &input, &output, how));
+    for (std::size_t i = 0; i < sums.size(); i++) {
+      std::int32_t sum = 0;
+      for (std::size_t c = 0; c < channels; c++) {
+        sum += (bytes[i / outputs * channels + c] - 7) * integers[i % outputs * channels + c];
+      }
+      CHECK(sums[i] == sum);
+    }
+  }
 
   // A failure as an exception.
   descriptor.weights.len = 1;

@@ -1,14 +1,17 @@
 //! Runs an 8-bit network from its TFLite file, to the bit as TFLite's reference kernels do (but for SOFTMAX, within one unit).
 //!
-//! `schema` reads the file, `ops` checks each operator and makes a function of it, `convolution` brings the crate's plans, `rounding` has the rule by which a
-//! sum becomes a number of 8 bits, `values` is what goes from one operator to the next, and `command` does what is asked for.
+//! `schema` reads the file; `quantize` makes one of a network of f32, and `write` writes it. `ops` checks each operator and makes a function
+//! of it, `convolution` brings the crate's plans, `rounding` the rule by which a sum becomes a
+//! number of 8 bits. `values` is what goes from one operator to the next, and `command` does what is asked for.
 
 pub(crate) mod command;
 pub mod convolution;
 pub mod ops;
+pub mod quantize;
 pub mod rounding;
 pub mod schema;
 pub mod values;
+pub mod write;
 
 use std::path::Path;
 
@@ -27,6 +30,8 @@ pub struct Network {
     pub output: Port,
     /// Whether the output tells probabilities.
     pub ends_in_softmax: bool,
+    /// Side of the central square of photographs, as a share of their shorter side; none is the whole.
+    pub central_crop: Option<f64>,
     /// What is known of each tensor before a run.
     constants: Vec<Option<Values>>,
 }
@@ -103,7 +108,15 @@ impl Network {
         let last = names.find(|name| !["DEQUANTIZE", "QUANTIZE", "RESHAPE"].contains(name));
         let ends_in_softmax = last == Some("SOFTMAX");
         let port = |id: usize| Port::of(id, &graph.tensors[id]);
-        Ok(Network { operators, input: port(input)?, output: port(output)?, ends_in_softmax, constants })
+        let central_crop = match graph.central_crop {
+            None => Some(1.0),
+            Some("none") => None,
+            Some(text) => match text.parse() {
+                Ok(share) if share > 0.0 && share <= 1.0 => Some(share),
+                _ => return Err(format!("its central_crop is `{text}`, it must be over 0 and at most 1, or `none`")),
+            },
+        };
+        Ok(Network { operators, input: port(input)?, output: port(output)?, ends_in_softmax, central_crop, constants })
     }
 
     /// The network's output for an input of the input's shape and type, as [`Port::pixels`] makes them. `observe` is shown each operator's number and output.
@@ -143,10 +156,7 @@ impl Port {
     pub fn real(&self, values: &Values) -> Vec<f32> {
         match (values, self.quantized) {
             (Values::F32(values), _) => values.clone(),
-            (_, Some(quantized)) => {
-                let numbers = values.centred(quantized.zero_point).into_iter();
-                numbers.map(|number| quantized.scale * f32::from(number)).collect()
-            }
+            (_, Some(quantized)) => values.dequantized(quantized),
             (_, None) => unreachable!("an output of f32 has values of f32"),
         }
     }

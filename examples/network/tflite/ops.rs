@@ -439,10 +439,10 @@ impl<'a> Site<'a> {
                 values => panic!("QUANTIZE of f32 was given {}", values.dtype()),
             }));
         }
-        let (low, high) = to.kind.range();
         let from = Quantized::of(self.input(0)?)?;
         let factor = Multiplier::new(f64::from(from.scale) / f64::from(to.scale))?;
         factor.check(255)?;
+        let (low, high) = to.kind.range();
         Ok(Box::new(move |inputs| {
             let values = inputs[0].centred(from.zero_point).into_iter().map(i32::from);
             to.kind.pack(values.map(|value| factor.apply(value).saturating_add(to.zero_point).clamp(low, high)))

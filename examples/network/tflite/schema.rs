@@ -9,7 +9,7 @@ use planus::{SliceWithStartOffset, TableRead, Vector};
 use crate::arch::Result;
 
 /// The names of the operators, by their number in the schema.
-const OPERATORS: &str = "\
+pub const OPERATORS: &str = "\
 ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE EMBEDDING_LOOKUP FLOOR \
 FULLY_CONNECTED HASHTABLE_LOOKUP L2_NORMALIZATION L2_POOL_2D LOCAL_RESPONSE_NORMALIZATION LOGISTIC \
 LSH_PROJECTION LSTM MAX_POOL_2D MUL RELU RELU_N1_TO_1 RELU6 RESHAPE RESIZE_BILINEAR RNN SOFTMAX SPACE_TO_DEPTH \
@@ -37,7 +37,7 @@ STABLEHLO_REDUCE_WINDOW STABLEHLO_SORT STABLEHLO_WHILE STABLEHLO_GATHER STABLEHL
 STABLEHLO_RNG_BIT_GENERATOR REDUCE_WINDOW STABLEHLO_COMPOSITE STABLEHLO_SHIFT_LEFT STABLEHLO_CBRT";
 
 /// The names of the types, by their number in the schema.
-const TYPES: [&str; 19] = [
+pub const TYPES: [&str; 19] = [
     "FLOAT32",
     "FLOAT16",
     "INT32",
@@ -59,6 +59,9 @@ const TYPES: [&str; 19] = [
     "BFLOAT16",
 ];
 
+/// The metadata that says which share of a photograph's shorter side is cut out, or `none` for the whole photograph.
+pub const CENTRAL_CROP: &str = "central_crop";
+
 /// More elements than any tensor has that fits in a small machine.
 const MAX_ELEMENTS: usize = 1 << 28;
 
@@ -68,6 +71,8 @@ pub struct Graph<'a> {
     pub operators: Vec<Operator<'a>>,
     pub inputs: Vec<usize>,
     pub outputs: Vec<usize>,
+    /// What the file says under [`CENTRAL_CROP`].
+    pub central_crop: Option<&'a str>,
 }
 
 #[derive(Debug)]
@@ -151,7 +156,15 @@ impl<'a> Graph<'a> {
         };
         let operators = subgraph.nodes(3)?.iter().map(read).collect::<Result<_>>()?;
         let (inputs, outputs) = (all_known(subgraph.numbers(1)?)?, all_known(subgraph.numbers(2)?)?);
-        Ok(Graph { tensors, operators, inputs, outputs })
+        let mut central_crop = None;
+        for entry in model.nodes(6)? {
+            if entry.field::<&str>(0)? == Some(CENTRAL_CROP) {
+                let buffer = buffers.get(entry.field::<u32>(1)?.unwrap_or(0) as usize);
+                let text = buffer.map(|buffer| buffer.field::<&[u8]>(0)).transpose()?.flatten();
+                central_crop = text.and_then(|text| std::str::from_utf8(text).ok());
+            }
+        }
+        Ok(Graph { tensors, operators, inputs, outputs, central_crop })
     }
 }
 

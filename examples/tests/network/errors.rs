@@ -128,7 +128,7 @@ fn hostile_descriptions_do_not_panic() {
             if let Ok(network) = build(&spoilt.to_string(), &weights, PORTABLE) {
                 let mut scratch = network.scratch().unwrap();
                 // An error where another input shape was accepted.
-                accepted += usize::from(network.run(&mut scratch, image, Parallelism::Serial, |_| ()).is_ok());
+                accepted += usize::from(network.run(&mut scratch, image, Parallelism::Serial, |_, _| ()).is_ok());
             }
         }
     }
@@ -213,7 +213,7 @@ fn bad_images_are_named() {
     }
 
     let mut scratch = network.scratch().unwrap();
-    let message = network.run(&mut scratch, &[0.0; 7], Parallelism::Serial, |_| ()).unwrap_err();
+    let message = network.run(&mut scratch, &[0.0; 7], Parallelism::Serial, |_, _| ()).unwrap_err();
     assert!(message.contains("7 elements") && message.contains("216"), "{message}");
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let message = photo::load(&folder.join("no such photo.png"), input).unwrap_err();
@@ -237,7 +237,7 @@ fn the_format_is_described() {
     });
     let network = build(example, &safetensors::serialize(views, None).unwrap(), PORTABLE).unwrap();
     let mut scratch = network.scratch().unwrap();
-    assert_eq!(network.run(&mut scratch, &[1.0; 64], Parallelism::Serial, |_| ()).unwrap(), [0.0; 2]);
+    assert_eq!(network.run(&mut scratch, &[1.0; 64], Parallelism::Serial, |_, _| ()).unwrap(), [0.0; 2]);
     assert_eq!(network.arch.classes, ["night", "day"]);
 
     for (pointer, what) in [("/layers/0/op", "op"), ("/layers/0/activation", "activation")] {

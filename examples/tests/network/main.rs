@@ -39,7 +39,7 @@ fn run(network: &Network, images: &[Vec<f32>], threads: usize) -> Vec<Vec<f32>> 
     let run = |parallelism| {
         let mut scratch = network.scratch().unwrap();
         let outputs = images.iter().map(|image| {
-            let output = network.run(&mut scratch, &network.arrange(image), parallelism, |_| ()).unwrap();
+            let output = network.run(&mut scratch, &network.arrange(image), parallelism, |_, _| ()).unwrap();
             network.nchw_output(output)
         });
         outputs.collect()

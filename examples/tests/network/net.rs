@@ -14,7 +14,7 @@ use network::files::Tensors;
 #[derive(Clone)]
 pub struct Tensor {
     pub shape: [usize; 4],
-    data: Vec<f64>,
+    pub data: Vec<f64>,
 }
 
 impl Tensor {
@@ -84,8 +84,11 @@ pub struct Net {
 
 impl Net {
     pub fn new(c: usize, h: usize, w: usize) -> Self {
-        let (input, mut random) = ([1, c, h, w], Random(7));
-        let image = random.take(c * h * w);
+        Self::of_image([1, c, h, w], Random(7).take(c * h * w))
+    }
+
+    pub fn of_image(input: [usize; 4], image: Vec<f32>) -> Self {
+        let random = Random(8);
         let data = image.iter().map(|&value| f64::from(value)).collect();
         let values = BTreeMap::from([("input".into(), Tensor { shape: input, data })]);
         Self { input, image, layers: Vec::new(), weights: BTreeMap::new(), values, random }

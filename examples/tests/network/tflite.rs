@@ -4,15 +4,20 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use depthwise::{Padding, Shape};
+use depthwise::{Layout, Padding, Shape};
 use depthwise_testkit::int8::oracle::{self, Quantized, Rounding, Target, Weights};
 use depthwise_testkit::oracle::{Tensor, Window};
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
+use serde_json::{Value, json};
 
+use crate::net::{Net, pad};
+use network::arch::Arch;
 use network::command::{self, Args};
-use network::files;
+use network::engine::Options;
+use network::files::{self, Tensors};
 use network::tflite::Network;
+use network::tflite::quantize;
 use network::tflite::schema::{self, Graph};
 
 const NETWORKS: [(&str, &str); 3] = [
@@ -185,6 +190,110 @@ fn photographs_of_persons_are_told_from_others() {
         let line = out.lines().find(|line| line.starts_with(photo)).unwrap_or_else(|| panic!("{out}"));
         assert!(line.ends_with(&format!("%  {label}")), "{line}");
     }
+}
+
+/// EfficientNet-Lite0 in 8 bits tells the same of the bundled photographs as in f32, and runs from its folder.
+#[test]
+fn a_network_of_f32_becomes_one_of_8_bits() {
+    let written = Path::new(env!("CARGO_TARGET_TMPDIR")).join("efficientnet_lite0_i8");
+    let _ = std::fs::remove_dir_all(&written);
+    let out = run(&[Path::new("--quantize"), &written]).unwrap();
+    println!("{out}");
+    let labels = |kind: &str| -> Vec<String> {
+        let lines = out.lines().filter_map(|line| line.strip_prefix(&format!("  {kind} ")));
+        lines.map(|line| line.split_once("ms  ").unwrap().1.to_owned()).collect()
+    };
+    let (of_f32, of_8_bits) = (labels("f32"), labels("8 bits"));
+    assert_eq!([of_f32.len(), of_8_bits.len()], [4; 2]);
+    let photos = ["astronaut", "chelsea", "coffee", "rocket"];
+    let f32_folder = folder("efficientnet_lite0");
+    let alone = run(&[Path::new("--model"), &f32_folder]).unwrap();
+    let in_folder = run(&[Path::new("--model"), &written]).unwrap();
+    let mut equal = 0;
+    for (i, photo) in photos.iter().enumerate() {
+        let classes: Vec<&str> = alone.lines().skip_while(|line| !line.starts_with(photo)).skip(1).take(2).collect();
+        assert!(classes[0].ends_with(&format!("%  {}", of_f32[i])), "{photo}: {classes:?}");
+        let line = in_folder.lines().find(|line| line.starts_with(photo)).unwrap_or_else(|| panic!("{in_folder}"));
+        assert!(line.ends_with(&format!("%  {}", of_8_bits[i])), "{photo}: {line}");
+        equal += usize::from(of_f32[i] == of_8_bits[i]);
+    }
+    assert!(equal >= 3, "the same class of {equal} photographs:\n{out}");
+    assert!(out.contains(&format!("the same class of {equal} of 4 photographs")), "{out}");
+
+    let error = run(&[Path::new("--quantize"), &f32_folder]).unwrap_err();
+    assert!(error.contains("it is the folder of a network of f32"), "{error}");
+    let error = run(&[Path::new("--model"), &written, Path::new("--quantize"), &written]).unwrap_err();
+    assert!(error.contains("it is of 8 bits already"), "{error}");
+}
+
+/// A network of every layer that can be made 8 bits, of windows that TFLite has no name for, too; and its pixels `[h, w, c]`.
+fn quantizable(mean: [f32; 3], std: [f32; 3]) -> (Net, Vec<u8>) {
+    let (h, w) = (17, 14);
+    let pixels: Vec<u8> = (0..h * w * 3).map(|i| (i * i * 7 + i / 5) as u8).collect();
+    let image = (0..3).flat_map(|c| {
+        let pixels = pixels.iter().skip(c).step_by(3);
+        pixels.map(move |&pixel| (f32::from(pixel) - mean[c]) / std[c])
+    });
+    let mut net = Net::of_image([1, 3, h, w], image.collect());
+    let same = json!({"stride": [2, 2], "pad": pad(1, 0, 1, 1), "activation": "relu6"});
+    let stem = net.standard("input", 8, 1, [3, 3], same);
+    let more = json!({"dilation": [2, 1], "pad": pad(1, 0, 2, 2), "activation": "relu"});
+    let filtered = net.depthwise(&stem, 2, 3, more);
+    let grouped = net.standard(&filtered, 8, 2, [3, 1], json!({"pad": pad(1, 0, 1, 0)}));
+    let mixed = net.pointwise(&grouped, 8, "none");
+    let sum = net.layer(json!({"op": "add", "inputs": [grouped, mixed], "activation": "relu"}));
+    let largest = net.layer(json!({"op": "max_pool", "input": sum, "kernel": [3, 2], "stride": [2, 1]}));
+    let means = net.layer(json!({"op": "avg_pool", "input": largest, "kernel": [2, 2], "stride": [1, 1]}));
+    net.fully_connected(&means, 6, "relu");
+    let mean = net.layer(json!({"op": "global_avg_pool", "input": means}));
+    let scores = net.fully_connected(&mean, 5, "none");
+    net.layer(json!({"op": "softmax", "input": scores, "axis": 1}));
+    (net, pixels)
+}
+
+/// The file of 8 bits whose output is that layer's.
+fn made(net: &Net, output: &str, mean: [f32; 3], std: [f32; 3]) -> Result<Vec<u8>, String> {
+    let mut arch = net.arch(output);
+    (arch["input"]["mean"], arch["input"]["std"]) = (json!(mean), json!(std));
+    let (arch, bytes) = (Arch::parse(&arch.to_string()).unwrap(), net.weights());
+    let weights = Tensors::parse(&bytes).unwrap();
+    let options = Options { layout: Layout::Nhwc, isa: None };
+    let ranges = quantize::ranges(&arch, &weights, std::slice::from_ref(&net.image), options)?;
+    quantize::quantize(&arch, &weights, &ranges)
+}
+
+#[test]
+fn every_layer_of_8_bits_is_near_that_of_f32() {
+    for (mean, std) in [([127.0; 3], [128.0; 3]), ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])] {
+        let (net, pixels) = quantizable(mean, std);
+        for (output, want) in net.values.iter().filter(|(name, _)| *name != "input") {
+            let network = Network::parse(&made(&net, output, mean, std).unwrap()).unwrap();
+            let got = network.output.real(&network.run(network.input.pixels(&pixels), |_, _| ()));
+            let [n, c, h, w] = want.shape;
+            let got = network::ops::relayout(&got, Shape::new(n, c, h, w), Layout::Nhwc, Layout::Nchw);
+            assert_eq!(got.len(), want.data.len(), "{output}");
+            let largest = want.data.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+            let furthest = got.iter().zip(&want.data).map(|(&a, b)| (f64::from(a) - b).abs()).fold(0.0, f64::max);
+            println!("mean {mean:?}, {output}: off by {:.2} % of the largest", 100.0 * furthest / largest);
+            assert!(furthest <= 0.06 * largest, "{output}: off by {furthest} of {largest}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_quantized_is_named() {
+    let (mean, std) = ([127.0; 3], [128.0; 3]);
+    let refused = |layer: Value, words: &str| {
+        let (mut net, _) = quantizable(mean, std);
+        let output = net.layer(layer);
+        let error = made(&net, &output, mean, std).unwrap_err();
+        assert!(error.starts_with("layer 11 (") && error.contains(words) && !error.contains('\n'), "{error}");
+    };
+    let input = "004.add";
+    refused(json!({"op": "mul", "inputs": [input, input]}), "convolutions, pools, softmax and add are made 8 bits");
+    refused(json!({"op": "add", "inputs": [input, input], "activation": "hardswish"}), "none, relu and relu6 are");
+    let pool = json!({"op": "max_pool", "input": input, "kernel": [3, 3], "pad": pad(1, 1, 0, 0)});
+    refused(pool, "is TensorFlow's, and its dilation 1");
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn narrow_tensors_agree<E: Stored>(layout: Layout) {
     let (images, expected) = (images(&folder, &network.arch), reference(&folder));
     let mut scratch = network.scratch().unwrap();
     for (image, expected) in images.iter().zip(&expected) {
-        let output = network.run(&mut scratch, &network.arrange(image), Parallelism::Serial, |_| ()).unwrap();
+        let output = network.run(&mut scratch, &network.arrange(image), Parallelism::Serial, |_, _| ()).unwrap();
         let output = network.nchw_output(output);
         assert_eq!(strongest(&output), strongest(expected), "{}, {layout}: another class wins", E::TYPE);
     }
