@@ -41,14 +41,14 @@ impl<'py> Floats<'py> {
     }
 }
 
-/// The shape of weights, which must have four axes.
-pub(crate) fn weights_shape(weights: &Floats<'_>, what: &str) -> PyResult<[usize; 4]> {
-    weights.shape().try_into().map_err(|_| {
-        value_error(format_args!(
-            "{what} have shape {:?}, but four axes are needed: outputs, inputs of a group, height and width of the kernel",
-            weights.shape()
-        ))
-    })
+/// The name of a type of elements, given as that, as numpy's type or as a scalar's class.
+pub(crate) fn dtype_name(dtype: &Bound<'_, PyAny>) -> PyResult<String> {
+    if let Ok(name) = dtype.extract() {
+        return Ok(name);
+    }
+    let name = dtype.getattr("name").or_else(|_| dtype.getattr("__name__"));
+    name.and_then(|name| name.extract())
+        .map_err(|_| value_error("the dtype must be a name, such as \"float32\", or a dtype of numpy"))
 }
 
 /// Gamma, beta, mean, variance and epsilon.

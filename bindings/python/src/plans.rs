@@ -6,7 +6,7 @@ use depthwise::{
 };
 use pyo3::prelude::*;
 
-use crate::arguments::{Floats, Norm, activation, count, fusion, isa, layout, padding, pair, weights_shape};
+use crate::arguments::{Floats, Norm, activation, count, dtype_name, fusion, isa, layout, padding, pair};
 use crate::run::{Arguments, Typed, each, extents, shape};
 use crate::threads::pool;
 use crate::value_error;
@@ -61,16 +61,6 @@ fn built(
             "there is no plan for elements of {name}: use \"float32\", \"float16\" or \"bfloat16\""
         ))),
     }
-}
-
-/// The name of a type of elements, given as that, as numpy's type or as a scalar's class.
-fn dtype_name(dtype: &Bound<'_, PyAny>) -> PyResult<String> {
-    if let Ok(name) = dtype.extract() {
-        return Ok(name);
-    }
-    let name = dtype.getattr("name").or_else(|_| dtype.getattr("__name__"));
-    name.and_then(|name| name.extract())
-        .map_err(|_| value_error("the dtype must be a name, such as \"float32\", or a dtype of numpy"))
 }
 
 /// A convolution with its weights, ready to run.
@@ -166,14 +156,18 @@ impl Plan {
     }
 
     fn __reduce__(&self) -> PyResult<()> {
-        Err(pyo3::exceptions::PyTypeError::new_err(
-            "a plan cannot be pickled, as it is packed for this CPU: send the weights, and build the plan where it runs",
-        ))
+        Err(cannot_be_pickled())
     }
 }
 
+pub(crate) fn cannot_be_pickled() -> PyErr {
+    pyo3::exceptions::PyTypeError::new_err(
+        "a plan cannot be pickled, as it is packed for this CPU: send the weights, and build the plan where it runs",
+    )
+}
+
 /// The shape of an array.
-type Extents = (usize, usize, usize, usize);
+pub(crate) type Extents = (usize, usize, usize, usize);
 
 impl Plan {
     fn layout_value(&self) -> Layout {
@@ -182,14 +176,14 @@ impl Plan {
 }
 
 /// How a kernel slides, as keywords give it.
-struct Window {
-    stride: [usize; 2],
-    dilation: [usize; 2],
-    padding: Option<Padding>,
+pub(crate) struct Window {
+    pub(crate) stride: [usize; 2],
+    pub(crate) dilation: [usize; 2],
+    pub(crate) padding: Option<Padding>,
 }
 
 impl Window {
-    fn new(
+    pub(crate) fn new(
         stride: Option<&Bound<'_, PyAny>>,
         padding: Option<&Bound<'_, PyAny>>,
         dilation: Option<&Bound<'_, PyAny>>,
@@ -228,7 +222,7 @@ impl Conv2d {
         let weights = Floats::new(weights, "the weights")?;
         let bias = Floats::maybe(bias, "the bias")?;
         let batch_norm = Norm::maybe(batch_norm, "the batch norm")?;
-        let [outputs, group, kh, kw] = weights_shape(&weights, "the weights")?;
+        let [outputs, group, kh, kw] = standard(weights.shape(), "the weights")?;
         let groups = groups.map_or(Ok(1), |groups| count(groups, "the number of groups"))?;
         let inputs =
             group.checked_mul(groups).ok_or_else(|| value_error("the number of input channels is too large"))?;
@@ -274,7 +268,7 @@ impl DepthwiseConv2d {
         let weights = Floats::new(weights, "the weights")?;
         let bias = Floats::maybe(bias, "the bias")?;
         let batch_norm = Norm::maybe(batch_norm, "the batch norm")?;
-        let [outputs, kh, kw] = filters(&weights)?;
+        let [outputs, kh, kw] = filters(weights.shape())?;
         let (channels, multiplier) = divided(outputs, channel_multiplier)?;
         let window = Window::new(stride, padding, dilation)?;
         let builder = depthwise::DepthwiseConv2d::builder(channels)
@@ -315,7 +309,7 @@ impl PointwiseConv2d {
         let weights = Floats::new(weights, "the weights")?;
         let bias = Floats::maybe(bias, "the bias")?;
         let batch_norm = Norm::maybe(batch_norm, "the batch norm")?;
-        let [outputs, inputs] = matrix(&weights)?;
+        let [outputs, inputs] = matrix(weights.shape())?;
         let builder = depthwise::PointwiseConv2d::builder(inputs, outputs)
             .layout(self::layout(layout)?)
             .maybe_isa(self::isa(isa)?)
@@ -361,8 +355,8 @@ impl SeparableConv2d {
         let depthwise_batch_norm = Norm::maybe(depthwise_batch_norm, "the depthwise batch norm")?;
         let bias = Floats::maybe(bias, "the bias")?;
         let batch_norm = Norm::maybe(batch_norm, "the batch norm")?;
-        let [outputs, middle] = matrix(&weights)?;
-        let [outputs_of_first, kh, kw] = filters(&depthwise_weights)?;
+        let [outputs, middle] = matrix(weights.shape())?;
+        let [outputs_of_first, kh, kw] = filters(depthwise_weights.shape())?;
         if outputs_of_first != middle {
             return Err(value_error(format_args!(
                 "the depthwise weights have {outputs_of_first} outputs, but the pointwise weights {middle} inputs"
@@ -391,20 +385,28 @@ impl SeparableConv2d {
     }
 }
 
+/// The shape of weights, which must have four axes.
+pub(crate) fn standard(weights: &[usize], what: &str) -> PyResult<[usize; 4]> {
+    weights.try_into().map_err(|_| {
+        value_error(format_args!(
+            "{what} have shape {weights:?}, but four axes are needed: outputs, inputs of a group, height and width of the kernel"
+        ))
+    })
+}
+
 /// The shape of the weights of a pointwise convolution: outputs and inputs.
-fn matrix(weights: &Floats<'_>) -> PyResult<[usize; 2]> {
-    match *weights.shape() {
+pub(crate) fn matrix(weights: &[usize]) -> PyResult<[usize; 2]> {
+    match *weights {
         [outputs, inputs] | [outputs, inputs, 1, 1] => Ok([outputs, inputs]),
         _ => Err(value_error(format_args!(
-            "the pointwise weights have shape {:?}, but (outputs, inputs) or (outputs, inputs, 1, 1) is needed",
-            weights.shape()
+            "the pointwise weights have shape {weights:?}, but (outputs, inputs) or (outputs, inputs, 1, 1) is needed"
         ))),
     }
 }
 
 /// Outputs, height and width of the kernel of a depthwise convolution.
-fn filters(weights: &Floats<'_>) -> PyResult<[usize; 3]> {
-    match weights_shape(weights, "the depthwise weights")? {
+pub(crate) fn filters(weights: &[usize]) -> PyResult<[usize; 3]> {
+    match standard(weights, "the depthwise weights")? {
         [outputs, 1, kh, kw] => Ok([outputs, kh, kw]),
         shape => Err(value_error(format_args!(
             "the depthwise weights have shape {shape:?}, but the second axis must be 1: each output reads one channel"
@@ -413,7 +415,7 @@ fn filters(weights: &Floats<'_>) -> PyResult<[usize; 3]> {
 }
 
 /// The channels of a depthwise convolution, and how many outputs each has.
-fn divided(outputs: usize, multiplier: Option<&Bound<'_, PyAny>>) -> PyResult<(usize, usize)> {
+pub(crate) fn divided(outputs: usize, multiplier: Option<&Bound<'_, PyAny>>) -> PyResult<(usize, usize)> {
     let multiplier = multiplier.map_or(Ok(1), |value| count(value, "the channel multiplier"))?;
     match outputs.checked_rem(multiplier) {
         Some(0) => Ok((outputs / multiplier, multiplier)),

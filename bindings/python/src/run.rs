@@ -43,7 +43,8 @@ pub(crate) struct Arguments<'a, 'py> {
 
 impl Typed {
     pub(crate) fn run<'py>(&self, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
-        each!(self, plan => run(&**plan, self.dtype(), arguments))
+        let dtypes = [self.dtype(); 2];
+        each!(self, plan => run(dtypes, |input| plan.output_shape(input), |run| plan.run(run), arguments))
     }
 
     /// numpy's name of the type of elements.
@@ -125,17 +126,19 @@ fn view_mut<'a, T: Element>(array: ArrayViewMut4<'a, T>, layout: Layout) -> Resu
     TensorViewMut::from_ndarray(array, layout)
 }
 
-fn run<'py, T: Element + depthwise::Element>(
-    plan: &dyn Convolution<T>,
-    dtype: &str,
+/// Runs a plan from elements of one type to another, whose names are `dtypes`.
+pub(crate) fn run<'py, I: Element, O: Element>(
+    [read_dtype, dtype]: [&str; 2],
+    output_shape: impl FnOnce(Shape) -> Result<Shape, Error>,
+    start: impl FnOnce(Run<'_, I, O>) -> Result<(), Error> + Send,
     arguments: &Arguments<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let (py, layout) = (arguments.input.py(), arguments.axes);
     let pool = pool(py, arguments.threads)?;
-    let input = read(array::<T>(arguments.input, "input", dtype, layout)?, "input")?;
+    let input = read(array::<I>(arguments.input, "input", read_dtype, layout)?, "input")?;
     let input_view = view(input.as_array(), layout).map_err(value_error)?;
     let residual = match arguments.residual {
-        Some(residual) => Some(read(array::<T>(residual, "residual", dtype, layout)?, "residual")?),
+        Some(residual) => Some(read(array::<O>(residual, "residual", dtype, layout)?, "residual")?),
         None => None,
     };
     let residual_view = match &residual {
@@ -145,12 +148,12 @@ fn run<'py, T: Element + depthwise::Element>(
     let output = match arguments.output {
         Some(output) => output.clone(),
         None => {
-            let shape = plan.output_shape(input_view.shape()).map_err(value_error)?;
+            let shape = output_shape(input_view.shape()).map_err(value_error)?;
             let empty = get_array_module(py)?.getattr(intern!(py, "empty"))?;
-            empty.call1((extents(shape, layout), T::get_dtype(py)))?
+            empty.call1((extents(shape, layout), O::get_dtype(py)))?
         }
     };
-    let mut written = array::<T>(&output, "output", dtype, layout)?.try_readwrite().map_err(|error| {
+    let mut written = array::<O>(&output, "output", dtype, layout)?.try_readwrite().map_err(|error| {
         value_error(match error {
             BorrowError::NotWriteable => "the output is an array that may not be written: use another one",
             _ => "the output shares memory with the input, the residual or an array of another run: use another one",
@@ -160,7 +163,7 @@ fn run<'py, T: Element + depthwise::Element>(
     let result = py.detach(|| {
         Workspace::with_thread(|workspace| {
             let run = Run::new(input_view, view, workspace).maybe_residual(residual_view);
-            plan.run(match &pool {
+            start(match &pool {
                 Some(pool) => run.parallelism(Parallelism::Executor(&**pool)),
                 None => run,
             })

@@ -7,7 +7,8 @@ A plan is one convolution with its weights, ready to run on any batch, height an
 * ``PointwiseConv2d``: 1×1, a mix of channels;
 * ``SeparableConv2d``: a depthwise and then a pointwise convolution, in one pass where that pays.
 
-What is wrong with an argument is a ``ValueError`` that names the numbers. ``depthwise.torch`` puts plans into modules of PyTorch.
+What is wrong with an argument is a ``ValueError`` that names the numbers. ``depthwise.int8`` has plans over arrays of
+8 bits, ``depthwise.torch`` puts plans into modules of PyTorch.
 """
 
 from typing import Any, NamedTuple
