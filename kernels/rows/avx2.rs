@@ -66,8 +66,8 @@ pub(crate) static FAMILY: Family = Family {
             Avx2,
             target_feature(enable = "avx2,fma"),
             [
-                Spills<100, int8::interleaved::Interleaved<2, 4, 3, 1>>,
-                Spills<45, int8::interleaved::Interleaved<1, 4, 3, 2>>,
+                Spills<25, int8::interleaved::Interleaved<2, 4, 3, 1>>,
+                Spills<15, int8::interleaved::Interleaved<1, 4, 3, 2>>,
                 int8::interleaved::Interleaved<2, 4>,
                 int8::interleaved::Interleaved<1, 7>,
                 int8::depthwise::Any,

@@ -18,8 +18,8 @@ pub(crate) static FAMILY: Family = Family {
             Avx512Vnni,
             target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni"),
             [
-                Spills<25, int8::interleaved::Interleaved<2, 4, 3, 1>>,
-                Spills<35, int8::interleaved::Interleaved<1, 4, 3, 2>>,
+                Spills<30, int8::interleaved::Interleaved<2, 4, 3, 1>>,
+                Spills<25, int8::interleaved::Interleaved<1, 4, 3, 2>>,
                 int8::interleaved::Interleaved<4, 4>,
                 int8::interleaved::Interleaved<2, 4>,
                 int8::interleaved::Interleaved<1, 7>,
