@@ -128,6 +128,9 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     last[if is_int8 { "peak_gops" } else { "peak_gflops" }] = ((peak * 10.0).round() / 10.0).into();
     if is_int8 {
         last["gain"] = rounded(of_f32.iter().sum::<f64>() / of_type.iter().sum::<f64>()).into();
+        last["blocks"] = lines.len().into();
+        last["slower_than_f32"] =
+            of_f32.iter().zip(of_type).filter(|(of_f32, of_type)| of_type > of_f32).count().into();
     }
     println!("{last}");
     Ok(())

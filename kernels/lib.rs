@@ -44,14 +44,15 @@ pub use self::info::{Form, KernelInfo, Operation};
 #[cfg(feature = "int8")]
 pub use self::int8::{
     copy::copy,
+    elementwise::{Elementwise, Numbers, SumFactors},
     finish::{Ends, Fixed, Scaling},
     stage::{
-        Int8DepthwiseStage, Int8PointwiseStage, Integer, Parameters, Stored, bytes_of, fits_int8, multiplies_wide,
-        sums_of,
+        Input, Int8DepthwiseStage, Int8PointwiseStage, Integer, Output, Parameters, Stored, bytes_of, fits_int8,
+        int8_steps, multiplies_wide, sums_of,
     },
 };
 pub use self::memory::{AlignedBuf, TensorView, TensorViewMut};
-pub use self::stage::{DepthwiseStage, PointwiseStage, copies_beside, fits, places};
+pub use self::stage::{DepthwiseStage, PointwiseStage, copies_beside, fits, packed_channels};
 pub use self::table::{Available, available, inner_loops, table};
 pub use self::types::*;
 #[cfg(feature = "half")]

@@ -25,10 +25,14 @@ pub(crate) fn multiply_adds<S: Simd, const CHAINS: usize>(s: S, rounds: usize) -
 #[cfg(feature = "int8")]
 #[inline(always)]
 pub(crate) fn products<S: crate::int8::simd::SimdInt, const CHAINS: usize>(s: S, rounds: usize) -> (usize, i32) {
-    let ones = black_box([1u8; 64]);
+    /// A load that crosses lines would count, too.
+    #[repr(align(64))]
+    struct Line([u8; 64]);
+    let ones = black_box(Line([1; 64]));
+    let mut p = ones.0.as_ptr();
     // SAFETY: no vector or factor is longer than the array.
-    let (sums, factor) = unsafe { (s.load(ones.as_ptr().cast()), s.factor(ones.as_ptr(), 0)) };
-    let (mut chains, mut p) = ([sums; CHAINS], ones.as_ptr());
+    let (sums, factor) = unsafe { (s.load(p.cast()), s.factor(p, 0)) };
+    let mut chains = [sums; CHAINS];
     for _ in 0..rounds {
         for chain in &mut chains {
             // Read each time, lest products are formed once for all.

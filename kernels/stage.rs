@@ -120,15 +120,15 @@ impl DepthwiseStage {
             Layout::Nhwc => (info.lanes, outputs.next_multiple_of(info.lanes)),
             Layout::Nchw => (1, 0),
         };
-        let packed_channels = places(info, taps, outputs);
+        let with_repeats = packed_channels(info, taps, outputs);
         let zeros = AlignedBuf::zeroed(zeros)?;
         let panel = size.checked_add(1).and_then(|rows| rows.checked_mul(lanes)).ok_or(overflow.clone())?;
-        let len = packed_channels.div_ceil(lanes).checked_mul(panel).ok_or(overflow)?;
+        let len = with_repeats.div_ceil(lanes).checked_mul(panel).ok_or(overflow)?;
         let mut packed = AlignedBuf::zeroed(len)?;
         // Per vector of channels: the bias, then the taps row by row, each a vector.
         let panels = packed.as_mut_slice().chunks_exact_mut(panel);
-        for (panel, first) in panels.zip((0..packed_channels).step_by(lanes)) {
-            for lane in 0..lanes.min(packed_channels - first) {
+        for (panel, first) in panels.zip((0..with_repeats).step_by(lanes)) {
+            for lane in 0..lanes.min(with_repeats - first) {
                 let channel = (first + lane) % outputs;
                 panel[lane] = bias[channel];
                 for (tap, &weight) in weights[channel * size..][..size].iter().enumerate() {
@@ -139,7 +139,7 @@ impl DepthwiseStage {
         let epilogue = Epilogue::of(activation);
         let others = table().filter(|other| other.packs_as(info) && fits(other, taps, multiplier));
         // Kernels of other tiles may repeat few channels otherwise.
-        let others = others.filter(|other| places(other, taps, outputs) == packed_channels);
+        let others = others.filter(|other| packed_channels(other, taps, outputs) == with_repeats);
         let kernels = others.filter_map(available).collect();
         Ok(Self { kernels, taps, channels, multiplier, packed, zeros, epilogue })
     }
@@ -267,10 +267,10 @@ impl DepthwiseStage {
 }
 
 /// How many channels' weights a depthwise kernel takes: all, or where they are few so many times all that they fill whole vectors.
-pub fn places(info: &KernelInfo, taps: Taps, outputs: usize) -> usize {
+pub fn packed_channels(info: &KernelInfo, taps: Taps, outputs: usize) -> usize {
     match info.form {
         Form::Buffered => {
-            Buffer::new(info.lanes, info.tile, taps, outputs).filter(|b| b.joins).map_or(outputs, |b| b.period)
+            Buffer::new(info.lanes, info.tile, taps, outputs).filter(|b| b.gapless).map_or(outputs, |b| b.period)
         }
         _ => outputs,
     }
@@ -300,6 +300,9 @@ pub fn fits(info: &KernelInfo, taps: Taps, multiplier: usize) -> bool {
     }
 }
 
+/// Input channels that are packed at a time: so few that their weights stay in a cache until all output channels of a panel are there.
+const PACKED_ROWS: usize = 64;
+
 impl PointwiseStage {
     /// Packs `weights` of shape `[out_channels][in_channels]` and `bias` of `[out_channels]`.
     ///
@@ -324,7 +327,6 @@ impl PointwiseStage {
         let len = panels(kernel, out_channels)
             .try_fold(0usize, |len, (_, width)| len.checked_add(row(width).checked_mul(in_channels.checked_add(1)?)?));
         let mut packed = AlignedBuf::zeroed(len.ok_or(Error::Overflow { what: "the number of weights" })?)?;
-        const ROWS: usize = 64;
         // Per panel of output channels: the bias, then a row of weights for each input channel.
         let mut rest = packed.as_mut_slice();
         for (first, width) in panels(kernel, out_channels) {
@@ -332,17 +334,16 @@ impl PointwiseStage {
             let panel;
             (panel, rest) = rest.split_at_mut(row * (1 + in_channels));
             // The half vector of a joined panel is there twice.
-            let places = |i: usize| [i, i + if i >= 2 * width - row { row - width } else { 0 }];
+            let columns = |i: usize| [i, i + if i >= 2 * width - row { row - width } else { 0 }];
             let channels = 0..width.min(out_channels - first);
             for i in channels.clone() {
-                places(i).into_iter().for_each(|place| panel[place] = bias[first + i]);
+                columns(i).into_iter().for_each(|column| panel[column] = bias[first + i]);
             }
-            // As many rows as stay in a cache until all channels are there.
-            for (from, rows) in (0..in_channels).step_by(ROWS).zip(panel[row..].chunks_mut(ROWS * row)) {
+            for (from, rows) in (0..in_channels).step_by(PACKED_ROWS).zip(panel[row..].chunks_mut(PACKED_ROWS * row)) {
                 for i in channels.clone() {
                     let weights = &weights[(first + i) * in_channels + from..];
-                    for place in places(i) {
-                        rows.iter_mut().skip(place).step_by(row).zip(weights).for_each(|(to, &weight)| *to = weight);
+                    for column in columns(i) {
+                        rows.iter_mut().skip(column).step_by(row).zip(weights).for_each(|(to, &weight)| *to = weight);
                     }
                 }
             }

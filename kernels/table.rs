@@ -4,7 +4,7 @@ use crate::depthwise::DepthwiseArgs;
 use crate::epilogue::Curve;
 use crate::info::{KernelInfo, Name};
 use crate::pointwise::PointwiseArgs;
-use crate::pointwise::nhwc::RunColumn;
+use crate::pointwise::nhwc::RunSeries;
 use crate::rows;
 use crate::types::{Isa, Layout};
 
@@ -77,8 +77,11 @@ pub(crate) struct Family {
     pub(crate) pointwise: &'static [Kernel<PointwiseArgs>],
     #[cfg(feature = "int8")]
     pub(crate) int8: Int8,
+    /// What goes element by element of 8 bits.
+    #[cfg(feature = "int8")]
+    pub(crate) elementwise: &'static crate::int8::elementwise::Functions,
     /// The inner loops of its pointwise kernels, channels last.
-    pub(crate) columns: &'static [RunColumn],
+    pub(crate) series: &'static [RunSeries],
     /// Lanes of its narrowest vectors.
     pub(crate) half_lanes: usize,
     /// Applies a curve to a run of elements.
@@ -150,7 +153,7 @@ pub fn inner_loops() -> impl Iterator<Item = (KernelInfo, *const ())> {
     FAMILIES.iter().flat_map(|family| {
         let depthwise = family.depthwise.iter().map(|row| (row.info, row.entry as *const ()));
         let pointwise = family.pointwise.iter().map(|row| match row.info.layout {
-            Layout::Nhwc => (row.info, family.columns[row.info.tile[0] - 1] as *const ()),
+            Layout::Nhwc => (row.info, family.series[row.info.tile[0] - 1] as *const ()),
             Layout::Nchw => (row.info, row.entry as *const ()),
         });
         let rows = depthwise.chain(pointwise);

@@ -127,7 +127,7 @@ pub use depthwise_kernels::{
 #[doc(inline)]
 pub use depthwise_kernels::{Element, ElementType};
 #[doc(hidden)]
-pub use depthwise_kernels::{Taps, places};
+pub use depthwise_kernels::{Taps, packed_channels};
 #[cfg(feature = "half")]
 pub use depthwise_kernels::{bf16, f16};
 pub use geometry::Padding;

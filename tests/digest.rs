@@ -365,6 +365,83 @@ fn digests_of_8_bits() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
+/// What goes element by element of 8 bits, outputs of a table and of `f32`: for each the digests of both roundings.
+const ELEMENTS_OF_8_BITS: &[(&str, [u64; 2])] = &[
+    ("quantize", [0x4cf6_3a7f_4cc3_62dc, 0xb3b0_b890_dd19_b7e1]),
+    ("add", [0x5a97_8f4b_588c_f1c4, 0x5e57_d40d_fadf_6606]),
+    ("table", [0x43aa_6618_d07c_85ec, 0xcc44_aefe_8295_3b89]),
+    ("table of a plan", [0x1779_6d22_b640_5d08, 0xb44a_0b5e_076a_bb3d]),
+    ("f32 of a plan", [0x0097_5653_6d92_e58a, 0x636c_21b3_80b6_f4fc]),
+];
+
+#[test]
+fn digests_of_elements_of_8_bits() {
+    use depthwise::int8::{On, PointwiseConv2d, Quantized, Rounding, Table, Weights};
+    let mut state = 0;
+    // Many lie in the middle between two numbers.
+    let mut reals = |len: usize| -> Vec<f32> {
+        (0..len).map(|_| (value(&mut state, Values::Plain) * 256.0).trunc() / 256.0).collect()
+    };
+    let (a, b, weights) = (reals(17 * 60), reals(17 * 60), reals(17 * 21));
+    let weights: Vec<i8> = weights.iter().map(|w| (127.99 * w) as i8).collect();
+    let bias: Vec<f32> = (0..21).map(|i| i as f32 * 0.01 - 0.1).collect();
+    let (from, other, to) =
+        (Quantized::i8(1.0 / 128.0, -5), Quantized::i8(3.0 / 256.0, 11), Quantized::i8(1.0 / 64.0, 3));
+    let shape = Shape::new(1, 17, 6, 10);
+    let mut wrong = String::new();
+    for isa in Isa::EVERY.into_iter().filter(|isa| isa.is_available()) {
+        let digest_of = |rounding: Rounding, case: &str| -> u64 {
+            let wide = |numbers: &[i8]| -> Vec<f32> { numbers.iter().map(|&q| q.into()).collect() };
+            let quantized = |x: &[f32], of: Quantized| {
+                let mut q = vec![0i8; x.len()];
+                On(isa).quantize(x, (&mut q, of), rounding).expect("numbers");
+                q
+            };
+            let a = quantized(&a, from);
+            let table = Table::new(from, to, |q| (q * 37 + 11) % 128).expect("a table");
+            let builder = PointwiseConv2d::builder(17, 21).isa(isa).layout(Layout::Nhwc).rounding(rounding).input(from);
+            let builder = builder.weights(Weights::i8(&weights, &[0.004]));
+            let mut y = vec![0i8; a.len()];
+            macro_rules! run {
+                ($plan:expr, $zero:expr, $run:ident => $given:expr) => {{
+                    let plan = $plan.expect("a plan");
+                    let mut y = vec![$zero; 21 * 60];
+                    let input = TensorView::new(&a, shape, Layout::Nhwc).expect("a view");
+                    let output = plan.output_shape(shape).expect("a shape");
+                    let output = TensorViewMut::new(&mut y, output, Layout::Nhwc).expect("a view");
+                    let (mut workspace, plan) = (Workspace::new(), plan);
+                    let $run = Run::new(input, output, &mut workspace);
+                    plan.run($given).expect("a run");
+                    y
+                }};
+            }
+            match case {
+                "quantize" => digest(&wide(&a)),
+                "add" => {
+                    let b = quantized(&b, other);
+                    On(isa).add([(&a, from), (&b, other)], (&mut y, to), rounding, Some([-100, 127])).expect("sums");
+                    digest(&wide(&y))
+                }
+                "table" => {
+                    On(isa).look_up(&table, &a, &mut y).expect("numbers");
+                    digest(&wide(&y))
+                }
+                "table of a plan" => digest(&wide(&run!(builder.output_table(table).build(), 0i8, run => run))),
+                _ => digest(&run!(builder.output_f32().bias_f32(&bias).build(), 0f32, run => run.quantized(other))),
+            }
+        };
+        for &(case, wants) in ELEMENTS_OF_8_BITS {
+            for (rounding, want) in [Rounding::NearestEven, Rounding::Tflite].into_iter().zip(wants) {
+                let got = digest_of(rounding, case);
+                if got != want {
+                    wrong += &format!("{case}, {rounding:?}, {isa}: want {want:#018x}, got {got:#018x}\n");
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
 /// The output of a case, in logical order: n, c, h, w. What tensors of that type hold, in `f32`.
 fn run_of<E: Element>(case: &Case, isa: Isa, layout: Layout) -> Vec<f32> {
     let channels = case.input.c;

@@ -11,7 +11,7 @@ use std::ptr::{null_mut, read_volatile, write_volatile};
 
 use depthwise::{
     Activation, Element, ElementType, Error, Isa, KernelInfo, Layout, OutputRange, Parallelism, Run, Shape, Taps,
-    Workspace, bf16, f16, places,
+    Workspace, bf16, f16, packed_channels,
 };
 use depthwise_testkit::cases::{self, Case, Epilogue, Values};
 use depthwise_testkit::emulation;
@@ -153,13 +153,14 @@ impl Bytes {
 
 #[test]
 fn tensors_of_8_bits() {
-    use depthwise::int8::{DepthwiseConv2d, PointwiseConv2d, Quantized, Weights};
+    use depthwise::int8::{DepthwiseConv2d, On, PointwiseConv2d, Quantized, Table, Weights};
     use depthwise::{Padding, TensorView, TensorViewMut};
     let layouts = [Layout::Nhwc, Layout::Nchw];
     let channels = if emulation::is_on() { vec![17] } else { vec![1, 3, 15, 16, 17, 31, 63, 64, 65, 67] };
     let kernels: Vec<KernelInfo> =
         depthwise::kernels().filter(|kernel| kernel.element == ElementType::I8 && kernel.isa.is_available()).collect();
     let quantized = Quantized::u8(0.1, 3);
+    let table = Table::new(quantized, quantized, |q| q / 2).expect("a table");
     let (weights, scales) = ([1i8; 67 * 67], [0.1]);
     listen();
     for side in [Side::Start, Side::End] {
@@ -190,7 +191,11 @@ fn tensors_of_8_bits() {
                         let builder =
                             PointwiseConv2d::builder(c, outputs).weights(Weights::i8(&weights[..outputs * c], &scales));
                         let builder = builder.input(quantized).output(quantized).layout(layout).isa(kernel.isa);
-                        run!(builder.kernel(kernel.name).build());
+                        let builder = builder.kernel(kernel.name);
+                        run!(builder.build());
+                        if h == 3 {
+                            run!(builder.output_table(table.clone()).build());
+                        }
                     }
                 } else {
                     for stride in [1, 2] {
@@ -200,9 +205,20 @@ fn tensors_of_8_bits() {
                         let builder = DepthwiseConv2d::builder(c).weights(Weights::i8(&weights[..9 * c], &scales));
                         let builder = builder.input(quantized).output(quantized).layout(layout).isa(kernel.isa);
                         let builder = builder.padding(Padding::symmetric(1, 1)).stride([stride; 2]);
-                        run!(builder.kernel(kernel.name).build());
+                        let builder = builder.kernel(kernel.name);
+                        run!(builder.build());
+                        if h == 3 {
+                            run!(builder.output_table(table.clone()).build());
+                        }
                     }
                 }
+            }
+        }
+        for isa in Isa::EVERY.into_iter().filter(|isa| isa.is_available()) {
+            RUNNING.set(b"looking up left its memory\n");
+            for len in 0..200 {
+                let (mut x, mut y) = (Bytes::new(len), Bytes::new(len));
+                On(isa).look_up(&table, &*x.get(), y.get()).expect("numbers");
             }
         }
         println!("8 bits, a page at the {side:?}: {plans} plans");
@@ -380,7 +396,7 @@ fn packed_len(kernel: &KernelInfo, case: &Case) -> usize {
     let (outputs, rows) = match kernel.operation {
         depthwise::Operation::Depthwise => {
             let taps = Taps { kernel_size: case.kernel, stride: case.stride, dilation: case.dilation };
-            (places(kernel, taps, case.input.c * case.multiplier), case.kernel[0] * case.kernel[1] + 1)
+            (packed_channels(kernel, taps, case.input.c * case.multiplier), case.kernel[0] * case.kernel[1] + 1)
         }
         _ => (case.outputs, case.input.c + 1),
     };

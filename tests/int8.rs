@@ -1,7 +1,7 @@
 //! The oracle of 8 bits on cases worked by hand: ties, negative sums, saturation, zero points at both ends, biases near ±2³¹.
 
 use depthwise::{Padding, Shape};
-use depthwise_testkit::int8::{
+use depthwise_testkit::int8::oracle::{
     Fixed, Kind, Quantized, Rounding, Target, Weights, add, conv2d, depthwise, dequantize, pointwise, quantize,
     separable, tflite,
 };

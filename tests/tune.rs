@@ -153,14 +153,14 @@ fn a_choice_says_what_runs_where_tensors_lie_otherwise() {
         let again = plan.choice_from_text(&choice.to_text()).expect("its own text");
         assert_eq!((again.describe(), again.to_text()), (choice.describe(), choice.to_text()));
         // Elements behind a page: across cache lines, on them, and elsewhere in the page.
-        for places in [[1, 1], [16, 16], [16, 16 + 256]] {
-            let (x, y) = (at(&input, places[0]), at(&output, places[1]));
+        for starts in [[1, 1], [16, 16], [16, 16 + 256]] {
+            let (x, y) = (at(&input, starts[0]), at(&output, starts[1]));
             input[x..x + len].iter_mut().enumerate().for_each(|(i, value)| *value = (i % 13) as f32);
             let from = depthwise::TensorView::new(&input[x..x + len], shape, Layout::Nhwc).expect("a tensor");
             let to = depthwise::TensorViewMut::new(&mut output[y..y + len], shape, Layout::Nhwc).expect("a tensor");
             plan.run(Run::new(from, to, &mut Workspace::new()).choice(&again)).expect("a run");
             let found = output[y..y + len].to_vec();
-            assert_eq!(want.get_or_insert_with(|| found.clone()), &found, "{choice} at {places:?}");
+            assert_eq!(want.get_or_insert_with(|| found.clone()), &found, "{choice} at {starts:?}");
         }
     }
 }

@@ -53,10 +53,10 @@ pub struct Network<E: Stored = f32> {
     pub arch: Arch,
     pub layout: Layout,
     pub steps: Vec<Step<E>>,
-    /// For each value, the slot that holds it; the input (value 0) stays with the caller.
-    slot_of: Vec<usize>,
-    /// The length of each slot.
-    slots: Vec<usize>,
+    /// For each value, the buffer that holds it; the input (value 0) stays with the caller.
+    buffer_of: Vec<usize>,
+    /// The length of each buffer.
+    buffers: Vec<usize>,
 }
 
 /// One or several layers that run as one.
@@ -79,7 +79,7 @@ enum Work<E> {
 
 /// The memory of a run, used again by the next.
 pub struct Scratch<E = f32> {
-    slots: Vec<Vec<E>>,
+    buffers: Vec<Vec<E>>,
     workspace: Workspace,
 }
 
@@ -154,20 +154,21 @@ impl<E: Stored> Network<E> {
 
     fn of(groups: Vec<Group>, arch: Arch, weights: &Tensors, options: Options) -> Result<Self> {
         let steps = groups.iter().map(|group| group.build(&arch, weights, options)).collect::<Result<Vec<_>>>()?;
-        let (slot_of, slots) = place(&arch, &steps)?;
-        Ok(Self { arch, layout: options.layout, steps, slot_of, slots })
+        let (buffer_of, buffers) = place(&arch, &steps)?;
+        Ok(Self { arch, layout: options.layout, steps, buffer_of, buffers })
     }
 
     pub fn scratch(&self) -> Result<Scratch<E>> {
-        let slot = |&length: &usize| {
-            let mut slot = Vec::new();
-            slot.try_reserve_exact(length)
+        let buffer = |&length: &usize| {
+            let mut buffer = Vec::new();
+            buffer
+                .try_reserve_exact(length)
                 .map_err(|_| format!("there is no memory for a tensor of {length} elements"))?;
-            slot.resize(length, E::ZERO);
-            Ok(slot)
+            buffer.resize(length, E::ZERO);
+            Ok(buffer)
         };
-        let slots = self.slots.iter().map(slot).collect::<Result<_>>()?;
-        Ok(Scratch { slots, workspace: Workspace::new() })
+        let buffers = self.buffers.iter().map(buffer).collect::<Result<_>>()?;
+        Ok(Scratch { buffers, workspace: Workspace::new() })
     }
 
     /// Brings an input from NCHW order into the network's layout and type.
@@ -194,18 +195,18 @@ impl<E: Stored> Network<E> {
             return Err(format!("the input has {} elements, the network reads {expected}", input.len()));
         }
         for (index, step) in self.steps.iter().enumerate() {
-            // Taken out while it is written, so that the other slots can be read.
-            let slot = self.slot_of[step.output];
-            let mut output = std::mem::take(&mut scratch.slots[slot]);
+            // Taken out while it is written, so that the other buffers can be read.
+            let buffer = self.buffer_of[step.output];
+            let mut output = std::mem::take(&mut scratch.buffers[buffer]);
             let written = &mut output[..ops::len(self.arch.shape(step.output))];
             let result = self.run_step(step, scratch, input, written, parallelism);
             if result.is_ok() {
                 after_step(index, written);
             }
-            scratch.slots[slot] = output;
+            scratch.buffers[buffer] = output;
             result.map_err(|error| format!("{}: {error}", step.name))?;
         }
-        let output = &scratch.slots[self.slot_of[self.arch.output]];
+        let output = &scratch.buffers[self.buffer_of[self.arch.output]];
         Ok(&output[..ops::len(self.arch.shape(self.arch.output))])
     }
 
@@ -217,10 +218,10 @@ impl<E: Stored> Network<E> {
         output: &mut [E],
         parallelism: Parallelism,
     ) -> Result<()> {
-        let Scratch { slots, workspace } = scratch;
+        let Scratch { buffers, workspace } = scratch;
         let operand = |id: ValueId| {
             let shape = self.arch.shape(id);
-            let data = if id == 0 { network_input } else { &slots[self.slot_of[id]][..ops::len(shape)] };
+            let data = if id == 0 { network_input } else { &buffers[self.buffer_of[id]][..ops::len(shape)] };
             (data, shape)
         };
         let view = |id: ValueId| {
@@ -397,6 +398,18 @@ impl Group {
     }
 }
 
+/// A builder with that window, and the layout of the options.
+macro_rules! with_window {
+    ($builder:expr, $window:expr, $options:expr) => {
+        $builder
+            .kernel_size($window.kernel)
+            .stride($window.stride)
+            .dilation($window.dilation)
+            .padding(padding($window.pad))
+            .layout($options.layout)
+    };
+}
+
 /// The plans of one convolution, one per group unless the groups are the channels.
 fn convolution<E: Element>(
     conv: &Conv,
@@ -406,13 +419,8 @@ fn convolution<E: Element>(
 ) -> PlanResult<Vec<Box<dyn Convolution<E>>>> {
     let window = conv.window;
     if conv.kind == ConvKind::Depthwise {
-        let builder = DepthwiseConv2d::builder(conv.in_channels)
+        let builder = with_window!(DepthwiseConv2d::builder(conv.in_channels), window, options)
             .channel_multiplier(conv.out_channels / conv.in_channels)
-            .kernel_size(window.kernel)
-            .stride(window.stride)
-            .dilation(window.dilation)
-            .padding(padding(window.pad))
-            .layout(options.layout)
             .weights(&own.weights)
             .activation(activation);
         let plan = builder.maybe_bias(own.bias.as_deref()).maybe_isa(options.isa).build_as::<E>()?;
@@ -430,14 +438,8 @@ fn convolution<E: Element>(
                 Box::new(builder.maybe_bias(bias).maybe_isa(options.isa).build_as::<E>()?) as Box<dyn Convolution<E>>
             );
         }
-        let builder = Conv2d::builder(inputs, outputs)
-            .kernel_size(window.kernel)
-            .stride(window.stride)
-            .dilation(window.dilation)
-            .padding(padding(window.pad))
-            .layout(options.layout)
-            .weights(weights)
-            .activation(activation);
+        let builder = with_window!(Conv2d::builder(inputs, outputs), window, options);
+        let builder = builder.weights(weights).activation(activation);
         Ok(Box::new(builder.maybe_bias(bias).maybe_isa(options.isa).build_as::<E>()?) as Box<dyn Convolution<E>>)
     };
     own.weights.chunks_exact(own.weights.len() / conv.groups).enumerate().map(plan).collect()
@@ -453,13 +455,9 @@ fn separable<E: Element>(
     options: Options,
 ) -> PlanResult<Box<dyn Convolution<E>>> {
     let window = depthwise.window;
-    let builder = SeparableConv2d::builder(depthwise.in_channels, pointwise.out_channels)
+    let builder = SeparableConv2d::builder(depthwise.in_channels, pointwise.out_channels);
+    let builder = with_window!(builder, window, options)
         .channel_multiplier(depthwise.out_channels / depthwise.in_channels)
-        .kernel_size(window.kernel)
-        .stride(window.stride)
-        .dilation(window.dilation)
-        .padding(padding(window.pad))
-        .layout(options.layout)
         .depthwise_weights(&first.weights)
         .depthwise_activation(inner)
         .pointwise_weights(&second.weights)
@@ -492,7 +490,7 @@ fn plan_activation(activation: Activation) -> depthwise::Activation {
     }
 }
 
-/// Gives every tensor a slot of memory: one that is free again, the best fitting first, or a new one.
+/// Gives every tensor a buffer of memory: one that is free again, the best fitting first, or a new one.
 fn place<E>(arch: &Arch, steps: &[Step<E>]) -> Result<(Vec<usize>, Vec<usize>)> {
     let mut last_use = vec![0; arch.layers.len() + 1];
     for (index, step) in steps.iter().enumerate() {
@@ -501,34 +499,34 @@ fn place<E>(arch: &Arch, steps: &[Step<E>]) -> Result<(Vec<usize>, Vec<usize>)> 
     }
     last_use[arch.output] = usize::MAX;
 
-    let mut slot_of = vec![usize::MAX; arch.layers.len() + 1];
-    let mut slots: Vec<usize> = Vec::new();
+    let mut buffer_of = vec![usize::MAX; arch.layers.len() + 1];
+    let mut buffers: Vec<usize> = Vec::new();
     let mut free: Vec<usize> = Vec::new();
     for (index, step) in steps.iter().enumerate() {
         let length = ops::len(arch.shape(step.output));
         // The smallest that is large enough, else the largest, which grows.
         let best = (0..free.len()).min_by_key(|&at| {
-            let capacity = slots[free[at]];
+            let capacity = buffers[free[at]];
             if capacity >= length { (false, capacity) } else { (true, usize::MAX - capacity) }
         });
-        let slot = match best {
+        let buffer = match best {
             Some(at) => free.swap_remove(at),
             None => {
-                slots.push(0);
-                slots.len() - 1
+                buffers.push(0);
+                buffers.len() - 1
             }
         };
-        slots[slot] = slots[slot].max(length);
-        slot_of[step.output] = slot;
+        buffers[buffer] = buffers[buffer].max(length);
+        buffer_of[step.output] = buffer;
         // What this step was the last to use; each tensor once, though it may be read twice.
         let mut used: Vec<_> = step.inputs.iter().chain(&step.residual).copied().chain([step.output]).collect();
         used.sort_unstable();
         used.dedup();
-        free.extend(used.into_iter().filter(|&id| id != 0 && last_use[id] == index).map(|id| slot_of[id]));
+        free.extend(used.into_iter().filter(|&id| id != 0 && last_use[id] == index).map(|id| buffer_of[id]));
     }
-    let total = slots.iter().try_fold(0usize, |total, &length| total.checked_add(length));
+    let total = buffers.iter().try_fold(0usize, |total, &length| total.checked_add(length));
     match total {
-        Some(0..=MAX_ELEMENTS) => Ok((slot_of, slots)),
+        Some(0..=MAX_ELEMENTS) => Ok((buffer_of, buffers)),
         _ => Err(format!("its tensors take more than {MAX_ELEMENTS} elements at a time")),
     }
 }

@@ -32,12 +32,16 @@ impl SimdInt for Avx2 {
     type Packed = __m256i;
     type Weights = __m256i;
     type Factor = __m256i;
+    type Half = Self;
     const ISA: Isa = Isa::Avx2;
     const LANES: usize = 8;
     const GROUPS: usize = 2;
     const GROUP: usize = 2;
     const WIDE: bool = true;
 
+    fn half(self) -> Self {
+        self
+    }
     fn weight(lane: usize, input: usize) -> usize {
         lane * 2 + input
     }
@@ -170,40 +174,29 @@ impl SimdWide for Avx2 {
 // SAFETY of every block below: as above.
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one comment above says it for all")]
 impl SimdRows for Avx2 {
-    /// Pairs of the upper two rows, and of the lower two.
-    type Quad = [__m256i; 2];
-
-    fn quad_weight(lane: usize, row: usize) -> usize {
-        row / 2 * 16 + lane * 2 + row % 2
-    }
     #[inline(always)]
     unsafe fn interleave(self, rows: [*const u8; 4], n: usize, flip: u8, to: *mut u8) {
         unsafe {
             let flip = _mm_set1_epi8(flip as i8);
             let (a, b) = (_mm_xor_si128(bytes(rows[0], n), flip), _mm_xor_si128(bytes(rows[1], n), flip));
-            let (c, d) = (_mm_xor_si128(bytes(rows[2], n), flip), _mm_xor_si128(bytes(rows[3], n), flip));
-            let pairs =
-                [_mm_unpacklo_epi8(a, b), _mm_unpacklo_epi8(c, d), _mm_unpackhi_epi8(a, b), _mm_unpackhi_epi8(c, d)];
-            for i in 0..4 {
-                _mm256_store_si256(to.add(32 * i).cast(), _mm256_cvtepu8_epi16(pairs[i]));
-            }
+            _mm256_store_si256(to.cast(), _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b)));
+            _mm256_store_si256(to.add(32).cast(), _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(a, b)));
         }
     }
     #[inline(always)]
     unsafe fn fill(self, number: u8, to: *mut u8) {
         unsafe {
-            for i in 0..4 {
+            for i in 0..2 {
                 _mm256_store_si256(to.add(32 * i).cast(), _mm256_set1_epi16(i16::from(number)));
             }
         }
     }
     #[inline(always)]
-    unsafe fn quad(self, p: *const u8) -> [__m256i; 2] {
-        unsafe { [_mm256_load_si256(p.cast()), _mm256_load_si256(p.add(32).cast())] }
+    unsafe fn inputs(self, p: *const u8) -> __m256i {
+        unsafe { _mm256_load_si256(p.cast()) }
     }
     #[inline(always)]
-    fn add_rows(self, sums: __m256i, inputs: [__m256i; 2], weights: [__m256i; 2]) -> __m256i {
-        let sums = self.add_products(sums, inputs[0], weights[0]);
-        self.add_products(sums, inputs[1], weights[1])
+    unsafe fn nearest_even_fitting(self, sums: __m256i, factors: *const f32) -> __m256i {
+        unsafe { _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_loadu_ps(factors))) }
     }
 }

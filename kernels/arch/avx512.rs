@@ -201,7 +201,7 @@ impl Permute for Avx512 {
 /// Lanes `N..` of `a`, then the first `N` of `b`.
 ///
 /// # Safety
-/// The CPU has AVX-512F.
+/// 1. The CPU has AVX-512F.
 #[target_feature(enable = "avx512f")]
 #[inline]
 unsafe fn valignd<const N: i32>(a: __m512, b: __m512) -> __m512 {
@@ -223,7 +223,8 @@ unsafe fn valignd<const N: i32>(a: __m512, b: __m512) -> __m512 {
 /// The element at `p` in every lane.
 ///
 /// # Safety
-/// The CPU has AVX-512F, and the element can be read.
+/// 1. The CPU has AVX-512F.
+/// 2. The element can be read.
 #[target_feature(enable = "avx512f")]
 #[inline]
 unsafe fn vpbroadcastd(p: *const f32) -> __m512 {

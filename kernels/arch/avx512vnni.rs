@@ -5,6 +5,7 @@
 
 use core::arch::x86_64::*;
 
+use super::avx2::Avx2;
 use crate::int8::finish::Ends;
 use crate::int8::simd::{SimdInt, SimdRows};
 use crate::types::Isa;
@@ -50,12 +51,16 @@ impl SimdInt for Avx512Vnni {
     type Packed = __m512i;
     type Weights = __m512i;
     type Factor = __m512i;
+    type Half = Half;
     const ISA: Isa = Isa::Avx512Vnni;
     const LANES: usize = 16;
     const GROUPS: usize = 4;
     const GROUP: usize = 4;
     const WIDE: bool = false;
 
+    fn half(self) -> Half {
+        Half(self)
+    }
     fn channel(group: usize, lane: usize) -> usize {
         lane / 4 * 16 + group * 4 + lane % 4
     }
@@ -168,11 +173,6 @@ unsafe fn row(p: *const u8, n: usize, flip: __m512i) -> __m512i {
 // SAFETY of every block below: as above.
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one comment above says it for all")]
 impl SimdRows for Avx512Vnni {
-    type Quad = __m512i;
-
-    fn quad_weight(lane: usize, row: usize) -> usize {
-        lane * 4 + row
-    }
     #[inline(always)]
     unsafe fn interleave(self, rows: [*const u8; 4], n: usize, flip: u8, to: *mut u8) {
         unsafe {
@@ -196,11 +196,151 @@ impl SimdRows for Avx512Vnni {
         }
     }
     #[inline(always)]
-    unsafe fn quad(self, p: *const u8) -> __m512i {
+    unsafe fn inputs(self, p: *const u8) -> __m512i {
         unsafe { _mm512_load_si512(p.cast()) }
     }
     #[inline(always)]
-    fn add_rows(self, sums: __m512i, inputs: __m512i, weights: __m512i) -> __m512i {
-        unsafe { _mm512_dpbusd_epi32(sums, inputs, weights) }
+    unsafe fn nearest_even_fitting(self, sums: __m512i, factors: *const f32) -> __m512i {
+        unsafe { _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_loadu_ps(factors))) }
+    }
+}
+
+/// 256 bits.
+#[derive(Clone, Copy)]
+pub(crate) struct Half(Avx512Vnni);
+
+impl Half {
+    /// What is as with AVX2.
+    #[inline(always)]
+    fn avx2(self) -> Avx2 {
+        // SAFETY: AVX-512F includes AVX2 and FMA.
+        unsafe { Avx2::assume() }
+    }
+}
+
+// SAFETY of every block below: as above.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one comment above says it for all")]
+impl SimdInt for Half {
+    type V = __m256i;
+    type Packed = __m256i;
+    type Weights = __m256i;
+    type Factor = __m256i;
+    type Half = Half;
+    const ISA: Isa = Isa::Avx512Vnni;
+    const LANES: usize = 8;
+    const GROUPS: usize = 4;
+    const STEP: usize = 16;
+    const GROUP: usize = 4;
+    const WIDE: bool = false;
+
+    fn half(self) -> Half {
+        self
+    }
+    fn channel(group: usize, lane: usize) -> usize {
+        Avx512Vnni::channel(group, lane)
+    }
+    fn weight(lane: usize, input: usize) -> usize {
+        Avx512Vnni::weight(lane, input)
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const i32) -> __m256i {
+        unsafe { _mm256_loadu_si256(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn weights(self, p: *const u8) -> __m256i {
+        unsafe { _mm256_loadu_si256(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn factor(self, p: *const u8, flip: u32) -> __m256i {
+        unsafe { _mm256_set1_epi32((p.cast::<u32>().read_unaligned() ^ flip) as i32) }
+    }
+    #[inline(always)]
+    unsafe fn factor_of(self, p: *const u8, n: usize, flip: u32) -> __m256i {
+        unsafe { _mm512_castsi512_si256(self.0.factor_of(p, n, flip)) }
+    }
+    #[inline(always)]
+    fn add_products(self, sums: __m256i, factor: __m256i, weights: __m256i) -> __m256i {
+        unsafe { _mm256_dpbusd_epi32(sums, factor, weights) }
+    }
+    #[inline(always)]
+    unsafe fn nearest_even(self, sums: __m256i, factors: *const f32) -> __m256i {
+        unsafe { self.avx2().nearest_even(sums, factors) }
+    }
+    #[inline(always)]
+    unsafe fn tflite(self, sums: __m256i, q: *const i32, left: *const i32, right: *const i32) -> __m256i {
+        unsafe { self.avx2().tflite(sums, q, left, right) }
+    }
+    #[inline(always)]
+    fn pack(self, a: __m256i, b: __m256i) -> __m256i {
+        self.avx2().pack(a, b)
+    }
+    #[inline(always)]
+    unsafe fn store(self, packed: [__m256i; 2], ends: &Ends, to: *mut u8, n: usize) {
+        unsafe {
+            let zero_point = _mm256_set1_epi16(ends.zero_point);
+            let (a, b) = (_mm256_adds_epi16(packed[0], zero_point), _mm256_adds_epi16(packed[1], zero_point));
+            let bytes = _mm256_packus_epi16(a, b);
+            let bytes = _mm256_max_epu8(bytes, _mm256_set1_epi8(ends.low as i8));
+            let bytes = _mm256_min_epu8(bytes, _mm256_set1_epi8(ends.high as i8));
+            let bytes = _mm256_xor_si256(bytes, _mm256_set1_epi8(if ends.signed { i8::MIN } else { 0 }));
+            if n == 32 {
+                _mm256_storeu_si256(to.cast(), bytes);
+            } else {
+                _mm256_mask_storeu_epi8(to.cast(), first(n) as u32, bytes);
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_sums(self, sums: &[__m256i; 4], to: *mut i32, n: usize) {
+        unsafe {
+            let mut all = [_mm512_setzero_si512(); 4];
+            for g in 0..4 {
+                all[g] = _mm512_castsi256_si512(sums[g]);
+            }
+            self.0.store_sums(&all, to, n);
+        }
+    }
+}
+
+// SAFETY of every block below: as above.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one comment above says it for all")]
+impl SimdRows for Half {
+    #[inline(always)]
+    unsafe fn interleave(self, rows: [*const u8; 4], n: usize, flip: u8, to: *mut u8) {
+        unsafe {
+            let (mask, flip) = (first(n) as u32, _mm256_set1_epi8(flip as i8));
+            let mut loaded = [flip; 4];
+            for i in 0..4 {
+                let row = if n == 32 {
+                    _mm256_loadu_si256(rows[i].cast())
+                } else {
+                    _mm256_maskz_loadu_epi8(mask, rows[i].cast())
+                };
+                loaded[i] = _mm256_xor_si256(row, flip);
+            }
+            let [a, b, c, d] = loaded;
+            let (low, high) = (_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b));
+            let (low_2, high_2) = (_mm256_unpacklo_epi8(c, d), _mm256_unpackhi_epi8(c, d));
+            _mm256_store_si256(to.cast(), _mm256_unpacklo_epi16(low, low_2));
+            _mm256_store_si256(to.add(64).cast(), _mm256_unpackhi_epi16(low, low_2));
+            _mm256_store_si256(to.add(128).cast(), _mm256_unpacklo_epi16(high, high_2));
+            _mm256_store_si256(to.add(192).cast(), _mm256_unpackhi_epi16(high, high_2));
+        }
+    }
+    #[inline(always)]
+    unsafe fn fill(self, number: u8, to: *mut u8) {
+        unsafe {
+            for g in 0..4 {
+                _mm256_store_si256(to.add(64 * g).cast(), _mm256_set1_epi8(number as i8));
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn inputs(self, p: *const u8) -> __m256i {
+        unsafe { _mm256_load_si256(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn nearest_even_fitting(self, sums: __m256i, factors: *const f32) -> __m256i {
+        unsafe { self.avx2().nearest_even_fitting(sums, factors) }
     }
 }

@@ -8,6 +8,8 @@ mod avx2_int8;
 pub(crate) mod avx512;
 #[cfg(all(feature = "int8", isa = "avx512"))]
 pub(crate) mod avx512vnni;
+#[cfg(feature = "int8")]
+pub(crate) mod look_up;
 #[cfg(isa = "neon")]
 pub(crate) mod neon;
 #[cfg(all(feature = "int8", isa = "neon"))]

@@ -41,6 +41,7 @@ impl Simd for Neon {
     type Half = Self;
     const LANES: usize = 4;
     const TIGHT_PIPES: bool = true;
+    const STEPS_ROWS: bool = true;
     const ISA: Isa = Isa::Neon;
 
     #[inline(always)]
@@ -214,7 +215,7 @@ impl Vectors<4> for Neon {
 /// Four of `f16` as `f32`.
 ///
 /// # Safety
-/// The CPU has NEON.
+/// 1. The CPU has NEON.
 #[cfg(feature = "half")]
 #[target_feature(enable = "neon")]
 #[inline]
@@ -235,7 +236,7 @@ unsafe fn fcvtl(narrow: uint16x4_t) -> float32x4_t {
 /// Four of `f32` rounded to `f16`.
 ///
 /// # Safety
-/// The CPU has NEON.
+/// 1. The CPU has NEON.
 #[cfg(feature = "half")]
 #[target_feature(enable = "neon")]
 #[inline]

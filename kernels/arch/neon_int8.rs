@@ -17,12 +17,16 @@ impl SimdInt for Neon {
     type Weights = int16x8_t;
     /// Two, and two that count for nothing.
     type Factor = int16x4_t;
+    type Half = Self;
     const ISA: Isa = Isa::Neon;
     const LANES: usize = 4;
     const GROUPS: usize = 4;
     const GROUP: usize = 2;
     const WIDE: bool = true;
 
+    fn half(self) -> Self {
+        self
+    }
     fn weight(lane: usize, input: usize) -> usize {
         input * 4 + lane
     }

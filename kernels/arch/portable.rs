@@ -23,6 +23,7 @@ impl Simd for Portable {
     type Index = [usize; 8];
     type Half = Self;
     const LANES: usize = 8;
+    const STEPS_ROWS: bool = cfg!(target_arch = "aarch64");
     const ISA: Isa = Isa::Portable;
 
     #[inline(always)]

@@ -14,12 +14,16 @@ impl SimdInt for Portable {
     /// Those of the one input, then those of the other.
     type Weights = [i16; 16];
     type Factor = [i16; 2];
+    type Half = Self;
     const ISA: Isa = Isa::Portable;
     const LANES: usize = 8;
     const GROUPS: usize = 2;
     const GROUP: usize = 2;
     const WIDE: bool = true;
 
+    fn half(self) -> Self {
+        self
+    }
     fn weight(lane: usize, input: usize) -> usize {
         input * 8 + lane
     }

@@ -141,6 +141,7 @@ macro_rules! functions {
             round: |data| $crate::convert::vectors::round($token::assume(), data))
     };
     (@ $features:meta, widen: |$from:ident, $to:ident| $widen:expr, narrow: |$a:ident, $b:ident| $narrow:expr, round: |$data:ident| $round:expr) => {{
+        // The lists of preconditions are those of [`Functions`](crate::convert::Functions).
         #[$features]
         unsafe fn widen($from: &[u16], $to: &mut [core::mem::MaybeUninit<f32>]) {
             $widen

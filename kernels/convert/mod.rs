@@ -16,7 +16,9 @@ pub(crate) use self::loops::{Vectors, functions, integer, vectors};
 /// The conversions of one narrow type with one instruction set's vectors.
 ///
 /// # Safety
-/// Of each of them: 1. The CPU has the instruction set. 2. Both slices have the same length.
+/// Of each of them:
+/// 1. The CPU has the instruction set.
+/// 2. Both slices have the same length.
 pub(crate) struct Functions {
     /// Writes all of the second slice.
     pub(crate) widen: unsafe fn(&[u16], &mut [MaybeUninit<f32>]),

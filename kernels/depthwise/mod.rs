@@ -3,6 +3,9 @@
 //! A convolution with dilation d and stride s is, along each axis, d / gcd(s, d) interleaved
 //! convolutions without dilation and with stride s / gcd(s, d) over every d-th row or column. The
 //! kernels therefore know no dilation: [`Lattice`] hands them one of those sub-grids at a time.
+//!
+//! Where inputs are copied, columns lie by phases: at column stride s, column c goes to place c / s of phase c mod s. The inputs of
+//! neighbouring outputs under a tap then lie side by side.
 
 pub(crate) mod nchw;
 pub(crate) mod nhwc;
@@ -60,6 +63,7 @@ pub(crate) struct DepthwiseArgs {
     pub(crate) weights: *const f32,
     /// As many +0.0 as there are channels, rounded up to whole vectors. Of any narrower type they are +0.0, too.
     pub(crate) zeros: *const f32,
+    #[cfg_attr(not(isa = "avx2"), expect(dead_code, reason = "no kernel has strips"))]
     pub(crate) tuning: DepthwiseTuning,
     /// The least output, and the greatest.
     pub(crate) bounds: [f32; 2],
@@ -196,4 +200,14 @@ impl Lattice {
         // One comparison, where rows are so short that they count.
         point.wrapping_sub(self.valid_from) < self.valid_to - self.valid_from
     }
+}
+
+/// What taps on padding add to a sum, in one number: the sum of +0.0 · w. So a row of taps that lies on padding need not be multiplied.
+///
+/// Added one by one, a finite w adds a zero with the sign of w. That changes no sum but −0, which becomes +0 with the first zero
+/// that is +0, and then stays. The sum of these zeros, from −0 on, is +0 if any of them is, else −0: added at once it does the
+/// same. A w that is not finite makes 0 · w, and so every sum after it, NaN either way.
+#[inline(always)]
+pub(crate) fn on_padding(weights: impl Iterator<Item = f32>) -> f32 {
+    weights.fold(-0.0, |sum, w| sum + 0.0 * w)
 }

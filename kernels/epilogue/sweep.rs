@@ -6,7 +6,7 @@ use crate::simd::Simd;
 /// Applies `curve` to the `n` elements at `p`.
 ///
 /// # Safety
-/// They can be read and written, and hold values.
+/// 1. They can be read and written, and hold values.
 #[inline(always)]
 pub(crate) unsafe fn sweep<S: Simd>(s: S, curve: Curve, p: *mut f32, n: usize) {
     let mut i = 0;

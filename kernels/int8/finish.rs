@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::simd::SimdInt;
+use super::simd::{SimdInt, SimdRows};
 use crate::memory::AlignedBuf;
 use crate::types::Error;
 
@@ -24,6 +24,13 @@ pub enum Scaling {
     Tflite(Vec<Fixed>),
     /// Not at all: outputs are the sums.
     Sums,
+    /// To `f32`, with biases of that type.
+    Real {
+        /// The scales of the weights.
+        scales: Vec<f32>,
+        /// Added to what sums stand for.
+        bias: Vec<f32>,
+    },
 }
 
 /// How scaled sums become numbers of 8 bits, as `u8`.
@@ -50,6 +57,8 @@ pub(crate) enum Rule {
 /// A stage's factors, in the order that a kernel has channels in, padded to whole panels.
 pub(crate) struct Factors {
     rule: Rule,
+    /// Whether all scaled sums fit in 32 bits.
+    fits: bool,
     /// The channels, padded.
     len: usize,
     /// `f32`, or three tables of `i32`: the fractions, shifts to the left, shifts to the right.
@@ -57,8 +66,12 @@ pub(crate) struct Factors {
 }
 
 impl Factors {
-    /// `order`: the channel of each place, some of which lie beyond the last.
-    pub(crate) fn new(scaling: &Scaling, order: impl Iterator<Item = usize> + Clone) -> Result<Self, Error> {
+    /// `bounds`: what a channel's sum is at most, either way. `order`: the channel of each place, some of which lie beyond the last.
+    pub(crate) fn new(
+        scaling: &Scaling,
+        bounds: impl Iterator<Item = i64>,
+        order: impl Iterator<Item = usize> + Clone,
+    ) -> Result<Self, Error> {
         let len = order.clone().count();
         let tables = |fill: &dyn Fn(usize) -> [u32; 3], number: usize| {
             let mut table = AlignedBuf::zeroed(number * len)?;
@@ -68,6 +81,13 @@ impl Factors {
                 }
             }
             Ok(table)
+        };
+        let fits = match scaling {
+            // A little less than 2³¹, for the roundings.
+            Scaling::NearestEven(factors) => {
+                factors.iter().zip(bounds).all(|(&factor, bound)| f64::from(factor).abs() * (bound as f64) < 2.1e9)
+            }
+            _ => true,
         };
         let (rule, table) = match scaling {
             Scaling::NearestEven(factors) => {
@@ -81,9 +101,10 @@ impl Factors {
                 };
                 (Rule::Tflite, tables(&fill, 3)?)
             }
-            Scaling::Sums => (Rule::Sums, AlignedBuf::default()),
+            // Reals are made of sums that were stored.
+            Scaling::Sums | Scaling::Real { .. } => (Rule::Sums, AlignedBuf::default()),
         };
-        Ok(Self { rule, len, table })
+        Ok(Self { rule, fits, len, table })
     }
 
     /// Whether there are none.
@@ -93,7 +114,7 @@ impl Factors {
 
     pub(crate) fn args(&self, ends: Ends) -> Finish {
         let factors = self.table.as_slice().as_ptr();
-        Finish { rule: self.rule, factors, len: self.len, ends }
+        Finish { rule: self.rule, fits: self.fits, factors, len: self.len, ends }
     }
 }
 
@@ -101,6 +122,8 @@ impl Factors {
 #[derive(Clone, Copy)]
 pub(crate) struct Finish {
     pub(crate) rule: Rule,
+    /// Whether all scaled sums fit in 32 bits.
+    pub(crate) fits: bool,
     factors: *const f32,
     len: usize,
     pub(crate) ends: Ends,
@@ -124,6 +147,17 @@ impl Finish {
         }
     }
 
+    /// The same of [`Rule::NearestEven`].
+    ///
+    /// # Safety
+    /// 1. As [`rounded`](Self::rounded).
+    /// 2. All scaled sums fit in 32 bits.
+    #[inline(always)]
+    pub(crate) unsafe fn rounded_fitting<S: SimdRows>(&self, s: S, sums: S::V, place: usize) -> S::V {
+        // SAFETY: the caller's.
+        unsafe { s.nearest_even_fitting(sums, self.factors.add(place)) }
+    }
+
     /// A panel's sums for one pixel, as numbers of 8 bits, the first `n` of which are stored.
     ///
     /// # Safety
@@ -141,11 +175,11 @@ impl Finish {
         // SAFETY: the caller's.
         unsafe {
             let a = self.rounded::<S, TFLITE>(s, sums[0], place);
-            let b = self.rounded::<S, TFLITE>(s, sums[1], place + S::LANES);
+            let b = self.rounded::<S, TFLITE>(s, sums[1], place + S::STEP);
             let mut packed = [s.pack(a, b); 2];
             if S::GROUPS == 4 {
-                let a = self.rounded::<S, TFLITE>(s, sums[2], place + 2 * S::LANES);
-                let b = self.rounded::<S, TFLITE>(s, sums[3], place + 3 * S::LANES);
+                let a = self.rounded::<S, TFLITE>(s, sums[2], place + 2 * S::STEP);
+                let b = self.rounded::<S, TFLITE>(s, sums[3], place + 3 * S::STEP);
                 packed[1] = s.pack(a, b);
             }
             s.store(packed, &self.ends, to, n);

@@ -5,12 +5,14 @@
 //! reads za.
 //!
 //! * `simd`: the vector operations; `finish`: what becomes of a sum;
-//! * `depthwise`, `pointwise`: the algorithms; `stage`: packed weights with their kernel; `copy`: other layouts.
+//! * `depthwise`, `pointwise`: the algorithms; `stage`: packed weights with their kernel; `copy`: other layouts;
+//! * `elementwise`: what goes element by element.
 //!
 //! Kernels are for channels last.
 
 pub(crate) mod copy;
 pub(crate) mod depthwise;
+pub(crate) mod elementwise;
 pub(crate) mod finish;
 pub(crate) mod pointwise;
 pub(crate) mod simd;

@@ -164,15 +164,12 @@ unsafe fn panels<S: SimdInt>(s: S, args: &Args, inputs: Inputs, output: usize, p
             let height = (pixels * (i + 1) / tiles) - done;
             let inputs = Inputs { p: inputs.p.wrapping_add(done * inputs.step), ..inputs };
             let output = output + done * args.output_steps[1] + first;
-            // SAFETY: the caller's.
+            // SAFETY: the caller's; a panel of half the channels has their weights and tables in the same places.
             unsafe {
-                match height {
-                    6 => tile::<S, 6>(s, args, panel, inputs, output),
-                    5 => tile::<S, 5>(s, args, panel, inputs, output),
-                    4 => tile::<S, 4>(s, args, panel, inputs, output),
-                    3 => tile::<S, 3>(s, args, panel, inputs, output),
-                    2 => tile::<S, 2>(s, args, panel, inputs, output),
-                    _ => tile::<S, 1>(s, args, panel, inputs, output),
+                if S::Half::CHANNELS < S::CHANNELS && panel.n <= S::Half::CHANNELS {
+                    tile_of(s.half(), args, panel, inputs, output, height);
+                } else {
+                    tile_of(s, args, panel, inputs, output, height);
                 }
             }
             done += height;
@@ -194,7 +191,7 @@ unsafe fn accumulate<S: SimdInt, const M: usize>(
     w: *const u8,
     flip: u32,
 ) {
-    let vector = S::LANES * S::GROUP * if S::WIDE { 2 } else { 1 };
+    let vector = S::STEP * S::GROUP * if S::WIDE { 2 } else { 1 };
     // SAFETY: the caller's.
     unsafe {
         let mut weights = [s.weights(w); 4];
@@ -219,6 +216,25 @@ struct Panel {
     n: usize,
 }
 
+/// The outputs of `height` pixels, of a panel.
+///
+/// # Safety
+/// 1. As [`panels`], of so many pixels, at most [`TILE`].
+#[inline(always)]
+unsafe fn tile_of<S: SimdInt>(s: S, args: &Args, panel: Panel, inputs: Inputs, output: usize, height: usize) {
+    // SAFETY: the caller's.
+    unsafe {
+        match height {
+            6 => tile::<S, 6>(s, args, panel, inputs, output),
+            5 => tile::<S, 5>(s, args, panel, inputs, output),
+            4 => tile::<S, 4>(s, args, panel, inputs, output),
+            3 => tile::<S, 3>(s, args, panel, inputs, output),
+            2 => tile::<S, 2>(s, args, panel, inputs, output),
+            _ => tile::<S, 1>(s, args, panel, inputs, output),
+        }
+    }
+}
+
 /// The outputs of `M` pixels, of a panel.
 ///
 /// # Safety
@@ -226,13 +242,13 @@ struct Panel {
 #[inline(always)]
 unsafe fn tile<S: SimdInt, const M: usize>(s: S, args: &Args, panel: Panel, inputs: Inputs, output: usize) {
     let size = if S::WIDE { 2 } else { 1 };
-    let (group, vector) = (S::GROUP * size, S::LANES * S::GROUP * size);
+    let (group, vector) = (S::GROUP * size, S::STEP * S::GROUP * size);
     let flip = u32::from_ne_bytes([args.flip; 4]);
     // SAFETY: inputs are pixels of so many channels, weights and biases those of a panel; outputs lie within the part.
     unsafe {
         let mut bias = [s.load(args.bias.add(panel.place)); 4];
         for g in 1..S::GROUPS {
-            bias[g] = s.load(args.bias.add(panel.place + g * S::LANES));
+            bias[g] = s.load(args.bias.add(panel.place + g * S::STEP));
         }
         let mut sums = [bias; M];
         // Two addresses, from which an instruction reaches three pixels each.

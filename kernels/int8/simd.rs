@@ -16,6 +16,9 @@ pub(crate) trait SimdInt: Copy {
     type Weights: Copy;
     /// [`GROUP`](Self::GROUP) inputs, for all lanes.
     type Factor: Copy;
+    /// Vectors of half the length for panels of half the channels, which lie where the first halves of a panel's vectors do; or else
+    /// the same.
+    type Half: SimdInt;
     /// The public name of this instruction set.
     const ISA: Isa;
     /// Sums per vector.
@@ -24,12 +27,16 @@ pub(crate) trait SimdInt: Copy {
     const GROUPS: usize;
     /// Outputs of a panel.
     const CHANNELS: usize = Self::LANES * Self::GROUPS;
+    /// Places of tables from one of a panel's vectors to the next.
+    const STEP: usize = Self::LANES;
     /// Inputs that are multiplied at a time.
     const GROUP: usize;
     /// Whether inputs and weights are of 16 bits: inputs are then widened before, and weights may be any difference of two numbers of
     /// 8 bits. Else weights are `i8`.
     const WIDE: bool;
 
+    /// The vectors of half the length.
+    fn half(self) -> Self::Half;
     /// The channel of a panel that a lane of one of its vectors holds.
     fn channel(group: usize, lane: usize) -> usize {
         group * Self::LANES + lane
@@ -134,30 +141,29 @@ pub(crate) unsafe fn few(p: *const u8, n: usize) -> [u64; 2] {
     }
 }
 
-/// The bytes that four rows take of a vector of channels.
-pub(crate) const QUAD: usize = 64;
-
-/// Instruction sets that multiply inputs of four rows, which lie side by side, at a time.
+/// Instruction sets that multiply inputs of [`GROUP`](SimdInt::GROUP) rows, a bundle, which lie side by side.
 pub(crate) trait SimdRows: SimdInt {
-    /// The inputs of four rows for a vector of channels, or their weights.
-    type Quad: Copy;
-    /// Which of a vector's weights, of one byte or, if [`WIDE`](SimdInt::WIDE), of two, is that of a lane for a row.
-    fn quad_weight(lane: usize, row: usize) -> usize;
-    /// Writes a panel's inputs of four rows, `n` channels, side by side.
+    /// The bytes of a vector of a bundle's inputs, or of their weights.
+    const BYTES: usize = Self::STEP * Self::GROUP * if Self::WIDE { 2 } else { 1 };
+
+    /// Writes a panel's inputs of a bundle's rows, the first of these, `n` channels, side by side.
     ///
     /// # Safety
-    /// 1. `n` inputs can be read in each row, and [`GROUPS`](SimdInt::GROUPS) · [`QUAD`] bytes be written, at a multiple of 64.
+    /// 1. `n` inputs can be read in each row, and [`GROUPS`](SimdInt::GROUPS) · [`BYTES`](Self::BYTES) be written, at a multiple of that.
     unsafe fn interleave(self, rows: [*const u8; 4], n: usize, flip: u8, to: *mut u8);
-    /// Writes one number as all of a panel's inputs of four rows.
+    /// Writes one number as all of a panel's inputs of a bundle.
     ///
     /// # Safety
     /// 1. As [`interleave`](Self::interleave).
     unsafe fn fill(self, number: u8, to: *mut u8);
-    /// Those of a vector at `p`.
+    /// The inputs of a vector at `p`.
     ///
     /// # Safety
-    /// 1. They can be read, at a multiple of 64.
-    unsafe fn quad(self, p: *const u8) -> Self::Quad;
-    /// The sums, and the products of the rows' inputs and weights.
-    fn add_rows(self, sums: Self::V, inputs: Self::Quad, weights: Self::Quad) -> Self::V;
+    /// 1. They can be read, at a multiple of [`BYTES`](Self::BYTES).
+    unsafe fn inputs(self, p: *const u8) -> Self::Factor;
+    /// As [`nearest_even`](SimdInt::nearest_even), of scaled sums that fit in 32 bits.
+    ///
+    /// # Safety
+    /// 1. A vector of factors can be read.
+    unsafe fn nearest_even_fitting(self, sums: Self::V, factors: *const f32) -> Self::V;
 }

@@ -1,14 +1,17 @@
 //! A convolution's packed weights of 8 bits with the kernel that they were packed for, and the one place where a kernel is called.
 
-use super::depthwise::{Args as DepthwiseArgs, served};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::depthwise::{Args as DepthwiseArgs, Sharing, meets, strip_columns};
+use super::elementwise::Reals;
 use super::finish::{Ends, Factors, Scaling};
 use super::pointwise::{Args as PointwiseArgs, scratch_len};
-use super::simd::QUAD;
-use super::{SIGN, simd::SimdInt, simd::SimdRows, simd::SimdWide};
+use super::{SIGN, simd::SimdInt, simd::SimdWide};
 use crate::info::{Form, KernelInfo};
 use crate::memory::{AlignedBuf, TensorView, TensorViewMut};
 use crate::table::{Available, Entry};
-use crate::types::{Axis, ElementType, Error, MAX_POSITION, MAX_STRIDE, Shape, Taps};
+use crate::types::{Axis, ElementType, Error, MAX_POSITION, MAX_STRIDE, Shape, Strides, Taps};
 
 /// An instruction set's packing, which depends on the order of its lanes.
 #[derive(Clone, Copy)]
@@ -22,8 +25,6 @@ pub(crate) struct Packing {
     weight: fn(usize, usize) -> usize,
     /// Of weights of two taps, in a panel.
     tap_weight: fn(usize, usize) -> usize,
-    /// Of weights of four rows, in a vector.
-    quad_weight: fn(usize, usize) -> usize,
 }
 
 /// What no kernel of an instruction set asks for.
@@ -41,16 +42,11 @@ impl Packing {
             channel: S::channel,
             weight: S::weight,
             tap_weight: none,
-            quad_weight: none,
         }
     }
 
     pub(crate) const fn with_taps<S: SimdWide>(self) -> Self {
         Packing { tap_weight: S::tap_weight, ..self }
-    }
-
-    pub(crate) const fn with_rows<S: SimdRows>(self) -> Self {
-        Packing { quad_weight: S::quad_weight, ..self }
     }
 
     /// Outputs of a panel.
@@ -107,22 +103,29 @@ pub fn sums_of(data: &mut [f32]) -> &mut [i32] {
     unsafe { core::slice::from_raw_parts_mut(data.as_mut_ptr().cast(), data.len()) }
 }
 
-/// A whole number that tensors hold: `u8` and `i8`, with scale and zero point, and `i32`, sums of products of these.
+/// A number that tensors of plans of 8 bits hold: an [`Integer`], or where they are the outputs, [`f32`].
 ///
 /// Sealed: kernels rely on how these types lie in memory.
-pub trait Integer: sealed::Sealed + Copy + Default + PartialEq + core::fmt::Debug + Send + Sync + 'static {
+pub trait Output: sealed::Sealed + Copy + Default + PartialEq + core::fmt::Debug + Send + Sync + 'static {
     /// Which of the types it is.
     const TYPE: ElementType;
-    /// What kernels take it for: `u8` and `i8` are bytes.
+    /// What kernels take it for: `u8` and `i8` are bytes, and `f32` is made of a sum where it lies.
     #[doc(hidden)]
     type Stored: Stored;
 }
+
+/// A whole number that tensors hold: `u8` and `i8`, with scale and zero point, and `i32`, sums of products of these.
+pub trait Integer: Output {}
 
 /// What kernels store.
 #[doc(hidden)]
 pub trait Stored: Integer<Stored = Self> {
     /// Memory of `f32` as such numbers, whatever they hold.
     fn of(memory: &mut [f32]) -> &mut [Self];
+    /// Elements as bytes, where they are.
+    fn as_bytes(data: &mut [Self]) -> Option<&mut [u8]>;
+    /// Elements as sums, where they are.
+    fn as_sums(data: &mut [Self]) -> Option<&mut [i32]>;
 }
 
 mod sealed {
@@ -130,26 +133,37 @@ mod sealed {
     impl Sealed for u8 {}
     impl Sealed for i8 {}
     impl Sealed for i32 {}
+    impl Sealed for f32 {}
 }
 
-impl Integer for u8 {
-    const TYPE: ElementType = ElementType::U8;
-    type Stored = u8;
+macro_rules! outputs {
+    ($($type:ty: $name:ident, $stored:ty;)*) => {$(
+        impl Output for $type {
+            const TYPE: ElementType = ElementType::$name;
+            type Stored = $stored;
+        }
+    )*};
+}
+outputs! {
+    u8: U8, u8;
+    i8: I8, u8;
+    i32: I32, i32;
+    f32: F32, i32;
 }
 
-impl Integer for i8 {
-    const TYPE: ElementType = ElementType::I8;
-    type Stored = u8;
-}
-
-impl Integer for i32 {
-    const TYPE: ElementType = ElementType::I32;
-    type Stored = i32;
-}
+impl Integer for u8 {}
+impl Integer for i8 {}
+impl Integer for i32 {}
 
 impl Stored for u8 {
     fn of(memory: &mut [f32]) -> &mut [u8] {
         bytes_of(memory)
+    }
+    fn as_bytes(data: &mut [u8]) -> Option<&mut [u8]> {
+        Some(data)
+    }
+    fn as_sums(_: &mut [u8]) -> Option<&mut [i32]> {
+        None
     }
 }
 
@@ -157,9 +171,15 @@ impl Stored for i32 {
     fn of(memory: &mut [f32]) -> &mut [i32] {
         sums_of(memory)
     }
+    fn as_bytes(_: &mut [i32]) -> Option<&mut [u8]> {
+        None
+    }
+    fn as_sums(data: &mut [i32]) -> Option<&mut [i32]> {
+        Some(data)
+    }
 }
 
-impl<'a, T: Integer> TensorView<'a, T> {
+impl<'a, T: Output> TensorView<'a, T> {
     /// The same elements as kernels take them.
     #[doc(hidden)]
     pub fn stored(self) -> TensorView<'a, T::Stored> {
@@ -168,7 +188,7 @@ impl<'a, T: Integer> TensorView<'a, T> {
     }
 }
 
-impl<'a, T: Integer> TensorViewMut<'a, T> {
+impl<'a, T: Output> TensorViewMut<'a, T> {
     /// The same elements as kernels take them.
     #[doc(hidden)]
     pub fn stored(self) -> TensorViewMut<'a, T::Stored> {
@@ -182,14 +202,38 @@ pub struct Parameters<'a> {
     pub weights: &'a [i16],
     /// Any numbers.
     pub bias: &'a [i32],
-    /// The zero point of inputs, as `u8`.
-    pub zero_point: u8,
+    /// What the inputs stand for.
+    pub input: Input,
     /// Whether inputs are `i8`: then their highest bits are flipped.
     pub signed: bool,
     /// Factors of the sums.
     pub scaling: &'a Scaling,
     /// What of scaled sums is stored.
     pub ends: Ends,
+    /// What numbers of 8 bits become after all, for each one's bits.
+    pub table: Option<&'a [u8; 256]>,
+}
+
+/// What the numbers of an input stand for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Input {
+    /// The step from a number to the next.
+    pub scale: f32,
+    /// The zero point, as `u8`.
+    pub zero_point: u8,
+}
+
+/// What becomes of numbers that a kernel has stored.
+enum After {
+    Nothing,
+    /// Each becomes another one.
+    Table(Box<[u8; 256]>),
+    /// They are sums without what zero points add, and become `f32`.
+    Real {
+        weights: Vec<i32>,
+        scales: Vec<f32>,
+        bias: Vec<f32>,
+    },
 }
 
 impl Parameters<'_> {
@@ -208,8 +252,8 @@ struct Common {
     bias: AlignedBuf,
     factors: Factors,
     ends: Ends,
-    /// Zero point of inputs, as `u8`.
-    zero_point: u8,
+    after: After,
+    input: Input,
     flip: u8,
 }
 
@@ -229,20 +273,90 @@ impl Common {
                 assert!(factors.iter().all(|factor| factor.q >= 0 && (-31..=31).contains(&factor.e)));
             }
             Scaling::Sums => {}
+            Scaling::Real { scales, bias } => assert_eq!([scales.len(), bias.len()], [channels; 2]),
         }
         assert!((0..=255).contains(&parameters.ends.zero_point));
         let order = packing.order(channels);
+        let sum = |channel: usize| {
+            let weights = parameters.weights[channel * of..][..of].iter();
+            weights.fold(0i32, |sum, &weight| sum.wrapping_add(weight.into()))
+        };
+        let Parameters { ends, input, signed, .. } = *parameters;
+        let after = match (parameters.scaling, parameters.table) {
+            (Scaling::Real { scales, bias }, _) => {
+                let (scales, bias) = (scales.clone(), bias.clone());
+                After::Real { weights: (0..channels).map(sum).collect(), scales, bias }
+            }
+            (_, Some(table)) => After::Table(Box::new(*table)),
+            (_, None) => After::Nothing,
+        };
+        // That of a run is known when there is one.
+        let zero_point = if let After::Real { .. } = after { 0 } else { i32::from(input.zero_point) };
         let mut bias = AlignedBuf::zeroed(order.clone().count())?;
         for (place, channel) in order.clone().enumerate().filter(|&(_, channel)| channel < channels) {
-            let weights = parameters.weights[channel * of..][..of].iter();
-            let sum = weights.fold(0i32, |sum, &weight| sum.wrapping_add(weight.into()));
-            let moved = parameters.bias[channel].wrapping_sub(sum.wrapping_mul(parameters.zero_point.into()));
+            let moved = parameters.bias[channel].wrapping_sub(sum(channel).wrapping_mul(zero_point));
             sums_of(bias.as_mut_slice())[place] = moved;
         }
-        let factors = Factors::new(parameters.scaling, order)?;
-        let Parameters { ends, zero_point, signed, .. } = *parameters;
+        let most = i64::from(input.zero_point.max(255 - input.zero_point));
+        let bounds = parameters.bias.iter().enumerate().map(|(channel, &bias)| {
+            let weights = parameters.weights[channel * of..][..of].iter();
+            i64::from(bias).abs() + most * weights.map(|&weight| i64::from(weight).abs()).sum::<i64>()
+        });
+        let factors = Factors::new(parameters.scaling, bounds, order)?;
         let flip = if signed { SIGN } else { 0 };
-        Ok(Self { kernel, packing, weights: Bytes::default(), bias, factors, ends, zero_point, flip })
+        Ok(Self { kernel, packing, weights: Bytes::default(), bias, factors, ends, after, input, flip })
+    }
+
+    /// What a run's input stands for.
+    fn input(&self, of_run: Option<Input>) -> Input {
+        assert!(
+            of_run.is_none() || matches!(self.after, After::Real { .. }),
+            "the input's zero point is in the biases"
+        );
+        of_run.unwrap_or(self.input)
+    }
+
+    /// A channel's scale, of those that go beyond `f32` with that of an input.
+    fn infinite_factor(&self, input_scale: f32) -> Option<(usize, f32)> {
+        let After::Real { scales, .. } = &self.after else { return None };
+        let factors = scales.iter().map(|scale| input_scale * scale).enumerate();
+        factors.into_iter().find(|(_, factor)| !factor.is_finite())
+    }
+
+    /// Makes outputs of what a kernel stored: of an image, from that channel on.
+    fn finish<O: Stored>(&self, output: *mut O, shape: Shape, strides: Strides, channel: usize, input: Input) {
+        if let After::Nothing = self.after {
+            return;
+        }
+        let row = if strides.w == shape.c || shape.w == 1 { shape.w * shape.c } else { shape.c };
+        for y in 0..shape.h {
+            for x in (0..shape.w).step_by(row / shape.c) {
+                // SAFETY: so many elements lie there, which the kernel has written, and a view has them alone.
+                let row =
+                    unsafe { core::slice::from_raw_parts_mut(output.wrapping_add(y * strides.h + x * strides.w), row) };
+                match &self.after {
+                    After::Nothing => {}
+                    After::Table(table) => {
+                        let Some(numbers) = O::as_bytes(row) else { return };
+                        // SAFETY: `Available` proves the instruction set.
+                        unsafe { (self.kernel.family.elementwise.look_up)(numbers, table) }
+                    }
+                    After::Real { weights, scales, bias } => {
+                        let range = channel..channel + shape.c;
+                        let Some(sums) = O::as_sums(row) else { return };
+                        let of = Reals {
+                            weights: &weights[range.clone()],
+                            scales: &scales[range.clone()],
+                            bias: &bias[range],
+                            input_scale: input.scale,
+                            zero_point: input.zero_point,
+                        };
+                        // SAFETY: `Available` proves the instruction set.
+                        unsafe { (self.kernel.family.elementwise.reals)(sums, of) }
+                    }
+                }
+            }
+        }
     }
 
     fn check<O: Stored>(&self, shape: Shape, channel: usize) {
@@ -270,7 +384,7 @@ fn overflow() -> Error {
     Error::Overflow { what: "the number of weights" }
 }
 
-fn assert_contiguous(shape: Shape, strides: crate::types::Strides) {
+fn assert_contiguous(shape: Shape, strides: Strides) {
     assert!(shape.c <= 1 || strides.c == 1, "a tensor with gaps along the channels reached a kernel");
 }
 
@@ -282,7 +396,35 @@ pub fn fits_int8(info: &KernelInfo, taps: Taps, bytes: bool) -> bool {
         }
         _ => true,
     };
-    window && (bytes || multiplies_wide(info))
+    let strip = info.form != Form::Interleaved
+        || crate::table::available(info).is_some_and(|kernel| {
+            let packing = kernel.family.int8.packing;
+            let bytes = packing.channels() * packing.group * if packing.wide { 2 } else { 1 };
+            let column = Sharing::of(taps, info.tile[0], packing.group).bundles.saturating_mul(bytes);
+            strip_columns(taps, column) >= info.tile[1]
+        });
+    window && strip && (bytes || multiplies_wide(info))
+}
+
+/// What a kernel that [`fits`](fits_int8) does for a vector of outputs: the products that it adds, and the vectors of inputs that it copies to where
+/// they lie side by side.
+pub fn int8_steps(info: &KernelInfo, taps: Taps) -> [f64; 2] {
+    let [kh, kw] = taps.kernel_size.map(|n| n as f64);
+    let bundle = crate::table::available(info).map_or(4, |kernel| kernel.family.int8.packing.group);
+    match info.form {
+        Form::Interleaved => {
+            let rows = info.tile[0];
+            let Sharing { bundles, kept, shift, .. } = Sharing::of(taps, rows, bundle);
+            let met = |b: usize| {
+                (0..rows)
+                    .filter(|&row| info.kernel_size.is_none() || meets(bundle, b, row, shift, taps.kernel_size[0]))
+                    .count()
+            };
+            let products: usize = (0..bundles).map(met).sum();
+            [products as f64 * kw / rows as f64, ((bundles - kept) * taps.stride[1]) as f64 / rows as f64]
+        }
+        _ => [kh * (kw / 2.0).ceil(), 0.0],
+    }
 }
 
 /// Whether a kernel's weights may be any differences of two numbers of 8 bits.
@@ -293,20 +435,24 @@ pub fn multiplies_wide(info: &KernelInfo) -> bool {
 /// A depthwise convolution of 8 bits, with as many outputs as inputs, ready to run.
 pub struct Int8DepthwiseStage {
     common: Common,
+    /// Of what the kernel sees.
     taps: Taps,
+    turned: bool,
     channels: usize,
 }
 
 impl Int8DepthwiseStage {
-    /// Packs `weights` of shape `[channels][kernel height][kernel width]`.
+    /// Packs `weights` of shape `[channels][kernel height][kernel width]`. `turned`: the kernel sees rows as columns, and columns as
+    /// rows.
     ///
     /// # Errors
     /// If there is no memory.
     ///
     /// # Panics
     /// If lengths disagree, or the kernel does not compute it.
-    pub fn new(kernel: Available, taps: Taps, parameters: &Parameters<'_>) -> Result<Self, Error> {
+    pub fn new(kernel: Available, taps: Taps, turned: bool, parameters: &Parameters<'_>) -> Result<Self, Error> {
         let info = kernel.info();
+        let taps = if turned { taps.turned() } else { taps };
         let [kh, kw] = taps.kernel_size;
         assert!([taps.kernel_size, taps.dilation].as_flattened().iter().all(|&n| n >= 1));
         assert!(taps.stride.iter().all(|stride| (1..=MAX_STRIDE).contains(stride)));
@@ -317,18 +463,26 @@ impl Int8DepthwiseStage {
         let (channels, panel, lanes) = (parameters.bias.len(), packing.channels(), packing.lanes);
         let size = if packing.wide { 2 } else { 1 };
         let panels = channels.div_ceil(panel);
-        let weight = |channel: usize, ky: usize, kx: usize| parameters.weights[(channel * kh + ky) * kw + kx];
+        let weight = |channel: usize, ky: usize, kx: usize| {
+            let tap = if turned { kx * kh + ky } else { ky * kw + kx };
+            parameters.weights[channel * of + tap]
+        };
         if info.form == Form::Interleaved {
-            let rows = served(taps.stride[0]);
-            let of_panel = packing.groups * rows * 3 * QUAD;
-            common.weights = Bytes::zeroed(panels * of_panel)?;
+            let (rows, bundle) = (info.tile[0], packing.group);
+            let (sharing, vector) = (Sharing::of(taps, rows, bundle), lanes * bundle);
+            let of_vector = sharing.bundles.checked_mul(kw).and_then(|n| n.checked_mul(rows * vector));
+            let of_vector = of_vector.ok_or_else(overflow)?;
+            let len = of_vector.checked_mul(packing.groups * panels * size).ok_or_else(overflow)?;
+            common.weights = Bytes::zeroed(len)?;
             for (place, channel) in packing.order(channels).enumerate().filter(|&(_, channel)| channel < channels) {
-                let (first, group, lane) = (place / panel, place % panel / lanes, place % lanes);
+                let (first, lane) = (place / lanes * of_vector, place % lanes);
                 for row in 0..rows {
-                    for kx in 0..3 {
-                        let quad = first * of_panel + ((group * rows + row) * 3 + kx) * QUAD;
-                        for ky in 0..3 {
-                            let at = quad / size + (packing.quad_weight)(lane, row + ky);
+                    for ky in 0..kh {
+                        // Rows of outputs that follow meet their taps further down.
+                        let at = ky + row * sharing.shift;
+                        for kx in 0..kw {
+                            let at_tap = first + ((at / bundle * kw + kx) * rows + row) * vector;
+                            let at = at_tap + (packing.weight)(lane, at % bundle);
                             common.weights.write(at, weight(channel, ky, kx), packing.wide);
                         }
                     }
@@ -349,12 +503,22 @@ impl Int8DepthwiseStage {
                 }
             }
         }
-        Ok(Self { common, taps, channels })
+        Ok(Self { common, taps, turned, channels })
+    }
+
+    /// A channel, and its factor from sums to `f32`, which is not finite for inputs of that scale.
+    pub fn infinite_factor(&self, input_scale: f32) -> Option<(usize, f32)> {
+        self.common.infinite_factor(input_scale)
     }
 
     /// The kernel.
     pub fn kernel(&self) -> &'static KernelInfo {
         self.common.kernel.info()
+    }
+
+    /// The window as the kernel sees it.
+    pub fn taps(&self) -> Taps {
+        self.taps
     }
 
     /// Channels that are never cut.
@@ -363,7 +527,8 @@ impl Int8DepthwiseStage {
     }
 
     /// Computes a part of the output: channels from `channel` on, of inputs that are given for these channels alone. `first`: where in
-    /// the input the part's first output has its first tap. What lies outside of the input is padding.
+    /// the input the part's first output has its first tap. What lies outside of the input is padding. `of_run`: what the input stands
+    /// for, if outputs are `f32` and it is not what the stage was built for.
     ///
     /// # Panics
     /// If shapes disagree, positions are too far, or channels have gaps or do not start where a panel does.
@@ -373,6 +538,7 @@ impl Int8DepthwiseStage {
         mut output: TensorViewMut<'_, O>,
         first: [isize; 2],
         channel: usize,
+        of_run: Option<Input>,
     ) {
         let (shape, from) = (output.shape(), input.shape());
         if shape.is_empty() {
@@ -383,7 +549,11 @@ impl Int8DepthwiseStage {
         assert_eq!((from.n, from.c), (shape.n, shape.c));
         assert_contiguous(from, input.strides());
         assert_contiguous(shape, output.strides());
-        for (i, axis) in [Axis::H, Axis::W].into_iter().enumerate() {
+        // Height and width as the kernel sees them.
+        let [y, x] = if self.turned { [1, 0] } else { [0, 1] };
+        let axes = [[Axis::H, Axis::W][y], [Axis::H, Axis::W][x]];
+        let first = [first[y], first[x]];
+        for (i, axis) in axes.into_iter().enumerate() {
             let reach = (self.taps.kernel_size[i] - 1).checked_mul(self.taps.dilation[i]);
             let last = (shape[axis] - 1).checked_mul(self.taps.stride[i]);
             let end = reach.zip(last).and_then(|(reach, last)| reach.checked_add(last));
@@ -394,20 +564,22 @@ impl Int8DepthwiseStage {
             unreachable!("built from a depthwise kernel of 8 bits")
         };
         let (from_strides, to_strides) = (input.strides(), output.strides());
+        let of_input = self.common.input(of_run);
         for n in 0..shape.n {
+            let to = output.as_mut_ptr().wrapping_add(n * to_strides.n);
             let args = DepthwiseArgs {
                 input: input.as_ptr().wrapping_add(n * from_strides.n),
-                input_steps: [from_strides.h, from_strides.w],
-                input_extent: [from.h, from.w],
+                input_steps: axes.map(|axis| from_strides[axis]),
+                input_extent: axes.map(|axis| from[axis]),
                 flip: self.common.flip,
                 first,
                 taps: self.taps,
-                output: output.as_mut_ptr().wrapping_add(n * to_strides.n).cast(),
-                output_steps: [to_strides.h, to_strides.w],
-                extent: [shape.h, shape.w],
+                output: to.cast(),
+                output_steps: axes.map(|axis| to_strides[axis]),
+                extent: axes.map(|axis| shape[axis]),
                 channel,
                 channels: shape.c,
-                padding: [self.common.zero_point ^ self.common.flip; 64],
+                padding: [of_input.zero_point ^ self.common.flip; 64],
                 weights: self.common.weights.as_ptr(),
                 bias: self.common.bias(),
                 finish: self.common.factors.args(self.common.ends),
@@ -415,6 +587,7 @@ impl Int8DepthwiseStage {
             // SAFETY: `Available` proves the instruction set; the views hold their elements; shapes, strides and positions were asserted
             // above, the packing is that of the kernel.
             unsafe { entry(&args) }
+            self.common.finish(to, shape, to_strides, channel, of_input);
         }
     }
 }
@@ -457,6 +630,11 @@ impl Int8PointwiseStage {
         Ok(Self { common, depth, channels })
     }
 
+    /// A channel, and its factor from sums to `f32`, which is not finite for inputs of that scale.
+    pub fn infinite_factor(&self, input_scale: f32) -> Option<(usize, f32)> {
+        self.common.infinite_factor(input_scale)
+    }
+
     /// The kernel.
     pub fn kernel(&self) -> &'static KernelInfo {
         self.common.kernel.info()
@@ -472,7 +650,8 @@ impl Int8PointwiseStage {
         if self.common.packing.wide { scratch_len(self.depth) } else { 0 }
     }
 
-    /// Computes a part of the output: channels from `channel` on, of pixels for which the input is given.
+    /// Computes a part of the output: channels from `channel` on, of pixels for which the input is given. `of_run`: as of a depthwise
+    /// stage.
     ///
     /// # Panics
     /// If shapes disagree, the scratch is too short or not aligned to two bytes, or channels have gaps or do not start where a panel does.
@@ -481,6 +660,7 @@ impl Int8PointwiseStage {
         input: TensorView<'_, u8>,
         mut output: TensorViewMut<'_, O>,
         channel: usize,
+        of_run: Option<Input>,
         scratch: &mut [u8],
     ) {
         let (shape, from) = (output.shape(), input.shape());
@@ -499,13 +679,15 @@ impl Int8PointwiseStage {
             unreachable!("built from a pointwise kernel of 8 bits")
         };
         let (from_strides, to_strides) = (input.strides(), output.strides());
+        let of_input = self.common.input(of_run);
         for n in 0..shape.n {
+            let to = output.as_mut_ptr().wrapping_add(n * to_strides.n);
             let args = PointwiseArgs {
                 input: input.as_ptr().wrapping_add(n * from_strides.n),
                 input_steps: [from_strides.h, from_strides.w],
                 depth: self.depth,
                 flip: self.common.flip,
-                output: output.as_mut_ptr().wrapping_add(n * to_strides.n).cast(),
+                output: to.cast(),
                 output_steps: [to_strides.h, to_strides.w],
                 extent: [shape.h, shape.w],
                 channel,
@@ -518,6 +700,7 @@ impl Int8PointwiseStage {
             // SAFETY: `Available` proves the instruction set; the views hold their elements; shapes, strides and the scratch were asserted
             // above, the packing is that of the kernel.
             unsafe { entry(&args) }
+            self.common.finish(to, shape, to_strides, channel, of_input);
         }
     }
 }

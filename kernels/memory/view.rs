@@ -118,7 +118,7 @@ impl<'a, T> TensorView<'a, T> {
     }
 
     /// # Safety
-    /// The elements of that shape and strides can be read for `'a`.
+    /// 1. The elements of that shape and strides can be read for `'a`.
     #[cfg(feature = "ndarray")]
     pub(crate) unsafe fn from_raw(ptr: *const T, shape: Shape, strides: Strides, slice: PhantomData<&'a [T]>) -> Self {
         Self { ptr, shape, strides, slice }
@@ -281,7 +281,7 @@ impl<'a, T> TensorViewMut<'a, T> {
     }
 
     /// # Safety
-    /// The elements of that shape and strides can be written for `'a`.
+    /// 1. The elements of that shape and strides can be written for `'a`.
     #[cfg(feature = "ndarray")]
     pub(crate) unsafe fn from_raw(
         ptr: *mut T,

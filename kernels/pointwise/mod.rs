@@ -176,7 +176,7 @@ pub(crate) unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
 /// 1. The results are plain: their lanes, all of them, can be written.
 /// 2. The last two factors of each row, and the last two rows of vectors, can be read.
 #[inline(always)]
-pub(crate) unsafe fn finish_in_turn<S: Simd, const MR: usize, const NV: usize>(
+pub(crate) unsafe fn finish_row_by_row<S: Simd, const MR: usize, const NV: usize>(
     s: S,
     a: &PointwiseArgs,
     acc: &[[S::V; NV]; MR],
@@ -186,9 +186,9 @@ pub(crate) unsafe fn finish_in_turn<S: Simd, const MR: usize, const NV: usize>(
     // SAFETY: the caller's.
     unsafe {
         if r.clamps {
-            rows_in_turn::<S, MR, NV, CLAMPED>(s, a, acc, last, r);
+            row_by_row::<S, MR, NV, CLAMPED>(s, a, acc, last, r);
         } else {
-            rows_in_turn::<S, MR, NV, AS_SUMMED>(s, a, acc, last, r);
+            row_by_row::<S, MR, NV, AS_SUMMED>(s, a, acc, last, r);
         }
     }
 }
@@ -210,9 +210,9 @@ const CLAMPED: bool = true;
 const AS_SUMMED: bool = false;
 
 /// # Safety
-/// As [`finish_in_turn`].
+/// 1. 2. As [`finish_row_by_row`].
 #[inline(always)]
-unsafe fn rows_in_turn<S: Simd, const MR: usize, const NV: usize, const CLAMPS: bool>(
+unsafe fn row_by_row<S: Simd, const MR: usize, const NV: usize, const CLAMPS: bool>(
     s: S,
     a: &PointwiseArgs,
     acc: &[[S::V; NV]; MR],

@@ -4,7 +4,7 @@
 
 use crate::epilogue::{self, clamps};
 use crate::info::{Form, KernelInfo};
-use crate::pointwise::{LastTwo, PointwiseArgs, Results, Runs, finish, finish_in_turn, finish_row, info};
+use crate::pointwise::{LastTwo, PointwiseArgs, Results, Runs, finish, finish_row, finish_row_by_row, info};
 use crate::simd::{Lanes, Masked, Simd, Whole};
 use crate::table::Algorithm;
 use crate::types::Layout;
@@ -19,7 +19,7 @@ impl<S: Simd, const MR: usize> Algorithm<S> for Tile<MR> {
     #[inline(always)]
     unsafe fn run(s: S, a: &PointwiseArgs) {
         // SAFETY: the caller's.
-        unsafe { part::<S, MR>(s, a) }
+        unsafe { all::<S, MR>(s, a) }
     }
 }
 
@@ -28,7 +28,7 @@ impl<S: Simd, const MR: usize> Algorithm<S> for Tile<MR> {
 /// # Safety
 /// 1. As [`Algorithm::run`].
 #[inline(always)]
-unsafe fn part<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
+unsafe fn all<S: Simd, const MR: usize>(s: S, a: &PointwiseArgs) {
     let runs = Runs::of(a, true);
     let end = a.channel + a.shape.c;
     for n in 0..runs.images {
@@ -193,8 +193,8 @@ unsafe fn channels<S: Simd, const MR: usize, const NV: usize, const MORE: usize,
         }
         let mut k = weights.wrapping_add(MR);
         let mut x = input;
-        let in_turn = S::SPLATS_MEMORY && L::ALL && MORE == 0 && r.plain && a.depth >= 2;
-        for _ in 0..if in_turn { a.depth - 2 } else { a.depth } {
+        let row_by_row = S::SPLATS_MEMORY && L::ALL && MORE == 0 && r.plain && a.depth >= 2;
+        for _ in 0..if row_by_row { a.depth - 2 } else { a.depth } {
             let mut p = [s.splat(0.0); NV];
             for v in 0..NV {
                 let at = x.wrapping_add(v * S::LANES);
@@ -222,9 +222,9 @@ unsafe fn channels<S: Simd, const MR: usize, const NV: usize, const MORE: usize,
             k = k.wrapping_add(MR);
             x = x.wrapping_add(a.input_strides.c);
         }
-        if in_turn {
+        if row_by_row {
             let last = LastTwo { factor: k, row: 1, next: MR, vectors: x, next_vectors: a.input_strides.c };
-            finish_in_turn::<S, MR, NV>(s, a, &acc, &last, r);
+            finish_row_by_row::<S, MR, NV>(s, a, &acc, &last, r);
             return;
         }
         for j in 0..MORE {

@@ -75,13 +75,13 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const R: usize, const 
     q: usize,
 ) {
     // Image, row and column of a pixel.
-    let place = |i: usize| {
+    let pixel = |i: usize| {
         let (row, w) = ((q + i) / a.shape.w, (q + i) % a.shape.w);
         (row / a.shape.h, row % a.shape.h, w)
     };
     let mut x = [a.input; R];
     for i in 0..R {
-        let (n, h, w) = place(i);
+        let (n, h, w) = pixel(i);
         x[i] = a.input.wrapping_add(a.input_strides.offset(n, 0, h, w));
     }
     let weights = a.weights.wrapping_add(c * (1 + a.depth));
@@ -115,7 +115,7 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const R: usize, const 
         for (i, panels) in sums.iter().enumerate() {
             for (p, vectors) in panels.iter().enumerate() {
                 for (v, sums) in vectors.iter().enumerate() {
-                    store(s, a, place(i), c + p * MR + v * S::LANES, (MR - v * S::LANES).min(S::LANES), sums);
+                    store(s, a, pixel(i), c + p * MR + v * S::LANES, (MR - v * S::LANES).min(S::LANES), sums);
                 }
             }
         }

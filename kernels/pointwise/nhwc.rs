@@ -6,7 +6,7 @@
 use crate::epilogue::{self, clamps};
 use crate::info::{Form, KernelInfo};
 use crate::pointwise::{
-    LastTwo, PointwiseArgs, Results, Runs, balanced, each_row, finish, finish_in_turn, finish_row, info,
+    LastTwo, PointwiseArgs, Results, Runs, balanced, each_row, finish, finish_row, finish_row_by_row, info,
 };
 use crate::simd::{Masked, Simd, Whole, opaque_address};
 use crate::table::Algorithm;
@@ -44,14 +44,14 @@ pub(crate) fn packed_width(width: usize, lanes: usize) -> usize {
 /// Tiles of up to `MR` pixels by two vectors of output channels, fewer at the last ones.
 pub(crate) struct Tile<const MR: usize>;
 
-impl<S: Columns, const MR: usize> Algorithm<S> for Tile<MR> {
+impl<S: HasSeries, const MR: usize> Algorithm<S> for Tile<MR> {
     type Args = PointwiseArgs;
     const INFO: KernelInfo = info::<S>(Layout::Nhwc, Form::Tile, [MR, 2 * S::LANES]);
 
     #[inline(always)]
     unsafe fn run(s: S, a: &PointwiseArgs) {
         // SAFETY: the caller's.
-        unsafe { part::<S, MR, 0>(s, a) }
+        unsafe { all::<S, MR, 0>(s, a) }
     }
 }
 
@@ -60,7 +60,7 @@ impl<S: Columns, const MR: usize> Algorithm<S> for Tile<MR> {
 pub(crate) struct Joined<const MR: usize, const JOINED: usize>;
 
 #[cfg(isa = "avx512")]
-impl<S: Columns, const MR: usize, const JOINED: usize> Algorithm<S> for Joined<MR, JOINED> {
+impl<S: HasSeries, const MR: usize, const JOINED: usize> Algorithm<S> for Joined<MR, JOINED> {
     type Args = PointwiseArgs;
     const INFO: KernelInfo = info::<S>(Layout::Nhwc, Form::Joined, [JOINED, 2 * S::LANES + S::LANES / 2]);
 
@@ -68,7 +68,7 @@ impl<S: Columns, const MR: usize, const JOINED: usize> Algorithm<S> for Joined<M
     unsafe fn run(s: S, a: &PointwiseArgs) {
         const { assert!(JOINED > 0) };
         // SAFETY: the caller's.
-        unsafe { part::<S, MR, JOINED>(s, a) }
+        unsafe { all::<S, MR, JOINED>(s, a) }
     }
 }
 
@@ -77,8 +77,8 @@ impl<S: Columns, const MR: usize, const JOINED: usize> Algorithm<S> for Joined<M
 /// # Safety
 /// 1. As [`Algorithm::run`].
 #[inline(always)]
-unsafe fn part<S: Columns, const MR: usize, const JOINED: usize>(s: S, a: &PointwiseArgs) {
-    const { assert!(MR <= S::COLUMNS.len() && JOINED <= MR && JOINED <= MOST_JOINED) };
+unsafe fn all<S: HasSeries, const MR: usize, const JOINED: usize>(s: S, a: &PointwiseArgs) {
+    const { assert!(MR <= S::SERIES.len() && JOINED <= MR && JOINED <= MOST_JOINED) };
     const { assert!(JOINED == 0 || 2 * S::Half::LANES == S::LANES) };
     let runs = Runs::of(a, false);
     let end = a.channel + a.shape.c;
@@ -127,7 +127,7 @@ unsafe fn part<S: Columns, const MR: usize, const JOINED: usize>(s: S, a: &Point
                     let k = weights.wrapping_add(packed).addr() as isize;
                     let away = |p: *const f32| ((p.addr() as isize).wrapping_sub(k) / 4) as usize;
                     let back = |p: usize| (start * p).wrapping_add(c).wrapping_sub(a.channel);
-                    let mut column = Column {
+                    let mut series = Series {
                         input: input.wrapping_add(start * a.input_strides.w),
                         weights,
                         width,
@@ -154,28 +154,28 @@ unsafe fn part<S: Columns, const MR: usize, const JOINED: usize>(s: S, a: &Point
                         if count == 0 {
                             continue;
                         }
-                        column.tiles = count;
+                        series.tiles = count;
                         if brings_outputs && c == 0 {
                             // The next tile's outputs, of all panels: after the last, what lies behind.
-                            column.step = height * a.output_strides.w;
-                            column.ahead = away(column.results.output.wrapping_add(column.step));
-                            column.brings = count;
+                            series.step = height * a.output_strides.w;
+                            series.ahead = away(series.results.output.wrapping_add(series.step));
+                            series.brings = count;
                         } else if next < a.next_len {
-                            let skipped = usize::from(column.first.is_some());
-                            column.step = packed * a.depth;
-                            column.ahead = away(a.next.wrapping_add(next).wrapping_sub(skipped * column.step));
-                            column.brings =
-                                count.min(skipped.saturating_add((a.next_len - next).div_ceil(column.step.max(1))));
-                            next = next.saturating_add((column.brings - skipped).saturating_mul(column.step));
+                            let skipped = usize::from(series.first.is_some());
+                            series.step = packed * a.depth;
+                            series.ahead = away(a.next.wrapping_add(next).wrapping_sub(skipped * series.step));
+                            series.brings =
+                                count.min(skipped.saturating_add((a.next_len - next).div_ceil(series.step.max(1))));
+                            next = next.saturating_add((series.brings - skipped).saturating_mul(series.step));
                         } else {
-                            column.brings = 0;
+                            series.brings = 0;
                         }
-                        // SAFETY: the pixels of so many tiles and channels `c + from .. c + to` lie in the part; column
+                        // SAFETY: the pixels of so many tiles and channels `c + from .. c + to` lie in the part; series
                         // `i` has tiles of `i + 1` pixels, and the kernel's instruction set.
-                        unsafe { S::COLUMNS[height - 1](&column, a) }
-                        column.input = column.input.wrapping_add(count * height * a.input_strides.w);
-                        column.results = column.results.below(count * height);
-                        column.first = None;
+                        unsafe { S::SERIES[height - 1](&series, a) }
+                        series.input = series.input.wrapping_add(count * height * a.input_strides.w);
+                        series.results = series.results.below(count * height);
+                        series.first = None;
                     }
                     c += width;
                 }
@@ -275,21 +275,21 @@ unsafe fn few<S: Simd, const O: usize>(
 /// Lanes of the widest vector.
 const MOST_LANES: usize = 16;
 
-/// An instruction set's code for columns of tiles, by their height: a pixel, two, … Each height is a function of its own, and so
+/// An instruction set's code for series of tiles, by their height: a pixel, two, … Each height is a function of its own, and so
 /// a unit that the compiler can generate beside others.
-pub(crate) trait Columns: Simd {
-    const COLUMNS: &'static [RunColumn];
+pub(crate) trait HasSeries: Simd {
+    const SERIES: &'static [RunSeries];
 }
 
-/// Computes a column's tiles, which are as high as its place in [`Columns::COLUMNS`] says.
+/// Computes a series's tiles, which are as high as its place in [`HasSeries::SERIES`] says.
 ///
 /// # Safety
 /// 1. The CPU has the instruction set.
-/// 2. As [`column`].
-pub(crate) type RunColumn = unsafe fn(&Column, &PointwiseArgs);
+/// 2. As [`run_series`].
+pub(crate) type RunSeries = unsafe fn(&Series, &PointwiseArgs);
 
 /// Tiles of equally many pixels, one after another under one panel of weights.
-pub(crate) struct Column {
+pub(crate) struct Series {
     input: *const f32,
     weights: *const f32,
     /// Output channels of the panel.
@@ -305,27 +305,27 @@ pub(crate) struct Column {
     results: Results,
 }
 
-/// The code for columns of tiles of `MR` pixels.
+/// The code for series of tiles of `MR` pixels.
 ///
 /// # Safety
 /// 1. `a` is as for [`Algorithm::run`].
-/// 2. The column's tiles are pixels of the part, and its panel is one of the packed weights.
+/// 2. The series's tiles are pixels of the part, and its panel is one of the packed weights.
 #[inline(always)]
-pub(crate) unsafe fn column<S: Simd, const MR: usize>(s: S, column: &Column, a: &PointwiseArgs) {
+pub(crate) unsafe fn run_series<S: Simd, const MR: usize>(s: S, series: &Series, a: &PointwiseArgs) {
     // SAFETY: the caller's.
     unsafe {
-        if S::Half::LANES < S::LANES && column.width < S::LANES {
-            column.run::<S::Half, MR, 1, APART>(s.half(), a);
-        } else if column.width == S::LANES {
-            column.run::<S, MR, 1, APART>(s, a);
-        } else if column.width == 2 * S::LANES {
-            column.run::<S, MR, 2, APART>(s, a);
-        } else if S::Half::LANES < S::LANES && column.width < 2 * S::LANES {
-            column.run::<S, MR, 1, JOINED>(s, a);
+        if S::Half::LANES < S::LANES && series.width < S::LANES {
+            series.run::<S::Half, MR, 1, APART>(s.half(), a);
+        } else if series.width == S::LANES {
+            series.run::<S, MR, 1, APART>(s, a);
+        } else if series.width == 2 * S::LANES {
+            series.run::<S, MR, 2, APART>(s, a);
+        } else if S::Half::LANES < S::LANES && series.width < 2 * S::LANES {
+            series.run::<S, MR, 1, JOINED>(s, a);
         } else if S::Half::LANES < S::LANES && MR <= MOST_JOINED {
-            column.run::<S, MR, 2, JOINED>(s, a);
+            series.run::<S, MR, 2, JOINED>(s, a);
         } else {
-            unreachable!("a panel of {} channels and tiles of {MR} pixels", column.width);
+            unreachable!("a panel of {} channels and tiles of {MR} pixels", series.width);
         }
     }
 }
@@ -335,11 +335,11 @@ const JOINED: bool = true;
 /// They do not.
 const APART: bool = false;
 
-impl Column {
+impl Series {
     /// Computes the tiles, of `MR` pixels by `NV` vectors of output channels each, and half of one if `HALF`.
     ///
     /// # Safety
-    /// As [`column`], whose width is that.
+    /// 1. 2. As [`run_series`], whose width is that.
     #[inline(always)]
     unsafe fn run<S: Simd, const MR: usize, const NV: usize, const HALF: bool>(&self, s: S, a: &PointwiseArgs) {
         let (mut input, mut r) = (self.input, self.results);
@@ -401,8 +401,8 @@ unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
         }
         let mut k = weights.wrapping_add(NV * S::LANES);
         let mut x = input;
-        let in_turn = S::SPLATS_MEMORY && r.plain && a.depth >= 2;
-        let mut left = if in_turn { a.depth - 2 } else { a.depth };
+        let row_by_row = S::SPLATS_MEMORY && r.plain && a.depth >= 2;
+        let mut left = if row_by_row { a.depth - 2 } else { a.depth };
         if S::FACTOR_LANES {
             while left >= 4 {
                 let mut b = [[s.splat(0.0); 4]; MR];
@@ -436,9 +436,9 @@ unsafe fn pixels<S: Simd, const MR: usize, const NV: usize>(
             k = k.wrapping_add(NV * S::LANES);
             x = x.wrapping_add(1);
         }
-        if in_turn {
+        if row_by_row {
             let last = LastTwo { factor: x, row: stride, next: 1, vectors: k, next_vectors: NV * S::LANES };
-            finish_in_turn::<S, MR, NV>(s, a, &acc, &last, r);
+            finish_row_by_row::<S, MR, NV>(s, a, &acc, &last, r);
         } else {
             finish::<S, MR, NV>(s, a, &acc, 0..MR, r);
         }
@@ -452,7 +452,8 @@ const MOST_JOINED: usize = 10;
 /// As [`pixels`], and half a vector more of output channels, each pair of pixels in one vector.
 ///
 /// # Safety
-/// As [`pixels`], of a panel of `NV` vectors and a half, which is there twice.
+/// 1. 2. As [`pixels`].
+/// 3. `weights` is a panel of `NV` vectors and a half, which is there twice.
 #[inline(always)]
 unsafe fn joined<S: Simd, const MR: usize, const NV: usize>(
     s: S,

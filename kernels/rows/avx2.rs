@@ -62,15 +62,30 @@ pub(crate) static FAMILY: Family = Family {
     ),
     #[cfg(feature = "int8")]
     int8: Int8 {
-        depthwise: rows!(Avx2, target_feature(enable = "avx2,fma"), [int8::depthwise::Any, Spills<100, int8::depthwise::Interleaved<1, 4>>, Spills<45, int8::depthwise::Interleaved<2, 4>>]),
+        depthwise: rows!(
+            Avx2,
+            target_feature(enable = "avx2,fma"),
+            [
+                Spills<100, int8::depthwise::Interleaved<2, 4, 3, 1>>,
+                Spills<45, int8::depthwise::Interleaved<1, 4, 3, 2>>,
+                int8::depthwise::Interleaved<2, 4>,
+                int8::depthwise::Interleaved<1, 7>,
+                int8::depthwise::Any,
+            ]
+        ),
         pointwise: rows!(Avx2, target_feature(enable = "avx2,fma"), [int8::pointwise::Widened]),
-        packing: Packing::of::<Avx2>().with_taps::<Avx2>().with_rows::<Avx2>(),
+        packing: Packing::of::<Avx2>().with_taps::<Avx2>(),
         peak: products!(Avx2, target_feature(enable = "avx2,fma"), 12),
     },
-    columns: Avx2::COLUMNS,
+    series: Avx2::SERIES,
+    #[cfg(feature = "int8")]
+    elementwise: int8::elementwise::elementwise!(
+        target_feature(enable = "avx2,fma"),
+        crate::arch::look_up::x86_64::avx2
+    ),
     ..family!(Avx2, target_feature(enable = "avx2,fma"), 12)
 };
 
-impl Columns for Avx2 {
-    const COLUMNS: &'static [RunColumn] = columns!(Avx2, target_feature(enable = "avx2,fma"), [1 2 3 4 5 6]);
+impl HasSeries for Avx2 {
+    const SERIES: &'static [RunSeries] = series!(Avx2, target_feature(enable = "avx2,fma"), [1 2 3 4 5 6]);
 }

@@ -80,11 +80,16 @@ pub(crate) static FAMILY: Family = Family {
         target_feature(enable = "avx512f"),
         [pointwise::nhwc::Tile<14>, pointwise::nhwc::Joined<14, 10>, pointwise::nchw::Tile<8>, Spills<2, pointwise::nchw::Tile<14>>, Channels<8, 1, 6>, Channels<14, 1, 6>]
     ),
-    columns: Avx512::COLUMNS,
+    series: Avx512::SERIES,
+    #[cfg(feature = "int8")]
+    elementwise: int8::elementwise::elementwise!(
+        target_feature(enable = "avx512f"),
+        crate::arch::look_up::x86_64::avx2
+    ),
     ..family!(Avx512, target_feature(enable = "avx512f"), 12)
 };
 
-impl Columns for Avx512 {
-    const COLUMNS: &'static [RunColumn] =
-        columns!(Avx512, target_feature(enable = "avx512f"), [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
+impl HasSeries for Avx512 {
+    const SERIES: &'static [RunSeries] =
+        series!(Avx512, target_feature(enable = "avx512f"), [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
 }

@@ -17,15 +17,25 @@ pub(crate) static FAMILY: Family = Family {
         depthwise: rows!(
             Avx512Vnni,
             target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni"),
-            [Spills<25, int8::depthwise::Interleaved<1, 4>>, Spills<35, int8::depthwise::Interleaved<2, 4>>]
+            [
+                Spills<25, int8::depthwise::Interleaved<2, 4, 3, 1>>,
+                Spills<35, int8::depthwise::Interleaved<1, 4, 3, 2>>,
+                int8::depthwise::Interleaved<4, 4>,
+                int8::depthwise::Interleaved<2, 4>,
+                int8::depthwise::Interleaved<1, 7>,
+            ]
         ),
         pointwise: rows!(
             Avx512Vnni,
             target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni"),
             [int8::pointwise::Tile]
         ),
-        packing: Packing::of::<Avx512Vnni>().with_rows::<Avx512Vnni>(),
+        packing: Packing::of::<Avx512Vnni>(),
         peak: products!(Avx512Vnni, target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni"), 12),
     },
+    elementwise: int8::elementwise::elementwise!(
+        target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni"),
+        crate::arch::look_up::x86_64::avx512
+    ),
     ..family!(Avx512, target_feature(enable = "avx512f"), 12)
 };

@@ -15,13 +15,13 @@ pub(crate) mod portable;
 mod prelude {
     #[cfg(feature = "int8")]
     pub(super) use super::products;
-    pub(super) use super::{columns, family, rows};
+    pub(super) use super::{family, rows, series};
     pub(super) use crate::depthwise::window::*;
     pub(super) use crate::depthwise::{nchw, nhwc};
     #[cfg(feature = "int8")]
     pub(super) use crate::int8::{self, stage::Packing};
     pub(super) use crate::pointwise::nchw_channels::Channels;
-    pub(super) use crate::pointwise::nhwc::{Column, Columns, RunColumn, column};
+    pub(super) use crate::pointwise::nhwc::{HasSeries, RunSeries, Series, run_series};
     pub(super) use crate::pointwise::{self, PointwiseArgs};
     pub(super) use crate::simd::Simd;
     #[cfg(feature = "int8")]
@@ -38,7 +38,7 @@ macro_rules! rows {
                 use super::*;
 
                 /// # Safety
-                /// As [`Kernel::entry`].
+                /// 1. As [`Kernel::entry`].
                 #[$features]
                 pub(crate) unsafe fn entry(args: &<$algorithm as Algorithm<$token>>::Args) {
                     $crate::memory::align_frame();
@@ -53,8 +53,8 @@ macro_rules! rows {
 }
 use rows;
 
-/// The code of columns of pointwise tiles, channels last, as high as their place in the list says.
-macro_rules! columns {
+/// The code of series of pointwise tiles, channels last, as high as their place in the list says.
+macro_rules! series {
     ($token:ident, $features:meta, [$($height:literal)*]) => {{
         const HEIGHTS: &[usize] = &[$($height),*];
         const _: () = {
@@ -69,20 +69,20 @@ macro_rules! columns {
                 use super::*;
 
                 /// # Safety
-                /// As [`RunColumn`].
+                /// 1. 2. As [`RunSeries`].
                 #[$features]
-                pub(crate) unsafe fn run(c: &Column, args: &PointwiseArgs) {
+                pub(crate) unsafe fn run(c: &Series, args: &PointwiseArgs) {
                     $crate::memory::align_frame();
                     let token = $token::assume();
                     // SAFETY: the caller's.
-                    unsafe { column::<$token, $height>(token, c, args) }
+                    unsafe { run_series::<$token, $height>(token, c, args) }
                 }
             }
-            code::run as RunColumn
+            code::run as RunSeries
         }),*]
     }};
 }
-use columns;
+use series;
 
 /// An instruction set's products of 8 bits, of which so many hide their latency.
 #[cfg(feature = "int8")]
@@ -128,7 +128,9 @@ macro_rules! family {
                 packing: $crate::int8::stage::Packing::of::<$crate::arch::portable::Portable>(),
                 peak: |_| (0, 0),
             },
-            columns: &[],
+            series: &[],
+            #[cfg(feature = "int8")]
+            elementwise: $crate::int8::elementwise::elementwise!($features),
             half_lanes: <<$token as Simd>::Half as Simd>::LANES,
             activate,
             #[cfg(feature = "half")]

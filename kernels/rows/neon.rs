@@ -53,10 +53,12 @@ pub(crate) static FAMILY: Family = Family {
         packing: Packing::of::<Neon>().with_taps::<Neon>(),
         peak: products!(Neon, target_feature(enable = "neon"), 12),
     },
-    columns: Neon::COLUMNS,
+    series: Neon::SERIES,
+    #[cfg(feature = "int8")]
+    elementwise: int8::elementwise::elementwise!(target_feature(enable = "neon"), crate::arch::look_up::aarch64::neon),
     ..family!(Neon, target_feature(enable = "neon"), 24)
 };
 
-impl Columns for Neon {
-    const COLUMNS: &'static [RunColumn] = columns!(Neon, target_feature(enable = "neon"), [1 2 3 4 5 6 7 8]);
+impl HasSeries for Neon {
+    const SERIES: &'static [RunSeries] = series!(Neon, target_feature(enable = "neon"), [1 2 3 4 5 6 7 8]);
 }

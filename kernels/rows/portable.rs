@@ -31,10 +31,10 @@ pub(crate) static FAMILY: Family = Family {
         packing: Packing::of::<Portable>().with_taps::<Portable>(),
         peak: products!(Portable, inline, 4),
     },
-    columns: Portable::COLUMNS,
+    series: Portable::SERIES,
     ..family!(Portable, inline, 5)
 };
 
-impl Columns for Portable {
-    const COLUMNS: &'static [RunColumn] = columns!(Portable, inline, [1 2]);
+impl HasSeries for Portable {
+    const SERIES: &'static [RunSeries] = series!(Portable, inline, [1 2]);
 }

@@ -1,6 +1,10 @@
 //! The vector operations that the algorithms of this folder are written in.
 
+mod opaque;
+
 use crate::types::Isa;
+
+pub(crate) use self::opaque::{opaque, opaque_address};
 
 /// One instruction set, as a zero-sized token that proves the CPU has it.
 ///
@@ -26,6 +30,8 @@ pub(crate) trait Simd: Copy {
     /// Whether the pipes that compute are what binds: then a register is loaded rather than copied, and a tile's bounds that change
     /// nothing are not applied (experiment 093).
     const TIGHT_PIPES: bool = false;
+    /// Whether there are registers for the multiples of a step between columns, if rows are stepped to.
+    const STEPS_ROWS: bool = false;
     /// Whether masked stores take as long as many whole ones: with AVX2 on AMD, and where each lane is stored by itself (experiment 094).
     const SLOW_MASKED_STORES: bool = true;
     /// The public name of this instruction set.
@@ -145,6 +151,7 @@ pub(crate) trait Simd: Copy {
 }
 
 /// Instruction sets that pick lanes of two vectors in one instruction.
+#[cfg(isa = "avx512")]
 pub(crate) trait Permute: Simd {
     /// The numbers that a function gives for each lane.
     fn index(self, lane: impl Fn(usize) -> usize) -> Self::Index;
@@ -241,44 +248,4 @@ impl Lanes for Whole {
 
 impl Lanes for Masked {
     const ALL: bool = false;
-}
-
-/// The same address, of which the compiler knows nothing any more.
-#[inline(always)]
-pub(crate) fn opaque_address<T>(p: *const T) -> *const T {
-    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
-    {
-        let mut p = p;
-        // SAFETY: no instruction at all, whose operand is what it was.
-        #[allow(clippy::pointers_in_nomem_asm_block, reason = "the address is not followed")]
-        unsafe {
-            core::arch::asm!("/* {p} */", p = inout(reg) p, options(pure, nomem, nostack, preserves_flags));
-        }
-        p
-    }
-    #[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
-    p
-}
-
-/// The same address and step, of which the compiler knows nothing any more: it works the addresses of a row out from them
-/// where they are used, rather than once for all rows, which would fill the stack.
-#[inline(always)]
-pub(crate) fn opaque<T>(p: *const T, step: usize) -> (*const T, usize) {
-    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
-    {
-        let (mut p, mut step) = (p, step);
-        // SAFETY: no instruction at all, whose operands are what they were.
-        #[allow(clippy::pointers_in_nomem_asm_block, reason = "the address is not followed")]
-        unsafe {
-            core::arch::asm!(
-                "/* {p} {step} */",
-                p = inout(reg) p,
-                step = inout(reg) step,
-                options(pure, nomem, nostack, preserves_flags)
-            );
-        }
-        (p, step)
-    }
-    #[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
-    (p, step)
 }

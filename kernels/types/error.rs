@@ -262,6 +262,13 @@ pub enum Error {
         /// The factor: the scales of input and weights over that of the output.
         factor: f64,
     },
+    /// The scale of a sum of two tensors of 8 bits is too fine for theirs.
+    ScaleOfSum {
+        /// The sum's.
+        output: f32,
+        /// Theirs.
+        inputs: [f32; 2],
+    },
     /// A sum, or its product with a factor's power of two, might not fit in 32 bits.
     Sum {
         /// The output channel.
@@ -457,13 +464,21 @@ impl fmt::Display for Error {
                 "the scales of input and weights over that of the output give channel {channel} a factor of {factor:e}, which is \
                  out of range: check the scales for a wrong unit or order"
             ),
+            Error::ScaleOfSum { output, inputs: [a, b] } => write!(
+                f,
+                "a sum of scale {output:?} is too fine for inputs of scale {a:?} and {b:?}: TensorFlow Lite's rule adds at 2^-19 of \
+                 the greater one, which must be less; use a larger scale, or `Rounding::NearestEven`"
+            ),
             Error::Sum { channel, bound } => write!(
                 f,
                 "a sum of channel {channel} may reach {bound}, but it must stay below 2^31, also times the power of two of its \
                  factor: check its bias and scales, or use fewer inputs"
             ),
             Error::ElementType { what, expected, found } => {
-                write!(f, "the {what} has elements of {found}, but the plan is for {expected}")
+                write!(
+                    f,
+                    "the {what} has elements of {found}, but was described as {expected}: give what was described, or describe it so"
+                )
             }
             Error::NotOf8Bits { what, hint } => write!(f, "plans of 8 bits do not take {what}: {hint}"),
             Error::UnknownIsa { name, from_environment } => {
@@ -479,8 +494,8 @@ impl fmt::Display for Error {
                 listed(f, &have, " and ")
             }
             Error::UnknownMachine { name, known, from_environment } => {
-                let place = if *from_environment { " (from the environment variable DEPTHWISE_MACHINE)" } else { "" };
-                write!(f, "there is no machine `{name}`{place}: use {known}")
+                let source = if *from_environment { " (from the environment variable DEPTHWISE_MACHINE)" } else { "" };
+                write!(f, "there is no machine `{name}`{source}: use {known}")
             }
             Error::UnknownLayout { name } => write!(f, "there is no layout `{name}`: use nchw or nhwc"),
             Error::UnknownKernel { name } => {

@@ -92,6 +92,12 @@ impl Isa {
         has!("f16c")
     }
 
+    /// Whether this CPU has AVX-512 VBMI, which permutes bytes.
+    #[cfg(all(feature = "int8", isa = "avx512"))]
+    pub(crate) fn has_vbmi() -> bool {
+        has!("avx512vbmi")
+    }
+
     /// Whether a CPU that has this one has the other, of whose kernels its plans may take some.
     pub fn includes(self, other: Isa) -> bool {
         let narrower: &[Isa] = match self {

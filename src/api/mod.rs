@@ -3,4 +3,5 @@
 pub(crate) mod builder;
 pub(crate) mod elements;
 pub(crate) mod plan;
+mod sqrt;
 pub(crate) mod weights;

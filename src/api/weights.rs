@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::sqrt::sqrt;
 use depthwise_kernels::Error;
 
 /// The order of a weight array's axes, for C input channels, M output channels, a channel multiplier of m and a kernel of Kh×Kw.
@@ -109,6 +110,11 @@ pub(crate) struct Names {
 }
 
 impl Parameters<'_> {
+    /// The number of biases of so many channels, given or folded.
+    pub(crate) fn biases(&self, channels: usize) -> usize {
+        if self.bias.is_some() || self.batch_norm.is_some() { channels } else { 0 }
+    }
+
     /// Checks the lengths, brings the weights in order and folds the batch norm. `inputs` is the number of
     /// input channels that each output channel reads: 1 if depthwise.
     pub(crate) fn fold(&self, names: Names, outputs: usize, inputs: usize, taps: [usize; 2]) -> Result<Folded, Error> {
@@ -168,6 +174,9 @@ impl Parameters<'_> {
     }
 }
 
+/// Outputs that are brought in order at a time: as many weights as lie in a cache line.
+const LINE: usize = 16;
+
 /// Weights as `[outputs][taps][inputs]`.
 pub(crate) fn ordered<T: Copy + Default>(
     weights: &[T],
@@ -176,7 +185,6 @@ pub(crate) fn ordered<T: Copy + Default>(
     inputs: usize,
     taps: usize,
 ) -> Result<Vec<T>, Error> {
-    const LINE: usize = 16;
     let mut ordered = Vec::new();
     reserve(&mut ordered, weights.len())?;
     let rows = taps * inputs;
@@ -192,7 +200,6 @@ pub(crate) fn ordered<T: Copy + Default>(
         }
         WeightOrder::Tflite => {
             ordered.resize(weights.len(), T::default());
-            // As many outputs at a time as lie in a cache line.
             for (first, block) in (0..outputs).step_by(LINE).zip(ordered.chunks_mut(LINE * rows)) {
                 for (row, weights) in weights.chunks_exact(outputs).enumerate() {
                     let to = block.iter_mut().skip(row).step_by(rows);
@@ -239,51 +246,4 @@ pub(crate) fn check_len(
 
 fn reserve<T>(vec: &mut Vec<T>, len: usize) -> Result<(), Error> {
     vec.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { elements: len })
-}
-
-fn sqrt(x: f64) -> f64 {
-    #[cfg(feature = "std")]
-    return x.sqrt();
-    #[cfg(not(feature = "std"))]
-    return integer_sqrt(x);
-}
-
-/// The square root in integers, correctly rounded as the hardware's is: `core` has none.
-#[cfg(any(test, not(feature = "std")))]
-fn integer_sqrt(x: f64) -> f64 {
-    if !(x > 0.0 && x < f64::INFINITY) {
-        return if x == 0.0 || x == f64::INFINITY { x } else { f64::NAN };
-    }
-    // x = mantissa · 2^exponent, shifted so that the exponent is even and the root has 54 bits or more.
-    let bits = x.to_bits();
-    let (raw, fraction) = ((bits >> 52) as i32, bits & ((1 << 52) - 1));
-    let (mantissa, exponent) = if raw == 0 { (fraction, -1074) } else { (fraction | 1 << 52, raw - 1075) };
-    let mut shift = mantissa.leading_zeros() as i32 + 44;
-    shift += (exponent - shift) & 1;
-    let wide = u128::from(mantissa) << shift;
-    let root = wide.isqrt();
-    // What remains decides between neighbours as one bit below the last.
-    let root = root << 2 | u128::from(root * root != wide);
-    let half = (exponent - shift) / 2 - 2;
-    root as f64 * f64::from_bits(((1023 + half) as u64) << 52)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_integer_square_root_rounds_as_the_hardware_does() {
-        let mut bits = 1u64;
-        for _ in 0..100_000 {
-            // Any bits but a NaN's, whose payload is nobody's business.
-            let x = Some(f64::from_bits(bits & !(1 << 63))).filter(|x| !x.is_nan()).unwrap_or(2.0);
-            assert_eq!(integer_sqrt(x).to_bits(), x.sqrt().to_bits(), "of {x:e}");
-            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        }
-        for x in [0.0, -0.0, 1.0, 2.0, 4.0, f64::MIN_POSITIVE, f64::from_bits(1), f64::MAX, f64::INFINITY] {
-            assert_eq!(integer_sqrt(x).to_bits(), x.sqrt().to_bits(), "of {x:e}");
-        }
-        assert!(integer_sqrt(-1.0).is_nan() && integer_sqrt(f64::NAN).is_nan());
-    }
 }

@@ -72,8 +72,8 @@ impl fmt::Display for Description {
             (Some(kernel), None) | (None, Some(kernel)) => f.write_str(kernel)?,
             (None, None) => f.write_str("no kernel")?,
         }
-        for (kernel, place) in [(self.sharing, FACTS[SHARING]), (self.across, FACTS[ACROSS])] {
-            kernel.map_or(Ok(()), |kernel| write!(f, " ({kernel} {place})"))?;
+        for (kernel, fact) in [(self.sharing, FACTS[SHARING]), (self.across, FACTS[ACROSS])] {
+            kernel.map_or(Ok(()), |kernel| write!(f, " ({kernel} {fact})"))?;
         }
         Ok(())
     }
@@ -326,8 +326,8 @@ impl Choice {
 
     /// The same with that kernel where they do, or with none for that.
     fn with_elsewhere(mut self, lie: Lie, row: Option<&'static KernelInfo>) -> Self {
-        if let Some(place) = Lie::OTHERS.iter().position(|&other| other == lie).filter(|_| self.may_lie(lie)) {
-            self.decision.elsewhere[place] = self.descriptor.tuned(row);
+        if let Some(index) = Lie::OTHERS.iter().position(|&other| other == lie).filter(|_| self.may_lie(lie)) {
+            self.decision.elsewhere[index] = self.descriptor.tuned(row);
         }
         self
     }

@@ -48,6 +48,14 @@ impl<D, P> Stages<D, P> {
         }
     }
 
+    /// The pointwise stage.
+    pub(crate) fn pointwise(self) -> Option<P> {
+        match self {
+            Stages::Pointwise(p) | Stages::Separable(_, p) | Stages::Gathered(p) => Some(p),
+            Stages::Depthwise(_) => None,
+        }
+    }
+
     /// The same with another for the pointwise stage, if there is one.
     pub(crate) fn with_pointwise(self, p: P) -> Self {
         match self {

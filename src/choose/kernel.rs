@@ -8,8 +8,8 @@ use crate::machine::{Machine, Vast};
 use crate::{Isa, Layout};
 use alloc::format;
 use depthwise_kernels::{
-    DepthwiseTuning, ElementType, Error, Form, KernelInfo, Operation, Shape, Taps, copies_beside, fits, places,
-    sub_grids, undilated_stride,
+    DepthwiseTuning, ElementType, Error, Form, KernelInfo, Operation, Shape, Taps, copies_beside, fits,
+    packed_channels, sub_grids, undilated_stride,
 };
 
 /// The kernels of the table for an operation on `f32` in a layout, by an instruction set, whether or not this CPU has it.
@@ -41,7 +41,7 @@ pub(crate) fn depthwise(
     let outputs = channels * multiplier;
     let has_shape = isa == Isa::Avx512 && of_shape(isa).next().is_some();
     let most = |info: &KernelInfo| if has_shape { info.lanes / 3 } else { info.lanes - 1 };
-    let is_few = |info: &&KernelInfo| outputs <= most(info) && places(info, taps, outputs) > outputs;
+    let is_few = |info: &&KernelInfo| outputs <= most(info) && packed_channels(info, taps, outputs) > outputs;
     let few = buffered(isa).filter(is_few);
     // What few taps read, or taps of one row, is read where it is, but for several outputs. (094)
     let reads = [0, 1].map(|axis| taps.kernel_size[axis].div_ceil(taps.stride[axis]));
@@ -284,7 +284,7 @@ impl Descriptor {
     }
 }
 
-/// The place of a window in a machine's lists: 3×3, 5×5, wider.
+/// The index of a window in a machine's lists: 3×3, 5×5, wider.
 fn extent(kernel_size: usize) -> usize {
     match kernel_size {
         ..=3 => 0,

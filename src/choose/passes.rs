@@ -114,7 +114,7 @@ impl Descriptor {
             Some(_) => self.between_len(output),
             None => Some(0),
         };
-        let task = self.panel_len(decision).checked_add(widths.len());
+        let task = self.block_len(decision).checked_add(widths.len());
         let tasks = task.and_then(|len| len.checked_mul(decision.tasks()));
         let len = between.zip(tasks).and_then(|(between, tasks)| between.checked_add(tasks));
         len.filter(|&len| len <= MOST_SCRATCH).ok_or(Error::Overflow { what: "the workspace" })
@@ -127,7 +127,7 @@ impl Descriptor {
     }
 
     /// The scratch of a block between the stages.
-    pub(crate) fn panel_len(&self, decision: &Decision) -> usize {
+    pub(crate) fn block_len(&self, decision: &Decision) -> usize {
         match self.kernels {
             Stages::Separable(..) | Stages::Gathered(_) if decision.first.is_none() => decision.block.len(self),
             _ => 0,
@@ -208,8 +208,8 @@ pub(crate) struct Decision {
 impl Decision {
     /// The depthwise kernel where tensors lie like that, if it is another one, and how it goes about its work.
     pub(crate) fn where_they_lie(&self, lie: Lie) -> Option<(&'static KernelInfo, DepthwiseTuning)> {
-        let place = Lie::OTHERS.iter().position(|&other| other == lie)?;
-        self.elsewhere[place]
+        let index = Lie::OTHERS.iter().position(|&other| other == lie)?;
+        self.elsewhere[index]
     }
 
     /// The shares of each pass.

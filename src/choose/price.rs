@@ -1,6 +1,6 @@
 //! What parts of a run cost, predicted from machine, kernel and shape.
 
-use depthwise_kernels::{Axis, Form, KernelInfo, Layout, Shape, places};
+use depthwise_kernels::{Axis, Form, KernelInfo, Layout, Shape, packed_channels};
 
 use super::descriptor::{Descriptor, Stages};
 use crate::machine::Sharing;
@@ -84,7 +84,9 @@ impl Descriptor {
         let ([kh, kw], [sh, sw]) = (taps.kernel_size, taps.stride);
         let (channels, filled) = match self.layout {
             // Where a vector runs over pixels, no channel is cut off.
-            Layout::Nhwc if places(info, taps, self.mid_channels) > self.mid_channels => (self.mid_channels, 1.0),
+            Layout::Nhwc if packed_channels(info, taps, self.mid_channels) > self.mid_channels => {
+                (self.mid_channels, 1.0)
+            }
             Layout::Nhwc => (info.lanes, 1.0),
             // To copy there and back takes about as long again. A part of fewer channels than lanes takes longer, which is left out here.
             Layout::Nchw if self.copies_beside(core::iter::once(info), width) => (1, 2.0),

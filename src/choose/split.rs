@@ -8,8 +8,8 @@ use depthwise_kernels::{Axis, Error, OutputRange, Shape};
 use super::price::Price;
 
 /// Does two pieces of work, one after the other or at the same time.
-pub(crate) trait Join: Copy + Sync {
-    fn join(
+pub(crate) trait Both: Copy + Sync {
+    fn both(
         self,
         a: impl FnOnce() -> Result<(), Error> + Send,
         b: impl FnOnce() -> Result<(), Error> + Send,
@@ -127,13 +127,13 @@ impl Split {
     pub(crate) fn run<P: Piece>(
         &self,
         whole: P,
-        join: impl Join,
+        both: impl Both,
         leaf: &(impl Fn(P) -> Result<(), Error> + Sync),
     ) -> Result<(), Error> {
-        divide(whole, self.outer, 0..self.groups, join, &|group| self.group(group), &|i, piece| {
+        divide(whole, self.outer, 0..self.groups, both, &|group| self.group(group), &|i, piece| {
             let tasks = self.tasks_of(i);
             let task = |task: usize| (task, self.position(self.inner, task, tasks));
-            divide(piece, self.inner, 0..tasks, join, &task, &|_, piece| leaf(piece))
+            divide(piece, self.inner, 0..tasks, both, &task, &|_, piece| leaf(piece))
         })
     }
 
@@ -279,7 +279,7 @@ fn divide<P: Piece>(
     piece: P,
     axis: Axis,
     shares: Range<usize>,
-    join: impl Join,
+    both: impl Both,
     start: &(impl Fn(usize) -> (usize, usize) + Sync),
     leaf: &(impl Fn(usize, P) -> Result<(), Error> + Sync),
 ) -> Result<(), Error> {
@@ -292,9 +292,9 @@ fn divide<P: Piece>(
     let middle = shares.start + shares.len() / 2;
     let (from, to) = (start(shares.start), start(middle));
     let (a, b) = piece.split(axis, to.1 - from.1, to.0 - from.0)?;
-    join.join(
-        || divide(a, axis, shares.start..middle, join, start, leaf),
-        || divide(b, axis, middle..shares.end, join, start, leaf),
+    both.both(
+        || divide(a, axis, shares.start..middle, both, start, leaf),
+        || divide(b, axis, middle..shares.end, both, start, leaf),
     )
 }
 

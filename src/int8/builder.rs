@@ -2,17 +2,18 @@
 
 use alloc::sync::Arc;
 
-use super::engine::Engine;
+use super::engine::{Engine, depthwise_price};
 use super::plan::{Conv2d, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
-use super::quantized::{AskedStage, Names, Quantized, Rounding, Stage, Target, Weights};
+use super::quantized::{AskedStage, Goal, Names, Quantized, Rounding, Stage, Target, Weights};
+use super::table::Table;
 use crate::api::builder::{asked_isa, asked_machine, available, check_channels, geometry, multiplied};
 use crate::api::weights::WeightOrder;
 use crate::choose::descriptor::Stages;
 use crate::geometry::{AskedWindow, Padding, Window};
 use crate::machine::Machine;
 use depthwise_kernels::{
-    ElementType, Error, Int8DepthwiseStage, Int8PointwiseStage, Isa, KernelInfo, Layout, Operation, Parameters, Taps,
-    fits_int8, multiplies_wide,
+    ElementType, Error, Form, Int8DepthwiseStage, Int8PointwiseStage, Isa, KernelInfo, Layout, Operation, Parameters,
+    Taps, fits_int8, multiplies_wide,
 };
 
 /// What all builders hold.
@@ -25,6 +26,8 @@ struct Common<'a> {
     input: Option<Quantized>,
     target: Option<Target>,
     rounding: Rounding,
+    /// Of outputs of `f32`.
+    bias: Option<&'a [f32]>,
     order: WeightOrder,
     /// Those asked for, at the index of their operation.
     kernels: [Option<&'a str>; 2],
@@ -42,6 +45,7 @@ impl Common<'_> {
             input: None,
             target: None,
             rounding: Rounding::default(),
+            bias: None,
             order: WeightOrder::default(),
             kernels: [None; 2],
         }
@@ -59,23 +63,29 @@ impl Common<'_> {
         Ok(input)
     }
 
-    fn target(&self) -> Result<Target, Error> {
-        let target = self.target.ok_or(Error::Missing {
+    fn target(&self) -> Result<&Target, Error> {
+        let target = self.target.as_ref().ok_or(Error::Missing {
             what: "what the numbers of the output stand for",
-            hint: "use `output`, or `output_sums`",
+            hint: "use `output`, `output_table`, `output_f32` or `output_sums`",
         })?;
-        if let Target::Numbers(output) = target {
-            output.check("the output")?;
+        target.check("the output")?;
+        if self.bias.is_some() && !matches!(target, Target::Real) {
+            return Err(Error::NotOf8Bits { what: "a bias of f32 without outputs of f32", hint: "use `output_f32`" });
         }
         Ok(target)
     }
 
-    /// The kernel asked for by name, or else the first that fits, of the instruction set or of one that it includes.
+    fn goal(&self) -> Result<Goal<'_>, Error> {
+        Ok(Goal { target: self.target()?, rounding: self.rounding, bias: self.bias })
+    }
+
+    /// The kernel asked for by name, or else the cheapest that fits, of the instruction set or else of one that it includes.
     fn kernel(
         &self,
         isa: Isa,
         operation: Operation,
         fits: impl Fn(&KernelInfo) -> bool,
+        price: impl Fn(&KernelInfo) -> f64,
     ) -> Result<&'static KernelInfo, Error> {
         let rows = || {
             depthwise_kernels::table().filter(move |info| {
@@ -91,8 +101,10 @@ impl Common<'_> {
             }
             return Ok(info);
         }
-        // The plan's own instruction set first, and a window of its own.
-        let best = rows().filter(|info| fits(info)).min_by_key(|info| (info.kernel_size.is_none(), info.isa != isa));
+        let rank = |info: &KernelInfo| (info.form == Form::Any, info.isa != isa);
+        let best = rows()
+            .filter(|info| fits(info))
+            .min_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| price(a).total_cmp(&price(b))));
         best.ok_or(Error::UnavailableIsa { isa, from_environment: false })
     }
 
@@ -105,8 +117,18 @@ impl Common<'_> {
     ) -> Result<Int8DepthwiseStage, Error> {
         let parameters = parameters(input, stage);
         let bytes = parameters.weights_are_bytes();
-        let kernel = self.kernel(isa, Operation::Depthwise, |info| fits_int8(info, taps, bytes))?;
-        Int8DepthwiseStage::new(available(kernel)?, taps, &parameters)
+        // An image whose rows are columns, and its window, are as good.
+        let kernel = |taps| {
+            let price = |info: &KernelInfo| depthwise_price(info, taps);
+            let kernel = self.kernel(isa, Operation::Depthwise, |info| fits_int8(info, taps, bytes), price)?;
+            Ok::<_, Error>((kernel, price(kernel)))
+        };
+        let (kernel, turned) = match (kernel(taps), kernel(taps.turned())) {
+            (Ok((_, price)), Ok((kernel, of_turned))) if of_turned < price => (kernel, true),
+            (Err(_), Ok((kernel, _))) => (kernel, true),
+            (straight, _) => (straight?.0, false),
+        };
+        Int8DepthwiseStage::new(available(kernel)?, taps, turned, &parameters)
     }
 
     fn pointwise_stage(
@@ -118,7 +140,7 @@ impl Common<'_> {
     ) -> Result<Int8PointwiseStage, Error> {
         let parameters = parameters(input, stage);
         let bytes = parameters.weights_are_bytes();
-        let kernel = self.kernel(isa, Operation::Pointwise, |info| bytes || multiplies_wide(info))?;
+        let kernel = self.kernel(isa, Operation::Pointwise, |info| bytes || multiplies_wide(info), |_| 0.0)?;
         Int8PointwiseStage::new(available(kernel)?, depth, &parameters)
     }
 
@@ -139,7 +161,7 @@ impl Common<'_> {
             mid_channels,
             out_channels,
             input: self.input()?,
-            target: self.target()?,
+            target: self.target()?.clone(),
         })
     }
 }
@@ -148,10 +170,11 @@ fn parameters(input: Quantized, stage: &Stage) -> Parameters<'_> {
     Parameters {
         weights: &stage.weights,
         bias: &stage.bias,
-        zero_point: input.zero_point_as_u8(),
+        input: input.as_input(),
         signed: input.is_signed(),
         scaling: &stage.scaling,
         ends: stage.ends,
+        table: stage.table.as_deref().map(Table::entries),
     }
 }
 
@@ -186,6 +209,26 @@ macro_rules! setters {
         /// What the numbers of the output stand for.
         pub fn output(mut self, output: Quantized) -> Self {
             self.common.target = Some(Target::Numbers(output));
+            self
+        }
+
+        /// What the numbers of the output stand for, by a table: sums are rounded and clamped to what its input stands for, and become
+        /// what the table has for them. Instead of [`output`](Self::output).
+        pub fn output_table(mut self, table: Table) -> Self {
+            self.common.target = Some(Target::Table(Arc::new(table)));
+            self
+        }
+
+        /// Instead of numbers of 8 bits, outputs are what the sums stand for, in `f32`: sum · (sa · sw) + bias, as of ONNX's ConvInteger
+        /// and what follows it. Such plans of one stage take what the input stands for from each run: [`Run::quantized`](crate::Run::quantized).
+        pub fn output_f32(mut self) -> Self {
+            self.common.target = Some(Target::Real);
+            self
+        }
+
+        /// A bias for each channel of outputs of `f32`. Default: none.
+        pub fn bias_f32(mut self, bias: &'a [f32]) -> Self {
+            self.common.bias = Some(bias);
             self
         }
 
@@ -292,7 +335,7 @@ impl<'a> DepthwiseConv2dBuilder<'a> {
         let outputs = multiplied(*channels, *multiplier)?;
         let (window, isa, input) = (common.window.resolve()?, common.isa()?, common.input()?);
         let lengths = (common.order, outputs, 1, window.taps.kernel_size);
-        let stage = stage.resolve(DEPTHWISE, lengths, input, (common.target()?, common.rounding))?;
+        let stage = stage.resolve(DEPTHWISE, lengths, input, common.goal()?)?;
         let stage = common.depthwise_stage(isa, window.taps, input, &stage)?;
         let stages = Stages::Depthwise(Arc::new(stage));
         Ok(DepthwiseConv2d::of(common.engine(isa, window, [*channels, outputs, outputs], stages)?))
@@ -325,7 +368,7 @@ impl<'a> PointwiseConv2dBuilder<'a> {
         check_channels(*outputs, "the number of output channels")?;
         let (isa, input) = (common.isa()?, common.input()?);
         let lengths = (common.order, *outputs, *inputs, [1, 1]);
-        let stage = stage.resolve(POINTWISE, lengths, input, (common.target()?, common.rounding))?;
+        let stage = stage.resolve(POINTWISE, lengths, input, common.goal()?)?;
         let stages = Stages::Pointwise(Arc::new(common.pointwise_stage(isa, *inputs, input, &stage)?));
         Ok(PointwiseConv2d::of(common.engine(isa, Window::POINT, [*inputs, *inputs, *outputs], stages)?))
     }
@@ -338,7 +381,7 @@ pub struct SeparableConv2dBuilder<'a> {
     channels: [usize; 2],
     multiplier: usize,
     first: AskedStage<'a>,
-    between: Option<Quantized>,
+    between: Option<Target>,
     second: AskedStage<'a>,
 }
 
@@ -357,7 +400,13 @@ impl<'a> SeparableConv2dBuilder<'a> {
 
     /// What the numbers between the stages stand for.
     pub fn between(mut self, between: Quantized) -> Self {
-        self.between = Some(between);
+        self.between = Some(Target::Numbers(between));
+        self
+    }
+
+    /// What the numbers between the stages stand for, by a table, as of [`output_table`](Self::output_table).
+    pub fn between_table(mut self, table: Table) -> Self {
+        self.between = Some(Target::Table(Arc::new(table)));
         self
     }
 
@@ -370,13 +419,20 @@ impl<'a> SeparableConv2dBuilder<'a> {
         let mid = multiplied(*inputs, *multiplier)?;
         check_channels(*outputs, "the number of output channels")?;
         let (window, isa, input) = (common.window.resolve()?, common.isa()?, common.input()?);
-        let between = between
-            .ok_or(Error::Missing { what: "what the numbers between the stages stand for", hint: "use `between`" })?;
-        between.check("what is between the stages")?;
+        let target = between.as_ref().ok_or(Error::Missing {
+            what: "what the numbers between the stages stand for",
+            hint: "use `between`, or `between_table`",
+        })?;
+        target.check("what is between the stages")?;
+        let between = match target {
+            Target::Table(table) => table.output(),
+            Target::Numbers(numbers) => *numbers,
+            Target::Sums | Target::Real => unreachable!("no setter says so"),
+        };
         let lengths = (common.order, mid, 1, window.taps.kernel_size);
-        let first = first.resolve(DEPTHWISE, lengths, input, (Target::Numbers(between), common.rounding))?;
+        let first = first.resolve(DEPTHWISE, lengths, input, Goal { target, rounding: common.rounding, bias: None })?;
         let lengths = (common.order, *outputs, mid, [1, 1]);
-        let second = second.resolve(POINTWISE, lengths, between, (common.target()?, common.rounding))?;
+        let second = second.resolve(POINTWISE, lengths, between, common.goal()?)?;
         let first = common.depthwise_stage(isa, window.taps, input, &first)?;
         let second = common.pointwise_stage(isa, mid, between, &second)?;
         let stages = Stages::Separable(Arc::new(first), Arc::new(second));
@@ -412,7 +468,7 @@ impl<'a> Conv2dBuilder<'a> {
         let (window, isa, input) = (common.window.resolve()?, common.isa()?, common.input()?);
         let taps = window.taps.kernel_size;
         let lengths = (common.order, *outputs, *inputs, taps);
-        let stage = stage.resolve(STANDARD, lengths, input, (common.target()?, common.rounding))?;
+        let stage = stage.resolve(STANDARD, lengths, input, common.goal()?)?;
         // Checked with the number of weights.
         let depth = inputs * taps[0] * taps[1];
         let stage = Arc::new(common.pointwise_stage(isa, depth, input, &stage)?);

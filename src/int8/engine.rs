@@ -15,8 +15,8 @@ use crate::run::arguments::Run;
 use crate::run::part::{self, Part};
 use crate::run::threads::Parallelism;
 use depthwise_kernels::{
-    Axis, ElementType, Error, Form, Int8DepthwiseStage, Int8PointwiseStage, Integer, Isa, Layout, OutputRange, Shape,
-    Stored, Strides, TensorView, TensorViewMut, bytes_of, copy,
+    Axis, ElementType, Error, Form, Input, Int8DepthwiseStage, Int8PointwiseStage, Integer, Isa, KernelInfo, Layout,
+    Output, OutputRange, Shape, Stored, Strides, Taps, TensorView, TensorViewMut, bytes_of, copy, int8_steps,
 };
 
 /// A plan of any operation: what is behind the public types.
@@ -74,16 +74,30 @@ fn pixels(shape: Shape, apart: usize) -> Strides {
     Strides { n: shape.h * row, c: 1, h: row, w: apart }
 }
 
+/// The price of an output of a depthwise kernel.
+pub(crate) fn depthwise_price(info: &KernelInfo, taps: Taps) -> f64 {
+    /// Of copying a vector of inputs, and of what becomes of a vector of sums, in products.
+    const COPY: f64 = 3.5;
+    const FINISH: f64 = 4.0;
+    let [products, copies] = int8_steps(info, taps);
+    let vector = products + COPY * copies + FINISH;
+    // Products of pairs are added by an instruction of their own; of any window, inputs are widened for each.
+    let instructions = match (info.form, info.isa) {
+        (_, Isa::Avx512Vnni) => 1.0,
+        (Form::Any, Isa::Portable) => 16.0,
+        (Form::Any, _) => 5.0,
+        _ => 2.0,
+    };
+    vector * instructions / info.lanes as f64
+}
+
 impl Engine {
     pub(crate) fn outputs(&self, input: Shape) -> Result<(Outputs, Shape), Error> {
         self.window.whole(input, [self.in_channels, self.out_channels])
     }
 
     pub(crate) fn output_element(&self) -> ElementType {
-        match self.target {
-            Target::Numbers(output) => output.element(),
-            Target::Sums => ElementType::I32,
-        }
+        self.target.element()
     }
 
     fn depthwise(&self) -> Option<&Int8DepthwiseStage> {
@@ -113,15 +127,7 @@ impl Engine {
 
     /// The price of a part.
     fn price(&self, whole: Shape) -> Price {
-        let depthwise = |stage: &Int8DepthwiseStage| {
-            let taps = (self.window.taps.kernel_size[0] * self.window.taps.kernel_size[1]) as f64;
-            let products = taps / 4.0 + 1.0;
-            match (stage.kernel().form, stage.kernel().isa) {
-                (Form::Interleaved, Isa::Avx512Vnni) => 0.6,
-                (_, Isa::Portable) => 4.0 * products,
-                _ => products,
-            }
-        };
+        let depthwise = |stage: &Int8DepthwiseStage| depthwise_price(stage.kernel(), stage.taps());
         let pointwise = |stage: &Int8PointwiseStage| {
             let products = match stage.kernel().isa {
                 Isa::Avx512Vnni => 32.0,
@@ -183,7 +189,12 @@ impl Engine {
             Stages::Depthwise(_) | Stages::Pointwise(_) => 0,
         };
         let in_row = if self.copies_inputs() { input.w.saturating_mul(input.c * self.multiplier()) } else { 0 };
-        let pixel = out_pixel.saturating_add(mid_pixel);
+        // Outputs that are written a second time are in a cache then.
+        let again = match self.target {
+            Target::Table(_) | Target::Real if !copies_outputs => output.c.saturating_mul(size),
+            _ => 0,
+        };
+        let pixel = out_pixel.saturating_add(mid_pixel).saturating_add(again);
         let columns = match budget.checked_div(pixel) {
             Some(most) => output.w.min(most.max(48)),
             None => output.w,
@@ -223,8 +234,9 @@ impl Engine {
         Self::scratch_len(&self.blocks(input, output, 0), &shares)
     }
 
-    pub(crate) fn run<I: Integer<Stored = u8>, O: Integer>(&self, run: Run<'_, I, O>) -> Result<(), Error> {
-        let Run { input, residual, output, range, workspace, parallelism, choice } = run;
+    pub(crate) fn run<I: Integer<Stored = u8>, O: Output>(&self, run: Run<'_, I, O>) -> Result<(), Error> {
+        let Run { input, residual, output, range, workspace, parallelism, choice, quantized } = run;
+        let of_run = quantized.map(|of| self.check_of_run(of)).transpose()?;
         let types = [("input", self.input.element(), I::TYPE), ("output", self.output_element(), O::TYPE)];
         for (what, expected, found) in types {
             if expected != found {
@@ -232,10 +244,7 @@ impl Engine {
             }
         }
         if residual.is_some() {
-            return Err(Error::NotOf8Bits {
-                what: "a residual",
-                hint: "add it after the run, by the rule of your network",
-            });
+            return Err(Error::NotOf8Bits { what: "a residual", hint: "add it after the run, by `int8::add`" });
         }
         if choice.is_some() {
             return Err(Error::NotOf8Bits { what: "a choice", hint: "a run makes its own" });
@@ -256,11 +265,40 @@ impl Engine {
         let per_task = scratch.len() / shares.tasks();
         let input = input.narrow(Axis::N, images)?.stored();
         let whole = Part { input, residual: None, output: output.stored(), origin, scratch, per_task };
-        part::run(&shares, whole, parallelism, &|part| self.leaf(part, &blocks, outputs.pad))
+        part::run(&shares, whole, parallelism, &|part| self.leaf(part, &blocks, outputs.pad, of_run))
+    }
+
+    /// What a run says of its input.
+    fn check_of_run(&self, of: Quantized) -> Result<Input, Error> {
+        let infinite_factor = match (&self.target, &self.stages) {
+            (Target::Real, Stages::Depthwise(stage)) => stage.infinite_factor(of.scale),
+            (Target::Real, Stages::Pointwise(stage) | Stages::Gathered(stage)) => stage.infinite_factor(of.scale),
+            _ => {
+                return Err(Error::NotOf8Bits {
+                    what: "what a run says of its input, unless outputs are of f32 and there is one stage",
+                    hint: "say it when the plan is built, by `input`",
+                });
+            }
+        };
+        of.check("the input")?;
+        let (expected, found) = (self.input.element(), of.element());
+        if expected != found {
+            return Err(Error::ElementType { what: "input", expected, found });
+        }
+        match infinite_factor {
+            Some((channel, factor)) => Err(Error::Factor { channel, factor: factor.into() }),
+            None => Ok(of.as_input()),
+        }
     }
 
     /// One thread's part.
-    fn leaf<O: Stored>(&self, part: Part<'_, u8, O>, blocks: &Blocks, pad: [usize; 2]) -> Result<(), Error> {
+    fn leaf<O: Stored>(
+        &self,
+        part: Part<'_, u8, O>,
+        blocks: &Blocks,
+        pad: [usize; 2],
+        of_run: Option<Input>,
+    ) -> Result<(), Error> {
         let Part { input, mut output, origin, scratch, .. } = part;
         let shape = output.shape();
         let (copied, scratch) = scratch.split_at_mut(blocks.inputs);
@@ -297,7 +335,7 @@ impl Engine {
                         start as isize - pad[i] as isize - if i == 0 { top as isize } else { 0 }
                     });
                     if !blocks.copies_outputs {
-                        self.block(seen, target, (here, top, first), origin.c, between, kernel)?;
+                        self.block(seen, target, (here, top, first), (origin.c, of_run), between, kernel)?;
                         continue;
                     }
                     // Channels before the first, from where a panel starts, are computed, too.
@@ -305,7 +343,7 @@ impl Engine {
                     let shape = Shape { c: target.shape().c + more, ..target.shape() };
                     let strides = pixels(shape, shape.c);
                     let to = TensorViewMut::strided(O::of(computed), shape, strides)?;
-                    self.block(seen, to, (here, top, first), origin.c - more, between, kernel)?;
+                    self.block(seen, to, (here, top, first), (origin.c - more, of_run), between, kernel)?;
                     let from = TensorView::strided(O::of(computed), shape, strides)?;
                     copy(from.narrow(Axis::C, more..shape.c)?, target, 1);
                 }
@@ -321,7 +359,7 @@ impl Engine {
         input: TensorView<'_, u8>,
         output: TensorViewMut<'_, O>,
         (here, top, first): ([usize; 2], usize, [isize; 2]),
-        channel: usize,
+        (channel, of_run): (usize, Option<Input>),
         between: &mut [u8],
         kernel: &mut [u8],
     ) -> Result<(), Error> {
@@ -331,29 +369,38 @@ impl Engine {
         match &self.stages {
             Stages::Depthwise(stage) => {
                 let input = input.narrow(Axis::C, channel..channel + shape.c)?;
-                stage.run(input, output, first, channel);
+                stage.run(input, output, first, channel, of_run);
             }
             Stages::Pointwise(stage) => {
                 let start = here[0] - top;
                 let rows = input.narrow(Axis::H, start..start + shape.h)?;
-                stage.run(rows.narrow(Axis::W, here[1]..here[1] + shape.w)?, output, channel, kernel);
+                stage.run(rows.narrow(Axis::W, here[1]..here[1] + shape.w)?, output, channel, of_run, kernel);
             }
             Stages::Separable(depthwise, pointwise) => {
-                depthwise.run(input, TensorViewMut::strided(between, mid, strides)?, first, 0);
-                pointwise.run(TensorView::strided(between, mid, strides)?, output, channel, kernel);
+                depthwise.run(input, TensorViewMut::strided(between, mid, strides)?, first, 0, None);
+                pointwise.run(TensorView::strided(between, mid, strides)?, output, channel, None, kernel);
             }
             Stages::Gathered(stage) => {
-                self.gather(input, between, mid, first);
-                stage.run(TensorView::strided(between, mid, strides)?, output, channel, kernel);
+                self.gather(input, between, mid, (first, of_run));
+                stage.run(TensorView::strided(between, mid, strides)?, output, channel, of_run, kernel);
             }
         }
         Ok(())
     }
 
     /// The inputs of each output's window, one after the other.
-    fn gather(&self, input: TensorView<'_, u8>, to: &mut [u8], shape: Shape, first: [isize; 2]) {
+    fn gather(
+        &self,
+        input: TensorView<'_, u8>,
+        to: &mut [u8],
+        shape: Shape,
+        (first, of_run): ([isize; 2], Option<Input>),
+    ) {
         let taps = self.window.taps;
-        let (channels, padding) = (self.in_channels, self.input.zero_point as u8);
+        // As it is stored.
+        let zero_point = of_run.unwrap_or(self.input.as_input()).zero_point;
+        let (channels, padding) =
+            (self.in_channels, if self.input.is_signed() { zero_point ^ 0x80 } else { zero_point });
         for (pixel, to) in to.chunks_mut(apart(self.mid_channels)).take(shape.h * shape.w).enumerate() {
             let at = |i: usize, output: usize, tap: usize| {
                 first[i] + (output * taps.stride[i] + tap * taps.dilation[i]) as isize

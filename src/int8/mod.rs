@@ -33,17 +33,26 @@
 //! # Ok::<(), depthwise::Error>(())
 //! ```
 //!
-//! What plans for `f32` have and these lack is an error that says so: a residual, and a [`Choice`](crate::Choice). Kernels are for channels
-//! last. Channels first, and where a channel has several depthwise outputs, inputs are copied, block by block. Separable convolutions always
-//! run in one pass.
+//! Between convolutions: [`quantize`], [`dequantize`] and [`add`]; a [`Table`] is an activation of any kind. Outputs may be of `f32`, of
+//! inputs that stand for something else at each run: [`Quantized::dynamic`].
+//!
+//! What plans for `f32` have and these lack is an error that says so: a residual in the same run, and a
+//! [`Choice`](crate::Choice). Kernels are for channels last. Channels first, and where a channel has several depthwise outputs, inputs are
+//! copied, block by block. Separable convolutions always run in one pass.
 
 mod builder;
+mod elements;
 mod engine;
 mod plan;
 mod quantized;
+mod table;
 
 pub use builder::{Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuilder, SeparableConv2dBuilder};
 #[doc(inline)]
-pub use depthwise_kernels::Integer;
+pub use depthwise_kernels::{Integer, Output};
+#[doc(hidden)]
+pub use elements::On;
+pub use elements::{add, dequantize, quantize};
 pub use plan::{Conv2d, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d};
 pub use quantized::{Quantized, Rounding, Weights};
+pub use table::Table;

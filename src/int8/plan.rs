@@ -7,7 +7,7 @@ use super::builder::{Conv2dBuilder, DepthwiseConv2dBuilder, PointwiseConv2dBuild
 use super::engine::Engine;
 use crate::run::arguments::Run;
 use crate::run::threads::Parallelism;
-use depthwise_kernels::{ElementType, Error, Integer, Isa, Layout, OutputRange, Shape};
+use depthwise_kernels::{ElementType, Error, Integer, Isa, Layout, Output, OutputRange, Shape};
 
 /// A plan: the type, its builder's entry, and what every plan does.
 macro_rules! plan {
@@ -57,9 +57,9 @@ macro_rules! plan {
             ///
             /// # Errors
             /// If elements are of another type than the plan's, if a shape is not the plan's, or a tensor is not contiguous along its
-            /// layout's last axis, if the range does not lie within the output, or if a residual or a choice was given; nothing is written
-            /// then. If an executor does not run all tasks.
-            pub fn run<I: Integer<Stored = u8>, O: Integer>(&self, run: Run<'_, I, O>) -> Result<(), Error> {
+            /// layout's last axis, if the range does not lie within the output, if a residual or a choice was given, or if what the
+            /// run says of the input is out of range or not asked for; nothing is written then. If an executor does not run all tasks.
+            pub fn run<I: Integer<Stored = u8>, O: Output>(&self, run: Run<'_, I, O>) -> Result<(), Error> {
                 self.engine.run(run)
             }
 

@@ -1,11 +1,13 @@
 //! What numbers of 8 bits stand for, and the factors between them.
 
 use alloc::format;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::table::Table;
 use crate::api::weights::{WeightOrder, check_len, number_of_weights, ordered};
-use depthwise_kernels::{ElementType, Ends, Error, Fixed, Scaling};
+use depthwise_kernels::{ElementType, Elementwise, Ends, Error, Fixed, Input, Isa, Scaling};
 
 /// The numbers of a tensor of 8 bits: q stands for `scale` · (q − `zero_point`).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,6 +28,33 @@ impl Quantized {
     /// Of elements [`i8`].
     pub const fn i8(scale: f32, zero_point: i32) -> Self {
         Self { element: ElementType::I8, scale, zero_point }
+    }
+
+    /// What numbers of [`u8`] are to stand for so that they hold all of `x`, and 0: ONNX's DynamicQuantizeLinear. A NaN is left out.
+    /// If all are 0, or so small that there is no scale, that is 1.
+    ///
+    /// ```
+    /// use depthwise::int8::Quantized;
+    ///
+    /// assert_eq!(Quantized::dynamic(&[-1.0, 0.5, 4.1])?, Quantized::u8(0.02, 50));
+    /// # Ok::<(), depthwise::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the greatest number is infinitely far from the least.
+    pub fn dynamic(x: &[f32]) -> Result<Self, Error> {
+        let [low, high] = Elementwise::new(Isa::detect_int8()).range(x);
+        let value = high - low;
+        if !value.is_finite() {
+            return Err(Error::NotFinite { what: "the range of what is to be quantised", value });
+        }
+        let scale = value / 255.0;
+        if scale == 0.0 {
+            return Ok(Self::u8(1.0, 0));
+        }
+        // The nearest whole number, of two equally near the even one.
+        let steps = (-low / scale).min(255.0);
+        Ok(Self::u8(scale, ((steps + 8_388_608.0) - 8_388_608.0) as i32))
     }
 
     /// The type of the elements.
@@ -73,8 +102,9 @@ impl Quantized {
         (number - self.range().0) as u8
     }
 
-    pub(crate) fn zero_point_as_u8(&self) -> u8 {
-        self.as_u8(self.zero_point)
+    /// As kernels take it.
+    pub(crate) fn as_input(&self) -> Input {
+        Input { scale: self.scale, zero_point: self.as_u8(self.zero_point) }
     }
 
     pub(crate) fn check(&self, what: &'static str) -> Result<(), Error> {
@@ -97,7 +127,7 @@ impl Quantized {
             return Err(Error::ClampOfIntegers { low, high, element: self.element });
         }
         Ok(Ends {
-            zero_point: self.zero_point_as_u8().into(),
+            zero_point: self.as_u8(self.zero_point).into(),
             low: self.as_u8(low.max(least)),
             high: self.as_u8(high.min(greatest)),
             signed: self.is_signed(),
@@ -185,13 +215,44 @@ pub(crate) struct Stage {
     pub(crate) bias: Vec<i32>,
     pub(crate) scaling: Scaling,
     pub(crate) ends: Ends,
+    pub(crate) table: Option<Arc<Table>>,
 }
 
 /// What outputs of a stage are.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Target {
     Numbers(Quantized),
+    Table(Arc<Table>),
     Sums,
+    Real,
+}
+
+impl Target {
+    pub(crate) fn element(&self) -> ElementType {
+        match self {
+            Target::Numbers(output) => output.element(),
+            Target::Table(table) => table.output().element(),
+            Target::Sums => ElementType::I32,
+            Target::Real => ElementType::F32,
+        }
+    }
+
+    pub(crate) fn check(&self, what: &'static str) -> Result<(), Error> {
+        match self {
+            Target::Numbers(output) => output.check(what),
+            // A table was checked when it was made.
+            Target::Table(_) | Target::Sums | Target::Real => Ok(()),
+        }
+    }
+}
+
+/// How a stage makes outputs of sums.
+#[derive(Clone, Copy)]
+pub(crate) struct Goal<'a> {
+    pub(crate) target: &'a Target,
+    pub(crate) rounding: Rounding,
+    /// Of outputs of `f32`.
+    pub(crate) bias: Option<&'a [f32]>,
 }
 
 impl AskedStage<'_> {
@@ -201,7 +262,7 @@ impl AskedStage<'_> {
         names: Names,
         (order, outputs, inputs, taps): (WeightOrder, usize, usize, [usize; 2]),
         input: Quantized,
-        (target, rounding): (Target, Rounding),
+        goal: Goal<'_>,
     ) -> Result<Stage, Error> {
         let len = number_of_weights(outputs, inputs, taps)?;
         let given = self.weights.ok_or(Error::Missing { what: names.weights, hint: names.weights_hint })?;
@@ -239,7 +300,11 @@ impl AskedStage<'_> {
         };
         let bias = self.bias.map_or_else(|| alloc::vec![0; outputs], <[i32]>::to_vec);
         let (low, high) = input.range();
-        let largest = (input.zero_point - low).max(high - input.zero_point);
+        let largest = match goal.target {
+            // A run may have another zero point.
+            Target::Real => high - low,
+            _ => (input.zero_point - low).max(high - input.zero_point),
+        };
         let bounds: Vec<u128> = (0..outputs)
             .map(|channel| {
                 let weights = weights[channel * inputs * taps..][..inputs * taps].iter();
@@ -252,45 +317,69 @@ impl AskedStage<'_> {
             return Err(Error::Sum { channel, bound });
         }
         let scale = |channel: usize| given.scales[if given.scales.len() == 1 { 0 } else { channel }];
-        let (scaling, ends) = match target {
-            Target::Sums if self.clamp.is_some() => {
-                return Err(Error::NotOf8Bits { what: "a clamp of sums", hint: "clamp what is made of them" });
+        let no_ends = Ends { zero_point: 0, low: 0, high: 0, signed: false };
+        let output = match goal.target {
+            Target::Numbers(output) => *output,
+            Target::Table(table) => table.input(),
+            Target::Sums | Target::Real if self.clamp.is_some() => {
+                let what = "a clamp of outputs of i32 or f32";
+                return Err(Error::NotOf8Bits { what, hint: "clamp them, or what is made of them" });
             }
-            Target::Sums => (Scaling::Sums, Ends { zero_point: 0, low: 0, high: 0, signed: false }),
-            Target::Numbers(output) => {
-                let scaling = match rounding {
-                    Rounding::NearestEven => Scaling::NearestEven(
-                        (0..outputs)
-                            .map(|channel| match input.scale * scale(channel) / output.scale {
-                                factor if factor.is_finite() => Ok(factor),
-                                factor => Err(Error::Factor { channel, factor: factor.into() }),
-                            })
-                            .collect::<Result<_, _>>()?,
-                    ),
-                    Rounding::Tflite | Rounding::TfliteLegacy => Scaling::Tflite(
-                        (0..outputs)
-                            .map(|channel| {
-                                let product = match rounding {
-                                    Rounding::TfliteLegacy => f64::from(input.scale * scale(channel)),
-                                    _ => f64::from(input.scale) * f64::from(scale(channel)),
-                                };
-                                let factor = product / f64::from(output.scale);
-                                let fixed = fixed(factor).ok_or(Error::Factor { channel, factor })?;
-                                let bound = bounds[channel] << fixed.e.max(0);
-                                if bound > most { Err(Error::Sum { channel, bound }) } else { Ok(fixed) }
-                            })
-                            .collect::<Result<_, _>>()?,
-                    ),
+            Target::Sums => return Ok(Stage { weights, bias, scaling: Scaling::Sums, ends: no_ends, table: None }),
+            Target::Real => {
+                let scales: Vec<f32> = (0..outputs).map(scale).collect();
+                let bias_of_reals = match goal.bias {
+                    Some(given) => {
+                        let formula = || format!("one for each of {outputs} output channels");
+                        check_len("the bias of f32", given.len(), outputs, formula)?;
+                        given.to_vec()
+                    }
+                    None => alloc::vec![0.0; outputs],
                 };
-                (scaling, output.ends(self.clamp)?)
+                for (channel, scale) in scales.iter().enumerate() {
+                    check_factor(channel, input.scale * scale)?;
+                }
+                let scaling = Scaling::Real { scales, bias: bias_of_reals };
+                return Ok(Stage { weights, bias, scaling, ends: no_ends, table: None });
             }
         };
-        Ok(Stage { weights, bias, scaling, ends })
+        let scaling = match goal.rounding {
+            Rounding::NearestEven => Scaling::NearestEven(
+                (0..outputs)
+                    .map(|channel| check_factor(channel, input.scale * scale(channel) / output.scale))
+                    .collect::<Result<_, _>>()?,
+            ),
+            rounding @ (Rounding::Tflite | Rounding::TfliteLegacy) => Scaling::Tflite(
+                (0..outputs)
+                    .map(|channel| {
+                        let product = match rounding {
+                            Rounding::TfliteLegacy => f64::from(input.scale * scale(channel)),
+                            _ => f64::from(input.scale) * f64::from(scale(channel)),
+                        };
+                        let factor = product / f64::from(output.scale);
+                        let fixed = fixed(factor).ok_or(Error::Factor { channel, factor })?;
+                        let bound = bounds[channel] << fixed.e.max(0);
+                        if bound > most { Err(Error::Sum { channel, bound }) } else { Ok(fixed) }
+                    })
+                    .collect::<Result<_, _>>()?,
+            ),
+        };
+        let ends = output.ends(self.clamp)?;
+        let (ends, table) = match goal.target {
+            // The number's place in the table.
+            Target::Table(table) => (Ends { signed: false, ..ends }, Some(Arc::clone(table))),
+            _ => (ends, None),
+        };
+        Ok(Stage { weights, bias, scaling, ends, table })
     }
 }
 
+fn check_factor(channel: usize, factor: f32) -> Result<f32, Error> {
+    if factor.is_finite() { Ok(factor) } else { Err(Error::Factor { channel, factor: factor.into() }) }
+}
+
 /// The nearest number `q` / 2³¹ · 2^`e`, 0 if it is too small, or `None` if it is too large.
-fn fixed(factor: f64) -> Option<Fixed> {
+pub(crate) fn fixed(factor: f64) -> Option<Fixed> {
     if !factor.is_finite() {
         return None;
     }

@@ -21,7 +21,7 @@ pub(super) const UNMEASURED: Machine = Machine {
     write_shared: 1.0 / 8.0,
     sharing: Sharing {
         fork: MICROSECOND,
-        join: 0.7 * MICROSECOND,
+        level: 0.7 * MICROSECOND,
         least: 4.0 * MICROSECOND,
         least_outside: 24.0 * MICROSECOND,
         seam: 1.5 * MICROSECOND,

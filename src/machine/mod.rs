@@ -113,8 +113,8 @@ impl AcrossLines {
 pub(crate) struct Sharing {
     /// To hand out tasks and to wait for the last.
     pub(crate) fork: f64,
-    /// The same for each level of a tree of joins.
-    pub(crate) join: f64,
+    /// The same for each level of the tree by which a pool does so.
+    pub(crate) level: f64,
     /// The least price of a part that is worth a thread of its own. Halves of a run wait for each other less than that if both threads
     /// are awake, longer if one was asleep. Layers follow each other faster than threads fall asleep.
     pub(crate) least: f64,
@@ -130,9 +130,9 @@ pub(crate) struct Sharing {
 }
 
 impl Sharing {
-    /// Of so many tasks, which are handed out by a tree of joins.
+    /// Of so many tasks, which are handed out by a tree.
     pub(crate) fn fork(&self, tasks: usize) -> f64 {
-        self.fork.max(self.join * f64::from(tasks.next_power_of_two().ilog2()))
+        self.fork.max(self.level * f64::from(tasks.next_power_of_two().ilog2()))
     }
 }
 

@@ -33,13 +33,25 @@ pub struct Run<'a, E = f32, O = E> {
     pub(crate) workspace: &'a mut Workspace,
     pub(crate) parallelism: Parallelism<'a>,
     pub(crate) choice: Option<&'a Choice>,
+    #[cfg(feature = "int8")]
+    pub(crate) quantized: Option<crate::int8::Quantized>,
 }
 
 impl<'a, E, O> Run<'a, E, O> {
     /// From the input to the output, all of it, without a residual, on the calling thread. The workspace may be one that other runs
     /// have used.
     pub fn new(input: TensorView<'a, E>, output: TensorViewMut<'a, O>, workspace: &'a mut Workspace) -> Self {
-        Run { input, residual: None, output, range: None, workspace, parallelism: Parallelism::Serial, choice: None }
+        Run {
+            input,
+            residual: None,
+            output,
+            range: None,
+            workspace,
+            parallelism: Parallelism::Serial,
+            choice: None,
+            #[cfg(feature = "int8")]
+            quantized: None,
+        }
     }
 
     /// A residual of the output's shape, which is added before the activation: activation(convolution + residual). Default: none.
@@ -125,13 +137,23 @@ impl<'a, E, O> Run<'a, E, O> {
     }
 }
 
+#[cfg(feature = "int8")]
+impl<I: depthwise_kernels::Integer<Stored = u8>, O> Run<'_, I, O> {
+    /// What the numbers of this run's input stand for, instead of what the plan was built for: of plans with
+    /// [`output_f32`](crate::int8::DepthwiseConv2dBuilder::output_f32) and one stage. Padding stands for 0 by it.
+    pub fn quantized(mut self, input: crate::int8::Quantized) -> Self {
+        self.quantized = Some(input);
+        self
+    }
+}
+
 impl<'a, E: Element> Run<'a, E> {
     /// The same, if `F` is the type of the elements.
     pub(crate) fn of_type<F: Element>(self) -> Option<Run<'a, F>> {
-        let Run { input, residual, output, range, workspace, parallelism, choice } = self;
+        let Run { input, residual, output, range, workspace, parallelism, choice, .. } = self;
         let residual = residual.and_then(TensorView::of_type);
         let (input, output) = input.of_type().zip(output.of_type())?;
-        Some(Run { input, residual, output, range, workspace, parallelism, choice })
+        Some(Run { residual, range, parallelism, choice, ..Run::new(input, output, workspace) })
     }
 }
 

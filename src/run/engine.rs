@@ -147,7 +147,7 @@ impl Engine {
     }
 
     fn run_as<E: Element>(&self, run: Run<'_, E>) -> Result<(), Error> {
-        let Run { input, residual, output, range, workspace, parallelism, choice } = run;
+        let Run { input, residual, output, range, workspace, parallelism, choice, .. } = run;
         let descriptor = &self.descriptor;
         let (outputs, whole) = descriptor.outputs(input.shape())?;
         let (part, origin, images) = part::asked(whole, range)?;
@@ -263,14 +263,14 @@ impl Engine {
                     decision,
                     widths,
                     pad[0],
-                    |input, panel, scratch, shape, strides, origin| {
-                        let output = TensorViewMut::strided(panel, shape, strides)?;
+                    |input, values, scratch, shape, strides, origin| {
+                        let output = TensorViewMut::strided(values, shape, strides)?;
                         let to_panel = Tensors { input, residual: None, output, origin };
                         self.depthwise(depthwise, (row, tuning), to_panel, pad, &widths.first, scratch)?;
                         if E::TYPE != ElementType::F32 {
                             // As if it had been stored. What lies in the gaps does not matter.
                             let end = strides.offset(0, shape.c - 1, shape.h - 1, shape.w - 1) + 1;
-                            self.converter::<E>()?.round(&mut panel[..end]);
+                            self.converter::<E>()?.round(&mut values[..end]);
                         }
                         Ok(())
                     },
@@ -284,9 +284,9 @@ impl Engine {
                     decision,
                     widths,
                     pad[0],
-                    |input, panel, scratch, shape, strides, origin| {
+                    |input, values, scratch, shape, strides, origin| {
                         let (input, origin, pad) = self.wide_inputs(input, shape, origin, pad, scratch)?;
-                        gather(descriptor.layout, &descriptor.window.taps, pad, input, origin, panel, shape, strides);
+                        gather(descriptor.layout, &descriptor.window.taps, pad, input, origin, values, shape, strides);
                         Ok(())
                     },
                 ),
@@ -316,7 +316,7 @@ impl Engine {
         fill: impl Fn(TensorView<'_, E>, &mut [f32], &mut [f32], Shape, Strides, Shape) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let (descriptor, shape, block) = (&self.descriptor, part.output.shape(), decision.block);
-        let (panel, scratch) = part.scratch.split_at_mut(descriptor.panel_len(decision));
+        let (values, scratch) = part.scratch.split_at_mut(descriptor.block_len(decision));
         let step = block.rows_of(shape.h);
         let read = |y: usize| {
             let rows = part.origin.h + y..part.origin.h + (y + step).min(shape.h);
@@ -341,7 +341,7 @@ impl Engine {
                     let here = Shape::new(1, descriptor.mid_channels, rows.len(), columns.len());
                     let strides = descriptor.block_strides(here);
                     let origin = Shape::new(0, 0, part.origin.h + y, part.origin.w + x);
-                    fill(input, panel, scratch, here, strides, origin)?;
+                    fill(input, values, scratch, here, strides, origin)?;
                     let output = part.output.reborrow();
                     let output = output.narrow(Axis::N, n..n + 1)?.narrow(Axis::H, rows.clone())?;
                     let residual = part.residual.map(|residual| {
@@ -349,7 +349,7 @@ impl Engine {
                         rows.narrow(Axis::W, columns.clone())
                     });
                     let from_panel = Tensors {
-                        input: TensorView::strided(panel, here, strides)?,
+                        input: TensorView::strided(values, here, strides)?,
                         residual: residual.transpose()?,
                         output: output.narrow(Axis::W, columns.clone())?,
                         origin: part.origin,

@@ -33,7 +33,7 @@ impl Positions {
     }
 }
 
-/// Writes to `panel`, a tensor of that shape and strides, the inputs of the output pixels from `origin` on: channel
+/// Writes to `values`, a tensor of that shape and strides, the inputs of the output pixels from `origin` on: channel
 /// (ky · Kw + kx) · C + c holds channel c of the input under tap (ky, kx), zero in the padding. `input` is one image.
 #[allow(clippy::too_many_arguments, reason = "a tensor to write is four of them")]
 pub(crate) fn gather(
@@ -42,7 +42,7 @@ pub(crate) fn gather(
     pad: [usize; 2],
     input: TensorView<'_>,
     origin: Shape,
-    panel: &mut [f32],
+    values: &mut [f32],
     shape: Shape,
     strides: Strides,
 ) {
@@ -64,13 +64,13 @@ pub(crate) fn gather(
                         // Where there is one window, the step to the next may lie beyond all numbers: nobody takes it.
                         let (start, step) = (whole.start, columns.stride.saturating_mul(channels));
                         if let Some(first) = columns.get(origin.w + start, 0).filter(|_| !whole.is_empty()) {
-                            let to = &mut panel[at + start * strides.w..];
+                            let to = &mut values[at + start * strides.w..];
                             windows(to, strides.w, &row[first * channels..], step, whole.len(), kw * channels);
                         }
                     }
                     for x in (0..whole.start).chain(whole.end..shape.w) {
                         let at = at + x * strides.w;
-                        for (kx, tap) in panel[at..at + kw * channels].chunks_exact_mut(channels).enumerate() {
+                        for (kx, tap) in values[at..at + kw * channels].chunks_exact_mut(channels).enumerate() {
                             let ix = columns.get(origin.w + x, kx);
                             match iy.zip(ix).and_then(|(iy, ix)| input.pixel(0, iy, ix)) {
                                 Some(pixel) => tap.copy_from_slice(pixel),
@@ -88,7 +88,7 @@ pub(crate) fn gather(
                 let row = rows.get(origin.h + y, ky).and_then(|iy| input.row(0, Some(c), iy));
                 for kx in 0..kw {
                     let at = ((ky * kw + kx) * channels + c) * strides.c + y * strides.h;
-                    let to = &mut panel[at..at + shape.w];
+                    let to = &mut values[at..at + shape.w];
                     let Some(row) = row else {
                         to.fill(0.0);
                         continue;

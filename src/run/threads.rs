@@ -6,7 +6,7 @@ use depthwise_kernels::Error;
 
 #[cfg(feature = "std")]
 use super::executor::Executor;
-use crate::choose::split::Join;
+use crate::choose::split::Both;
 use crate::choose::workers::Workers;
 use crate::machine::Sharing;
 
@@ -115,8 +115,8 @@ impl fmt::Debug for Parallelism<'_> {
     }
 }
 
-impl Join for Parallelism<'_> {
-    fn join(
+impl Both for Parallelism<'_> {
+    fn both(
         self,
         a: impl FnOnce() -> Result<(), Error> + Send,
         b: impl FnOnce() -> Result<(), Error> + Send,

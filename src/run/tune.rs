@@ -153,8 +153,8 @@ impl<'a, E: Element> Bench<'a, E> {
                 GIVEN_UP.iter().any(|&(slices, times)| candidate.slices >= slices && candidate.total() > times * least)
             };
             // The first is what the others are compared with.
-            let mut place = 0..;
-            candidates.retain(|candidate| place.next() == Some(0) || !given_up(candidate));
+            let mut index = 0..;
+            candidates.retain(|candidate| index.next() == Some(0) || !given_up(candidate));
         }
         let (first, others) = (&candidates[0], &candidates[1..]);
         let enough = others.iter().filter(|candidate| candidate.slices.min(first.slices) >= LEAST_SLICES);

@@ -33,7 +33,7 @@ fn multiply_adds(kernel: &KernelInfo) -> usize {
     if kernel.element == ElementType::I8 {
         return match kernel.form {
             Form::Any => 2,
-            Form::Interleaved => 3 * rows * columns,
+            Form::Interleaved => rows * columns * kernel.kernel_size.map_or(1, |[_, width]| width),
             _ => rows * columns / kernel.lanes,
         };
     }

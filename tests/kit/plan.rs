@@ -321,85 +321,47 @@ impl<E: Element> Plan<E> {
         let depthwise_weights = depthwise.weights(order, middle, taps);
         let conv_taps = if operation == Operation::Conv2d { taps } else { 1 };
         let pointwise_weights = pointwise.weights(order, case.outputs, conv_taps);
+        macro_rules! window {
+            ($builder:expr) => {
+                $builder.kernel_size(case.kernel).stride(case.stride).dilation(case.dilation).padding(case.padding)
+            };
+        }
+        macro_rules! plan {
+            ($builder:expr, $last:expr) => {
+                Plan::from(
+                    $builder
+                        .weight_order(order)
+                        .maybe_bias($last.bias.as_deref())
+                        .maybe_batch_norm($last.norm())
+                        .activation($last.activation)
+                        .layout(layout)
+                        .machine(machine)
+                        .isa(isa)
+                        .maybe_kernel(kernel)
+                        .build_as::<E>()?,
+                )
+            };
+        }
         Ok(match operation {
             Operation::Depthwise => {
-                let b = DepthwiseConv2d::builder(case.input.c)
-                    .kernel_size(case.kernel)
-                    .stride(case.stride)
-                    .dilation(case.dilation)
-                    .padding(case.padding)
-                    .channel_multiplier(case.multiplier)
-                    .weights(&depthwise_weights)
-                    .weight_order(order)
-                    .activation(depthwise.activation)
-                    .layout(layout)
-                    .machine(machine)
-                    .isa(isa);
-                Plan::from(
-                    b.maybe_bias(depthwise.bias.as_deref())
-                        .maybe_batch_norm(depthwise.norm())
-                        .maybe_kernel(kernel)
-                        .build_as::<E>()?,
-                )
+                let builder = window!(DepthwiseConv2d::builder(case.input.c)).channel_multiplier(case.multiplier);
+                plan!(builder.weights(&depthwise_weights), depthwise)
             }
             Operation::Pointwise => {
-                let b = PointwiseConv2d::builder(case.input.c, case.outputs)
-                    .weights(&pointwise_weights)
-                    .weight_order(order)
-                    .activation(pointwise.activation)
-                    .layout(layout)
-                    .machine(machine)
-                    .isa(isa);
-                Plan::from(
-                    b.maybe_bias(pointwise.bias.as_deref())
-                        .maybe_batch_norm(pointwise.norm())
-                        .maybe_kernel(kernel)
-                        .build_as::<E>()?,
-                )
+                plan!(PointwiseConv2d::builder(case.input.c, case.outputs).weights(&pointwise_weights), pointwise)
             }
             Operation::Separable => {
-                let b = SeparableConv2d::builder(case.input.c, case.outputs)
-                    .kernel_size(case.kernel)
-                    .stride(case.stride)
-                    .dilation(case.dilation)
-                    .padding(case.padding)
+                let builder = window!(SeparableConv2d::builder(case.input.c, case.outputs))
                     .channel_multiplier(case.multiplier)
                     .depthwise_weights(&depthwise_weights)
-                    .pointwise_weights(&pointwise_weights)
-                    .weight_order(order)
+                    .maybe_depthwise_bias(depthwise.bias.as_deref())
+                    .maybe_depthwise_batch_norm(depthwise.norm())
                     .depthwise_activation(depthwise.activation)
-                    .activation(pointwise.activation)
-                    .layout(layout)
-                    .machine(machine)
-                    .isa(isa)
                     .fusion(fusion);
-                Plan::from(
-                    b.maybe_depthwise_bias(depthwise.bias.as_deref())
-                        .maybe_depthwise_batch_norm(depthwise.norm())
-                        .maybe_bias(pointwise.bias.as_deref())
-                        .maybe_batch_norm(pointwise.norm())
-                        .maybe_kernel(kernel)
-                        .build_as::<E>()?,
-                )
+                plan!(builder.pointwise_weights(&pointwise_weights), pointwise)
             }
             Operation::Conv2d => {
-                let b = Conv2d::builder(case.input.c, case.outputs)
-                    .kernel_size(case.kernel)
-                    .stride(case.stride)
-                    .dilation(case.dilation)
-                    .padding(case.padding)
-                    .weights(&pointwise_weights)
-                    .weight_order(order)
-                    .activation(pointwise.activation)
-                    .layout(layout)
-                    .machine(machine)
-                    .isa(isa);
-                Plan::from(
-                    b.maybe_bias(pointwise.bias.as_deref())
-                        .maybe_batch_norm(pointwise.norm())
-                        .maybe_kernel(kernel)
-                        .build_as::<E>()?,
-                )
+                plan!(window!(Conv2d::builder(case.input.c, case.outputs)).weights(&pointwise_weights), pointwise)
             }
         })
     }

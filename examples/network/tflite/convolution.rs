@@ -1,9 +1,9 @@
 //! Convolutions, on the crate's plans of 8 bits.
 
-use depthwise::int8::{self, Conv2d, DepthwiseConv2d, Integer, PointwiseConv2d, Rounding, Weights};
+use depthwise::int8::{Conv2d, DepthwiseConv2d, Integer, PointwiseConv2d, Rounding, Weights};
 use depthwise::{Axis, Error, Layout, Padding, Run, Shape, TensorView, TensorViewMut, WeightOrder, Workspace};
 
-use super::values::{Kind, Quantized, Values};
+use super::values::{Quantized, Values};
 
 /// Which of TFLite's operators.
 #[derive(Clone, Copy, PartialEq)]
@@ -97,10 +97,7 @@ impl Described<'_> {
         };
         let bias = &self.bias[outputs.clone()];
         let rounding = if self.legacy { Rounding::TfliteLegacy } else { Rounding::Tflite };
-        let [from, to] = [self.from, self.to].map(|of| match of.kind {
-            Kind::I8 => int8::Quantized::i8(of.scale, of.zero_point),
-            Kind::U8 => int8::Quantized::u8(of.scale, of.zero_point),
-        });
+        let [from, to] = [self.from, self.to].map(Quantized::described);
         let (low, high) = self.clamp;
         let [top, left, bottom, right] = self.padding;
         let padding = Padding::explicit(top, left, bottom, right);

@@ -1,12 +1,10 @@
 //! Runs an 8-bit network from its TFLite file, to the bit as TFLite's reference kernels do (but for SOFTMAX, within one unit).
 //!
 //! `schema` reads the file; `quantize` makes one of a network of f32, and `write` writes it. `ops` checks each operator and makes a function
-//! of it, `convolution` brings the crate's plans, `elements` has what goes element by element, `rounding` the rule by which a sum becomes a
-//! number of 8 bits. `values` is what goes from one operator to the next, and `command` does what is asked for.
+//! of it, `convolution` brings the crate's plans, `rounding` has the rule by which a sum becomes a number of 8 bits. `values` is what goes from one operator to the next, and `command` does what is asked for.
 
 pub(crate) mod command;
 pub mod convolution;
-pub mod elements;
 pub mod ops;
 pub mod quantize;
 pub mod rounding;
@@ -157,7 +155,7 @@ impl Port {
     pub fn real(&self, values: &Values) -> Vec<f32> {
         match (values, self.quantized) {
             (Values::F32(values), _) => values.clone(),
-            (_, Some(quantized)) => elements::dequantize(values, quantized),
+            (_, Some(quantized)) => values.dequantized(quantized),
             (_, None) => unreachable!("an output of f32 has values of f32"),
         }
     }

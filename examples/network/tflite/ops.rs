@@ -2,12 +2,9 @@
 //!
 //! Convolutions are the crate's plans, of `convolution`.
 
-use std::borrow::Cow;
-
 use depthwise::Shape;
 
 use super::convolution::{Described, Form};
-use super::elements::{self, Addition};
 use super::rounding::Multiplier;
 use super::schema::{Graph, Operator, Tensor};
 use super::values::{Kind, Quantized, Values, check_scale};
@@ -276,20 +273,21 @@ impl<'a> Site<'a> {
             return Err("its tensors are of different types".into());
         }
         let (shapes, shape) = ([&self.input(0)?.shape, &self.input(1)?.shape], &self.output()?.shape);
-        let places = shapes.map(|operand| stretched(operand, shape));
-        let [Some(places_a), Some(places_b)] = places else {
+        let offsets = shapes.map(|operand| stretched(operand, shape));
+        let [Some(offsets_a), Some(offsets_b)] = offsets else {
             return Err(format!("{:?} and {:?} do not add up to {shape:?}", shapes[0], shapes[1]));
         };
-        let addition = Addition::new([a, b], to, self.clamp(0)?)?;
-        // Most operands are as large as the output.
-        let places = [(places_a, shapes[0]), (places_b, shapes[1])];
-        let places = places.map(|(places, operand)| (operand != shape).then_some(places));
+        let (low, high) = self.clamp(0)?;
+        let sum = move |x: &Values, y: &Values| Values::sum([(x, a), (y, b)], to, [low, high]);
+        // Its scales are checked.
+        sum(&Values::empty(a.kind), &Values::empty(b.kind)).map_err(|error| error.to_string())?;
         Ok(Box::new(move |inputs| {
-            let [x, y] = [0, 1].map(|i| match &places[i] {
-                None => Cow::Borrowed(inputs[i]),
-                Some(places) => Cow::Owned(inputs[i].gather(places)),
-            });
-            addition.run(&x, &y)
+            // What is as it is needs no copy.
+            let spread = |values: &Values, offsets: &[usize]| {
+                (!offsets.iter().copied().eq(0..values.len())).then(|| values.at(offsets))
+            };
+            let (x, y) = (spread(inputs[0], &offsets_a), spread(inputs[1], &offsets_b));
+            sum(x.as_ref().unwrap_or(inputs[0]), y.as_ref().unwrap_or(inputs[1])).expect("checked when it was built")
         }))
     }
 
@@ -310,12 +308,12 @@ impl<'a> Site<'a> {
         self.expect_output(&grown.collect::<Vec<_>>())?;
         let strides = strides(&output.shape);
         let start = strides.iter().zip(margins).map(|(stride, [before, _])| stride * before).sum();
-        let places = places(&input.shape, &strides, start);
+        let offsets = offsets(&input.shape, &strides, start);
         let elements = output.len();
         Ok(Box::new(move |inputs| {
             let mut padded = vec![0; elements];
-            for (&place, value) in places.iter().zip(inputs[0].centred(to.zero_point)) {
-                padded[place] = value;
+            for (&offset, value) in offsets.iter().zip(inputs[0].centred(to.zero_point)) {
+                padded[offset] = value;
             }
             to.kind.pack(padded.into_iter().map(|value| i32::from(value) + to.zero_point))
         }))
@@ -337,15 +335,15 @@ impl<'a> Site<'a> {
         self.expect_output(&if output.shape.len() == rank { kept.clone() } else { dropped.collect() })?;
         let mut steps = strides(&kept);
         steps.iter_mut().zip(&is_summed).filter(|(_, is)| **is).for_each(|(step, _)| *step = 0);
-        let places = places(&input.shape, &steps, 0);
+        let offsets = offsets(&input.shape, &steps, 0);
         let count = input.len().checked_div(output.len()).filter(|&count| count > 0).ok_or("it is empty")?;
         let factor = Multiplier::new(f64::from(from.scale) / f64::from(to.scale))?.over(count);
         factor.check(count as i64 * 255)?;
         let (low, high) = to.kind.range();
         Ok(Box::new(move |inputs| {
             let mut sums = vec![0i32; kept.iter().product()];
-            for (&place, value) in places.iter().zip(inputs[0].centred(from.zero_point)) {
-                sums[place] += i32::from(value);
+            for (&offset, value) in offsets.iter().zip(inputs[0].centred(from.zero_point)) {
+                sums[offset] += i32::from(value);
             }
             to.kind.pack(sums.iter().map(|&sum| factor.apply(sum).saturating_add(to.zero_point).clamp(low, high)))
         }))
@@ -437,7 +435,7 @@ impl<'a> Site<'a> {
         self.expect_output(&self.input(0)?.shape)?;
         if self.input(0)?.kind == "FLOAT32" {
             return Ok(Box::new(move |inputs| match inputs[0] {
-                Values::F32(values) => elements::quantize(values, to),
+                Values::F32(values) => Values::quantized(values, to),
                 values => panic!("QUANTIZE of f32 was given {}", values.dtype()),
             }));
         }
@@ -457,7 +455,7 @@ impl<'a> Site<'a> {
         if self.output()?.kind != "FLOAT32" {
             return Err(format!("its output is {}, FLOAT32 is supported", self.output()?.kind));
         }
-        Ok(Box::new(move |inputs| Values::F32(elements::dequantize(inputs[0], from))))
+        Ok(Box::new(move |inputs| Values::F32(inputs[0].dequantized(from))))
     }
 
     fn expect_same(self, from: Quantized, to: Quantized) -> Result<()> {
@@ -519,19 +517,19 @@ fn strides(shape: &[usize]) -> Vec<usize> {
 }
 
 /// Where each element of a shape lies, in order, with those distances along its axes.
-fn places(shape: &[usize], strides: &[usize], start: usize) -> Vec<usize> {
-    let along = |places: Vec<usize>, (&extent, &stride): (&usize, &usize)| {
-        places.iter().flat_map(|&place| (0..extent).map(move |index| place + index * stride)).collect()
+fn offsets(shape: &[usize], strides: &[usize], start: usize) -> Vec<usize> {
+    let along = |offsets: Vec<usize>, (&extent, &stride): (&usize, &usize)| {
+        offsets.iter().flat_map(|&offset| (0..extent).map(move |index| offset + index * stride)).collect()
     };
     shape.iter().zip(strides).fold(vec![start], along)
 }
 
-/// For each element of `shape`, the place of its operand, whose axes of 1 stretch. None if they do not fit.
+/// For each element of `shape`, the offset in its operand, whose axes of 1 stretch. None if they do not fit.
 fn stretched(operand: &[usize], shape: &[usize]) -> Option<Vec<usize>> {
     let missing = shape.len().checked_sub(operand.len())?;
     let operand = [&vec![1; missing][..], operand].concat();
     let fits = operand.iter().zip(shape).all(|(&extent, &whole)| extent == whole || extent == 1);
     let strides =
         strides(&operand).into_iter().zip(&operand).map(|(stride, &extent)| if extent == 1 { 0 } else { stride });
-    fits.then(|| places(shape, &strides.collect::<Vec<_>>(), 0))
+    fits.then(|| offsets(shape, &strides.collect::<Vec<_>>(), 0))
 }

@@ -1,5 +1,7 @@
 //! The numbers of a tensor while a network runs.
 
+use depthwise::Error;
+use depthwise::int8::{self, Rounding};
 use safetensors::tensor::Dtype;
 
 use super::schema::Tensor;
@@ -85,6 +87,14 @@ impl Quantized {
         Ok(Self { kind, scale, zero_point })
     }
 
+    /// As the crate has it.
+    pub fn described(self) -> int8::Quantized {
+        match self.kind {
+            Kind::I8 => int8::Quantized::i8(self.scale, self.zero_point),
+            Kind::U8 => int8::Quantized::u8(self.scale, self.zero_point),
+        }
+    }
+
     /// The number nearest to a real value, in TFLite's f32 arithmetic, before it is clamped.
     pub fn nearest(self, value: f32) -> i32 {
         // As a cast saturates, so does the sum.
@@ -131,6 +141,72 @@ impl Values {
         }
     }
 
+    pub fn empty(kind: Kind) -> Self {
+        Self::of(kind.dtype(), &[])
+    }
+
+    /// The elements at these places.
+    pub fn at(&self, places: &[usize]) -> Self {
+        match self {
+            Self::F32(values) => Self::F32(places.iter().map(|&place| values[place]).collect()),
+            Self::I8(values) => Self::I8(places.iter().map(|&place| values[place]).collect()),
+            Self::U8(values) => Self::U8(places.iter().map(|&place| values[place]).collect()),
+        }
+    }
+
+    /// QUANTIZE.
+    pub fn quantized(values: &[f32], to: Quantized) -> Self {
+        let of = to.described();
+        match to.kind {
+            Kind::I8 => {
+                let mut numbers = vec![0; values.len()];
+                int8::quantize(values, (&mut numbers, of), Rounding::Tflite).map(|()| Self::I8(numbers))
+            }
+            Kind::U8 => {
+                let mut numbers = vec![0; values.len()];
+                int8::quantize(values, (&mut numbers, of), Rounding::Tflite).map(|()| Self::U8(numbers))
+            }
+        }
+        .expect("scale and zero point were checked")
+    }
+
+    /// DEQUANTIZE.
+    ///
+    /// # Panics
+    /// If they are of another type than is said.
+    pub fn dequantized(&self, from: Quantized) -> Vec<f32> {
+        let (mut real, of) = (vec![0.0; self.len()], from.described());
+        match self {
+            Self::F32(_) => panic!("DEQUANTIZE was given f32"),
+            Self::I8(values) => int8::dequantize((values, of), &mut real),
+            Self::U8(values) => int8::dequantize((values, of), &mut real),
+        }
+        .expect("scale and zero point were checked");
+        real
+    }
+
+    /// ADD, of tensors of the same type.
+    pub fn sum(
+        [(a, of_a), (b, of_b)]: [(&Self, Quantized); 2],
+        to: Quantized,
+        clamp: [i32; 2],
+    ) -> std::result::Result<Self, Error> {
+        let (of_a, of_b, of) = (of_a.described(), of_b.described(), to.described());
+        match (a, b) {
+            (Self::I8(a), Self::I8(b)) => {
+                let mut sums = vec![0; a.len()];
+                int8::add([(a, of_a), (b, of_b)], (&mut sums, of), Rounding::Tflite, Some(clamp))?;
+                Ok(Self::I8(sums))
+            }
+            (Self::U8(a), Self::U8(b)) => {
+                let mut sums = vec![0; a.len()];
+                int8::add([(a, of_a), (b, of_b)], (&mut sums, of), Rounding::Tflite, Some(clamp))?;
+                Ok(Self::U8(sums))
+            }
+            _ => panic!("ADD of {} and {}", a.dtype(), b.dtype()),
+        }
+    }
+
     pub fn len(&self) -> usize {
         match self {
             Self::F32(values) => values.len(),
@@ -156,15 +232,6 @@ impl Values {
             Self::F32(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
             Self::I8(values) => values.iter().map(|&value| value as u8).collect(),
             Self::U8(values) => values.clone(),
-        }
-    }
-
-    /// Those at these places, in order.
-    pub fn gather(&self, places: &[usize]) -> Self {
-        match self {
-            Self::F32(values) => Self::F32(places.iter().map(|&place| values[place]).collect()),
-            Self::I8(values) => Self::I8(places.iter().map(|&place| values[place]).collect()),
-            Self::U8(values) => Self::U8(places.iter().map(|&place| values[place]).collect()),
         }
     }
 

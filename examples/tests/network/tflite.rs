@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use depthwise::{Layout, Padding, Shape};
-use depthwise_testkit::int8::{self, Quantized, Rounding, Target, Weights};
+use depthwise_testkit::int8::oracle::{self, Quantized, Rounding, Target, Weights};
 use depthwise_testkit::oracle::{Tensor, Window};
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
@@ -83,7 +83,7 @@ fn every_layer_gives_the_bits_of_the_reference() {
 }
 
 fn quantized(tensor: &schema::Tensor) -> Quantized {
-    let kind = if tensor.kind == "UINT8" { int8::Kind::U8 } else { int8::Kind::I8 };
+    let kind = if tensor.kind == "UINT8" { oracle::Kind::U8 } else { oracle::Kind::I8 };
     Quantized { kind, scale: tensor.scales[0], zero_point: tensor.zero_points[0] }
 }
 
@@ -166,16 +166,16 @@ fn by_oracle(
     let target = Target::new(quantized(output), if is_legacy { Rounding::TfliteLegacy } else { Rounding::Tflite });
     let from = quantized(input);
     if is_fully_connected {
-        return int8::pointwise((&x, from), weights, outputs, target);
+        return oracle::pointwise((&x, from), weights, outputs, target);
     }
     let options = operator.options;
     let stride = [options.count(2, "stride", 1).unwrap(), options.count(1, "stride", 1).unwrap()];
     let padding = if options.byte(0).unwrap() == 0 { Padding::SameUpper } else { Padding::Valid };
     let window = Window { kernel: [kh, kw], stride, dilation: [1, 1], padding };
     if is_depthwise {
-        int8::depthwise((&x, from), weights, &window, outputs / x.shape.c, target)
+        oracle::depthwise((&x, from), weights, &window, outputs / x.shape.c, target)
     } else {
-        int8::conv2d((&x, from), weights, &window, outputs, target)
+        oracle::conv2d((&x, from), weights, &window, outputs, target)
     }
 }
 

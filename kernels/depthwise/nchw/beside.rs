@@ -44,7 +44,7 @@ struct Block {
     /// The input column of the first of them, negative in the padding.
     left: isize,
     /// Where the inputs of each output begin.
-    places: [usize; OUTPUTS],
+    offsets: [usize; OUTPUTS],
 }
 
 /// Whether so many channels' planes, of so many columns of outputs, are copied side by side: whole vectors of them, of short rows that
@@ -107,11 +107,11 @@ impl Beside {
         let left = ((a.origin.w + x) * sw) as isize - a.pad[1] as isize;
         let from = left.min(0).unsigned_abs().min(columns);
         let to = (a.input_shape.w as isize - left).max(0).unsigned_abs().clamp(from, columns);
-        let mut places = [0; OUTPUTS];
-        for (place, output) in places.iter_mut().zip(0..self.rows * wide) {
-            *place = (output / wide * sh * columns + output % wide * sw) * lanes;
+        let mut offsets = [0; OUTPUTS];
+        for (offset, output) in offsets.iter_mut().zip(0..self.rows * wide) {
+            *offset = (output / wide * sh * columns + output % wide * sw) * lanes;
         }
-        Block { x, wide, columns, from, to, left, places }
+        Block { x, wide, columns, from, to, left, offsets }
     }
 
     /// # Safety
@@ -238,8 +238,8 @@ impl Block {
     ) {
         let [kh, kw] = a.kernel_size;
         let [below, beside] = [a.dilation[0] * self.columns * S::LANES, a.dilation[1] * S::LANES];
-        let mut places = [0; R];
-        places.copy_from_slice(&self.places[first..first + R]);
+        let mut offsets = [0; R];
+        offsets.copy_from_slice(&self.offsets[first..first + R]);
         // SAFETY: the caller's.
         unsafe {
             let mut acc = [s.load(weights); R];
@@ -251,7 +251,7 @@ impl Block {
                     k = k.wrapping_add(S::LANES);
                     let w = s.load(k);
                     for r in 0..R {
-                        acc[r] = s.mul_add(s.load(at.wrapping_add(places[r])), w, acc[r]);
+                        acc[r] = s.mul_add(s.load(at.wrapping_add(offsets[r])), w, acc[r]);
                     }
                     at = at.wrapping_add(beside);
                 }
@@ -358,8 +358,8 @@ unsafe fn transpose<S: Simd>(
         if count < 4 {
             let all = s.mask(0, S::LANES);
             for i in 0..count {
-                let place = i / width * pitch + i % width;
-                s.store(to.wrapping_add(place * S::LANES), s.load_strided(runs.wrapping_add(i), step, all));
+                let pixel = i / width * pitch + i % width;
+                s.store(to.wrapping_add(pixel * S::LANES), s.load_strided(runs.wrapping_add(i), step, all));
             }
             return;
         }
@@ -368,10 +368,10 @@ unsafe fn transpose<S: Simd>(
             // The last four are moved back rather than cut.
             i = i.min(count - 4);
             let four = s.deal(runs.wrapping_add(i), step);
-            let (mut place, mut left) = (i / width * pitch + i % width, width - i % width);
+            let (mut pixel, mut left) = (i / width * pitch + i % width, width - i % width);
             for j in 0..4 {
-                s.store(to.wrapping_add(place * S::LANES), four[j]);
-                (place, left) = if left == 1 { (place + 1 + pitch - width, width) } else { (place + 1, left - 1) };
+                s.store(to.wrapping_add(pixel * S::LANES), four[j]);
+                (pixel, left) = if left == 1 { (pixel + 1 + pitch - width, width) } else { (pixel + 1, left - 1) };
             }
             i += 4;
         }

@@ -1,8 +1,7 @@
 //! Depthwise convolution, channels first, from a copy: any taps, stride, dilation and multiplier.
 //!
-//! A band of a plane is copied to the stack with its padding. At column stride s, column c of the band goes to place c / s of phase
-//! c mod s, so that the inputs of neighbouring outputs under a tap lie side by side. Tiles then take whole vectors, wherever they
-//! start: without masks, and at any stride and dilation.
+//! A band of a plane is copied to the stack with its padding, its columns by [phases](crate::depthwise). Tiles then take whole
+//! vectors, wherever they start: without masks, and at any stride and dilation.
 //!
 //! ```text
 //! acc[OH][NV] = bias
@@ -11,13 +10,13 @@
 //!
 //! Narrow planes are copied [side by side](super::beside) instead.
 //!
-//! Rows of taps that lie on padding for a whole tile are not multiplied, which changes no bit: see [`on_padding`].
+//! Rows of taps that lie on padding for a whole tile are not multiplied, which changes no bit: see [`on_padding`](crate::depthwise::on_padding).
 
 use core::mem::MaybeUninit;
 
 use super::Plane;
 use super::beside::Beside;
-use crate::depthwise::{DepthwiseArgs, Lattice, info};
+use crate::depthwise::{DepthwiseArgs, Lattice, info, on_padding};
 use crate::info::{Form, KernelInfo};
 use crate::simd::{Masked, Simd, Whole};
 use crate::table::Algorithm;
@@ -424,14 +423,4 @@ impl<'a> Padding<'a> {
             }
         }
     }
-}
-
-/// What taps on padding add to a sum, in one number: the sum of +0.0 · w.
-///
-/// Added one by one, a finite w adds a zero with the sign of w. That changes no sum but −0, which becomes +0 with the first zero
-/// that is +0, and then stays. The sum of these zeros, from −0 on, is +0 if any of them is, else −0: added at once it does the
-/// same. A w that is not finite makes 0 · w, and so every sum after it, NaN either way.
-#[inline(always)]
-fn on_padding(weights: impl Iterator<Item = f32>) -> f32 {
-    weights.fold(-0.0, |sum, w| sum + 0.0 * w)
 }

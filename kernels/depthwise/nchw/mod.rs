@@ -69,6 +69,7 @@ impl Plane {
     }
 
     /// The same, or in the padding zeros in its place and in that of the vector before, as many as picked taps are loaded from.
+    #[cfg(isa = "avx512")]
     #[inline(always)]
     fn at_or_zeros<S: Simd>(&self, y: usize, start: isize) -> *const f32 {
         if self.rows.has(y) { self.at(y, start) } else { ZEROS.as_ptr().wrapping_add(S::LANES) }
@@ -125,4 +126,5 @@ fn in_row<S: Simd>(s: S, start: isize, step: usize, width: usize, lanes: usize) 
 }
 
 /// A row of padding: the vectors of a row that taps are picked from, of up to sixteen lanes.
+#[cfg(isa = "avx512")]
 static ZEROS: [f32; 6 * 16] = [0.0; 6 * 16];

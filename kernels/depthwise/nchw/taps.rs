@@ -124,7 +124,6 @@ pub(crate) struct Columns<S: Simd, W: Window> {
     /// … and of the second.
     more: [W::Across<S::Mask>; 2],
     /// Where taps are picked instead: of vectors from the one before `start` on, the lanes that lie in the input.
-    #[cfg_attr(not(isa = "avx512"), expect(dead_code, reason = "nothing picks"))]
     row: [S::Mask; 6],
     pub(super) outputs: [S::Mask; 2],
 }

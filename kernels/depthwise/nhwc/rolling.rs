@@ -94,7 +94,7 @@ impl<S: Simd, W: Window, const R: usize, const MOST: usize> Walk<S> for RollingB
 /// One strip, all channels of the part.
 ///
 /// # Safety
-/// As [`Walk::strip`].
+/// 1. 2. As [`Walk::strip`].
 #[inline(always)]
 unsafe fn channels<S: Storage<E>, E: Element, W: Window, const R: usize, const OW: usize>(
     s: S,
@@ -304,8 +304,8 @@ pub(super) unsafe fn strip<
 /// Where taps are many and registers few, what this loop can do without costs it as much as a multiply-add.
 ///
 /// # Safety
-/// As [`strip`], of whole vectors, and
-/// 6. no row that it reads is padding, and there is no residual.
+/// 1. 2. 3. 4. 5. As [`strip`], of whole vectors.
+/// 6. No row that it reads is padding, and there is no residual.
 #[inline(always)]
 unsafe fn middle<S: Storage<E>, E: Element, W: Window, B: Border, const R: usize, const OW: usize>(
     s: S,

@@ -88,13 +88,13 @@ unsafe fn row<S: Storage<E>, E: Element, W: Window, const OH: usize, const OW: u
     for x in (0..outputs).step_by(OW) {
         // The last tile is moved left rather than cut: some outputs are computed twice.
         let left = x.min(outputs.saturating_sub(OW));
-        let tile = Place::new::<E, W, OH, OW>(grid, y, left);
-        // SAFETY: the grid has these rows; `Place` says where the padding is, and how many of its columns the grid has.
+        let tile = Patch::new::<E, W, OH, OW>(grid, y, left);
+        // SAFETY: the grid has these rows; `Patch` says where the padding is, and how many of its columns the grid has.
         unsafe {
             if outputs < least || !tile.padding_at_edges::<W, OW>() {
                 for y in y..y + OH {
                     for x in x..outputs.min(x + OW) {
-                        let tile = Place::new::<E, W, 1, 1>(grid, y, x);
+                        let tile = Patch::new::<E, W, 1, 1>(grid, y, x);
                         channels::<S, E, W, Edges, 1, 1>(s, a, grid, &tile);
                     }
                 }
@@ -112,14 +112,14 @@ const fn drops_columns(ow: usize) -> bool {
     ow > 4
 }
 
-/// The first column of a patch that is looked at on the right, lest it be padding. All that do not lie under all taps are; where tiles
-/// drop columns, the last that does as well, for rows that have little more than half of a tile.
+/// The first column on the right side of a patch that may be padding, and so is looked at: the first that some tap does not read. Where
+/// tiles drop columns, the last that all taps read is looked at, too: a row that has little more than half of a tile ends there.
 const fn right_edge<W: Window>(ow: usize) -> usize {
     (ow - 1) * W::SW + if drops_columns(ow) { 0 } else { 1 }
 }
 
-/// Where a tile is, and what of its patch lies in the input.
-struct Place {
+/// The patch of a tile: where the tile is, and what of the patch lies in the input.
+struct Patch {
     /// Its first output.
     y: usize,
     x: usize,
@@ -131,7 +131,7 @@ struct Place {
     inside: bool,
 }
 
-impl Place {
+impl Patch {
     #[inline(always)]
     fn new<E, W: Window, const OH: usize, const OW: usize>(grid: &Grid<E>, y: usize, x: usize) -> Self {
         let (ih, iw) = ((OH - 1) * W::SH + W::KH, (OW - 1) * W::SW + W::KW);
@@ -161,7 +161,7 @@ unsafe fn channels<S: Storage<E>, E: Element, W: Window, B: Border, const OH: us
     s: S,
     a: &DepthwiseArgs,
     grid: &Grid<E>,
-    t: &Place,
+    t: &Patch,
 ) {
     let (first, end) = (a.origin.c, a.origin.c + a.output_shape.c);
     let all = s.mask(0, S::LANES);
@@ -194,7 +194,7 @@ unsafe fn tile<S: Storage<E>, E: Element, W: Window, B: Border, L: Lanes, const 
     s: S,
     a: &DepthwiseArgs,
     grid: &Grid<E>,
-    t: &Place,
+    t: &Patch,
     c: usize,
     mask: S::Mask,
 ) {
@@ -223,8 +223,7 @@ unsafe fn tile<S: Storage<E>, E: Element, W: Window, B: Border, L: Lanes, const 
                     if B::PADDED && !t.rows.contains(&iy) {
                         (row, step) = (zeros, 0);
                     }
-                    // AArch64 has registers for the multiples of a step, if rows are stepped to.
-                    let (row, step) = if cfg!(target_arch = "aarch64") && !B::PADDED {
+                    let (row, step) = if S::STEPS_ROWS && !B::PADDED {
                         let row = opaque_address(next);
                         next = row.wrapping_add(grid.input_row);
                         (row, step)

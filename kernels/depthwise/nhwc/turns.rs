@@ -141,7 +141,8 @@ unsafe fn turns<S: Storage<E>, E: Element, W: Window, B: Border, const R: usize,
 /// moves the others up.
 ///
 /// # Safety
-/// As [`turns`]; where the first held row is fed, the output row exists.
+/// 1. 2. 3. 4. 5. As [`turns`].
+/// 6. Where the first held row is fed, the output row exists.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "inlined: these are the loop's variables")]
 unsafe fn turn<S: Storage<E>, E: Element, W: Window, B: Border, const R: usize, const OW: usize>(

@@ -22,12 +22,12 @@ pub struct Rates {
     pub memory: [f64; 3],
     /// Pointwise kernels bring what they read next from afar while they multiply.
     pub overlaps: bool,
-    /// The seconds that the halves of a join wait for each other, both threads awake.
-    pub join: f64,
+    /// The seconds that two halves of work wait for each other, both threads awake.
+    pub wait: f64,
 }
 
 /// AMD EPYC, Zen 5 (family 26, model 2), a virtual machine of two cores, November 2026: the peak, 250 GFLOP/s by AVX-512, and
-/// the rates of reading as the roofline report measured them. The join is the median of `rayon::join` over two equal busy
+/// the rates of reading as the roofline report measured them. The wait is the median of `rayon::join` over two equal busy
 /// loops, less one loop, while both threads are awake; to wake one took some 20 µs and more. Not measured, as it has two
 /// cores: that the shared cache's rate grows with the cores, and that memory's ends somewhere, here at 400 GB/s, two thirds of
 /// what the twelve channels of such a processor carry.
@@ -39,11 +39,11 @@ pub const ZEN_5: Rates = Rates {
     shared_bytes: 32e6,
     memory: [36e9, 32.5e9, 400e9],
     overlaps: false,
-    join: 0.7e-6,
+    wait: 0.7e-6,
 };
 
 /// AMD EPYC, Zen 4 (family 25, model 17), a virtual machine of two cores, November 2026: the peak by AVX-512, 118 GFLOP/s, and
-/// the rates of reading as the roofline report measured them. The join is Zen 5's; memory's end is two thirds of what twelve
+/// the rates of reading as the roofline report measured them. The wait is Zen 5's; memory's end is two thirds of what twelve
 /// channels of DDR5-4800 carry.
 pub const ZEN_4: Rates = Rates {
     lane: 118e9 / 16.0,
@@ -53,12 +53,12 @@ pub const ZEN_4: Rates = Rates {
     shared_bytes: 32e6,
     memory: [23.5e9, 20.3e9, 300e9],
     overlaps: false,
-    join: 0.7e-6,
+    wait: 0.7e-6,
 };
 
 /// Intel Xeon, Emerald Rapids (family 6, model 207), a virtual machine of two cores, November 2026: the peak by AVX-512, 205 GFLOP/s,
 /// and the shared cache's rate, 25 GB/s a core, as measured there. Not measured: the own cache, for which Zen 5's rate stands, memory,
-/// of which a core gets half of what the shared cache gives, and the join, which is Zen 5's.
+/// of which a core gets half of what the shared cache gives, and the wait, which is Zen 5's.
 pub const EMERALD_RAPIDS: Rates = Rates {
     lane: 102e9 / 16.0,
     own: 235e9,
@@ -67,7 +67,7 @@ pub const EMERALD_RAPIDS: Rates = Rates {
     shared_bytes: 64e6,
     memory: [12e9, 12e9, 200e9],
     overlaps: true,
-    join: 0.7e-6,
+    wait: 0.7e-6,
 };
 
 /// A run, predicted.
@@ -129,8 +129,8 @@ impl Rates {
                 let seconds = |part| self.seconds(layer, &description, pass, part, bandwidth);
                 slowest += parts.iter().map(seconds).fold(0.0, f64::max);
                 all += parts.iter().map(seconds).sum::<f64>();
-                // A tree of joins.
-                serial += self.join * f64::from(parts.len().next_power_of_two().ilog2());
+                // A tree of halves.
+                serial += self.wait * f64::from(parts.len().next_power_of_two().ilog2());
             }
         }
         let imbalance = slowest * threads as f64 / all;

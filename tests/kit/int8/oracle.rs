@@ -3,9 +3,11 @@
 //! Numbers are `i64` here, of whatever type a tensor is: [`Kind`] says what it may hold. Sums need no order, as they are exact.
 //! `tests/int8.rs` checks this file by hand.
 
-use depthwise::Shape;
+use std::ops::Range;
 
-use super::oracle::{Tensor, Window};
+use depthwise::{Padding, Shape};
+
+use crate::oracle::{Tensor, Window};
 
 /// A type of 8 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,44 +125,42 @@ pub fn tflite(x: i64, Fixed { q, e }: Fixed) -> i64 {
     (magnitude * high.signum()) as i64
 }
 
-/// Depthwise convolution with weights `[c·m, kh, kw]`: output channel o reads input channel o / m.
-pub fn depthwise(
-    (input, from): (&Tensor<i64>, Quantized),
-    weights: Weights,
-    window: &Window,
-    multiplier: usize,
-    target: Target,
-) -> Tensor<i64> {
-    let outputs = input.shape.c * multiplier;
-    convolve((input, from), weights, window, outputs, |o| o / multiplier..o / multiplier + 1, target)
+/// A tensor, and what its numbers stand for.
+type Input<'a> = (&'a Tensor<i64>, Quantized);
+
+const POINT: Window = Window { kernel: [1, 1], stride: [1, 1], dilation: [1, 1], padding: Padding::Valid };
+
+/// The sums of a depthwise convolution with weights `[c·m, kh, kw]`: output channel o reads input channel o / m.
+pub fn depthwise_sums(input: Input, weights: Weights, window: &Window, multiplier: usize) -> Tensor<i64> {
+    let outputs = input.0.shape.c * multiplier;
+    sums(input, weights, window, outputs, |o| o / multiplier..o / multiplier + 1)
 }
 
-/// Standard convolution with weights `[outputs, c, kh, kw]`.
-pub fn conv2d(
-    (input, from): (&Tensor<i64>, Quantized),
-    weights: Weights,
-    window: &Window,
-    outputs: usize,
-    target: Target,
-) -> Tensor<i64> {
-    convolve((input, from), weights, window, outputs, |_| 0..input.shape.c, target)
+/// The sums of a standard convolution with weights `[outputs, c, kh, kw]`.
+pub fn conv2d_sums(input: Input, weights: Weights, window: &Window, outputs: usize) -> Tensor<i64> {
+    sums(input, weights, window, outputs, |_| 0..input.0.shape.c)
 }
 
-/// Pointwise convolution with weights `[outputs, c]`.
-pub fn pointwise(
-    (input, from): (&Tensor<i64>, Quantized),
-    weights: Weights,
-    outputs: usize,
-    target: Target,
-) -> Tensor<i64> {
-    let padding = depthwise::Padding::valid();
-    let window = Window { kernel: [1, 1], stride: [1, 1], dilation: [1, 1], padding };
-    conv2d((input, from), weights, &window, outputs, target)
+/// The sums of a pointwise convolution with weights `[outputs, c]`.
+pub fn pointwise_sums(input: Input, weights: Weights, outputs: usize) -> Tensor<i64> {
+    conv2d_sums(input, weights, &POINT, outputs)
+}
+
+pub fn depthwise(input: Input, weights: Weights, window: &Window, multiplier: usize, target: Target) -> Tensor<i64> {
+    requantized(depthwise_sums(input, weights, window, multiplier), input.1, weights, target)
+}
+
+pub fn conv2d(input: Input, weights: Weights, window: &Window, outputs: usize, target: Target) -> Tensor<i64> {
+    requantized(conv2d_sums(input, weights, window, outputs), input.1, weights, target)
+}
+
+pub fn pointwise(input: Input, weights: Weights, outputs: usize, target: Target) -> Tensor<i64> {
+    requantized(pointwise_sums(input, weights, outputs), input.1, weights, target)
 }
 
 /// Both, one after the other: what lies between is of 8 bits.
 pub fn separable(
-    input: (&Tensor<i64>, Quantized),
+    input: Input,
     (first, window, multiplier, between): (Weights, &Window, usize, Target),
     (second, outputs, target): (Weights, usize, Target),
 ) -> Tensor<i64> {
@@ -168,13 +168,12 @@ pub fn separable(
     pointwise((&middle, between.output), second, outputs, target)
 }
 
-fn convolve(
-    (input, from): (&Tensor<i64>, Quantized),
+fn sums(
+    (input, from): Input,
     weights: Weights,
     window: &Window,
     outputs: usize,
-    reads: impl Fn(usize) -> std::ops::Range<usize>,
-    target: Target,
+    reads: impl Fn(usize) -> Range<usize>,
 ) -> Tensor<i64> {
     let Window { kernel: [kh, kw], stride: [sh, sw], dilation: [dh, dw], .. } = *window;
     let Shape { h, w, .. } = input.shape;
@@ -193,6 +192,13 @@ fn convolve(
                 }
             }
         }
+        sum
+    })
+}
+
+fn requantized(sums: Tensor<i64>, from: Quantized, weights: Weights, target: Target) -> Tensor<i64> {
+    Tensor::from_fn(sums.shape, |n, o, y, x| {
+        let sum = sums.at(n, o, y, x);
         let sum = i32::try_from(sum).unwrap_or_else(|_| panic!("{sum} does not fit in 32 bits: no plan is built"));
         target.requantize(sum, from.scale, weights.scales[o % weights.scales.len()])
     })
@@ -206,6 +212,11 @@ pub fn quantize(x: f32, to: Quantized, rounding: Rounding) -> i64 {
         Rounding::Tflite | Rounding::TfliteLegacy => steps.round(),
     };
     Target::new(to, rounding).finish(i64::from(rounded as i32))
+}
+
+/// What a sum stands for: of outputs of `f32`.
+pub fn real(sum: i32, factor: f32, bias: f32) -> f32 {
+    sum as f32 * factor + bias
 }
 
 pub fn dequantize(q: i64, from: Quantized) -> f32 {
