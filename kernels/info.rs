@@ -37,7 +37,7 @@ pub enum Form {
     Joined,
     /// Pointwise, channels first: output channels are the vector, for maps of few pixels.
     Channels,
-    /// Depthwise, channels last, of 8 bits: tiles read inputs of four rows from a buffer in which they lie side by side.
+    /// Depthwise, channels last, of 8 bits: tiles read bundles of rows from a buffer in which they lie side by side.
     Interleaved,
 }
 
@@ -75,7 +75,7 @@ pub struct KernelInfo {
     ///   last channels, computed for two pixels at a time. Then the [form](Self::form): an `r` says that the tile rolls down the
     ///   rows and keeps the sums of rows to come, `rb` that its outputs are written a vector behind besides, `t` that vectors of
     ///   channels take turns at each row, `p` that pairs of rows share a vector, `b` that input rows go through a buffer, `c` that
-    ///   inputs are copied first, `k` that channels run along the vector, `i` that inputs of four rows lie side by side;
+    ///   inputs are copied first, `k` that channels run along the vector, `i` that rows of inputs lie side by side;
     /// * instruction set: [`Isa::name`].
     pub name: &'static str,
     /// The instruction set it needs.

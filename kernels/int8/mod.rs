@@ -5,7 +5,7 @@
 //! reads za.
 //!
 //! * `simd`: the vector operations; `finish`: what becomes of a sum;
-//! * `depthwise`, `pointwise`: the algorithms; `stage`: packed weights with their kernel; `copy`: other layouts;
+//! * `depthwise`, `interleaved`, `pointwise`: the algorithms; `stage`: packed weights with their kernel; `copy`: other layouts;
 //! * `elementwise`: what goes element by element.
 //!
 //! Kernels are for channels last.
@@ -14,6 +14,7 @@ pub(crate) mod copy;
 pub(crate) mod depthwise;
 pub(crate) mod elementwise;
 pub(crate) mod finish;
+pub(crate) mod interleaved;
 pub(crate) mod pointwise;
 pub(crate) mod simd;
 pub(crate) mod stage;

@@ -3,9 +3,10 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::depthwise::{Args as DepthwiseArgs, Sharing, meets, strip_columns};
+use super::depthwise::Args as DepthwiseArgs;
 use super::elementwise::Reals;
 use super::finish::{Ends, Factors, Scaling};
+use super::interleaved::{Sharing, meets, strip_columns};
 use super::pointwise::{Args as PointwiseArgs, scratch_len};
 use super::{SIGN, simd::SimdInt, simd::SimdWide};
 use crate::info::{Form, KernelInfo};

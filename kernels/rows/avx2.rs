@@ -10,8 +10,8 @@
 //! * depthwise channels last, any window from a buffer: 2×4, 8 + 1 + 2 weights.
 //! * depthwise channels first: four rows by two vectors, weights broadcast from memory, inputs spilled.
 //! * pointwise 6×16: 12 + 2 + 1.
-//! * of 8 bits, pointwise 6×16: 12 + 2 + 1 + 1 for products; depthwise 3×3 from four rows side by side, at stride 1 two rows of four, 8 + 2 + 2,
-//!   with weights from memory.
+//! * of 8 bits, pointwise 6×16: 12 + 2 + 1 + 1 for products; depthwise from rows side by side, of a vector of channels at a time, two rows of four, 8 + 1 + 2 + 1, or one
+//!   of seven, 7 + 1 + 1 + 1.
 
 use super::prelude::*;
 use crate::arch::avx2::Avx2;
@@ -66,10 +66,10 @@ pub(crate) static FAMILY: Family = Family {
             Avx2,
             target_feature(enable = "avx2,fma"),
             [
-                Spills<100, int8::depthwise::Interleaved<2, 4, 3, 1>>,
-                Spills<45, int8::depthwise::Interleaved<1, 4, 3, 2>>,
-                int8::depthwise::Interleaved<2, 4>,
-                int8::depthwise::Interleaved<1, 7>,
+                Spills<25, int8::interleaved::Interleaved<2, 4, 3, 1>>,
+                Spills<15, int8::interleaved::Interleaved<1, 4, 3, 2>>,
+                int8::interleaved::Interleaved<2, 4>,
+                int8::interleaved::Interleaved<1, 7>,
                 int8::depthwise::Any,
             ]
         ),

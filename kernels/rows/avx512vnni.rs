@@ -3,8 +3,8 @@
 //! Register budgets (accumulators + inputs + weights):
 //!
 //! * pointwise 6×64: 24 + 1 + 4;
-//! * depthwise 3×3 from four rows side by side, of a vector of channels at a time: at stride 1 two rows of four, 8 + 1 + 6, beside 16
-//!   that are rounded; at stride 2 one of four, 4 + 1 + 3, beside 4.
+//! * depthwise from rows side by side, of a vector of channels at a time: 3×3 at stride 1 two rows of four, 8 + 1 + 2, beside 16 that are
+//!   rounded; at stride 2 one of four; any window four of four, 16 + 4 + 1, two of four, or one of seven.
 
 use super::prelude::*;
 use crate::arch::avx512::Avx512;
@@ -18,11 +18,11 @@ pub(crate) static FAMILY: Family = Family {
             Avx512Vnni,
             target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni"),
             [
-                Spills<25, int8::depthwise::Interleaved<2, 4, 3, 1>>,
-                Spills<35, int8::depthwise::Interleaved<1, 4, 3, 2>>,
-                int8::depthwise::Interleaved<4, 4>,
-                int8::depthwise::Interleaved<2, 4>,
-                int8::depthwise::Interleaved<1, 7>,
+                Spills<30, int8::interleaved::Interleaved<2, 4, 3, 1>>,
+                Spills<25, int8::interleaved::Interleaved<1, 4, 3, 2>>,
+                int8::interleaved::Interleaved<4, 4>,
+                int8::interleaved::Interleaved<2, 4>,
+                int8::interleaved::Interleaved<1, 7>,
             ]
         ),
         pointwise: rows!(
