@@ -29,9 +29,16 @@ y = plan(np.ones((1, 4, 4, 8), np.float32), threads=2)
 shape: tuple[int, int, int, int] = plan.output_shape((1, 4, 4, 8))
 depthwise.PointwiseConv2d([[1.0]], batch_norm=depthwise.BatchNorm([1], [0], [0], [1]))
 depthwise.PointwiseConv2d([[1.0]], activation="rely")
+
+from depthwise import int8
+
+w, q = int8.Weights(np.ones((8, 4), np.int8), 0.5), int8.Quantized("uint8", 0.5, 128)
+y = int8.PointwiseConv2d(w, input=q, output="int32")(np.ones((1, 4, 4, 4), np.uint8), threads=2)
+int8.PointwiseConv2d(w, input=q, output=q, rounding="up")
 """,
         encoding="utf-8",
     )
     run = subprocess.run([sys.executable, "-m", "mypy", str(program)], capture_output=True, text=True, cwd=tmp_path)
     assert "program.py:9: error" in run.stdout, run.stdout
-    assert "Found 1 error" in run.stdout, run.stdout
+    assert "program.py:15: error" in run.stdout, run.stdout
+    assert "Found 2 errors" in run.stdout, run.stdout

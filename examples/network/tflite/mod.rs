@@ -1,8 +1,8 @@
 //! Runs an 8-bit network from its TFLite file, to the bit as TFLite's reference kernels do (but for SOFTMAX, within one unit).
 //!
 //! `schema` reads the file; `quantize` makes one of a network of f32, and `write` writes it. `ops` checks each operator and makes a function
-//! of it, `convolution` brings the crate's plans, `rounding` the rule by which a sum becomes a
-//! number of 8 bits. `values` is what goes from one operator to the next, and `command` does what is asked for.
+//! of it, `convolution` brings the crate's plans, `rounding` has the rule by which a sum becomes a number
+//! of 8 bits. `values` is what goes from one operator to the next, and `command` does what is asked for.
 
 pub(crate) mod command;
 pub mod convolution;
