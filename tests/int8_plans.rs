@@ -1,11 +1,12 @@
 //! Plans of 8 bits equal the oracle bit for bit: every kernel, both layouts, both rules, in every way to call them.
 
 use depthwise::int8::{DepthwiseConv2d, Quantized, Rounding, Weights};
-use depthwise::{Error, Layout, OutputRange, Run, Shape, TensorView, TensorViewMut, Workspace};
+use depthwise::{Error, Layout, OutputRange, Padding, Run, Shape, Strides, TensorView, TensorViewMut, Workspace};
 use depthwise_testkit::int8::cases::{Case, randoms};
+use depthwise_testkit::int8::memory::Buffer;
 use depthwise_testkit::int8::oracle::Kind;
 use depthwise_testkit::int8::plan::{
-    Drawn, Outputs, Stage, bias_of_reals, draw, entry, expected, looked, other, plan, quantized, sums_of,
+    Drawn, Outputs, Plan, Stage, bias_of_reals, draw, entry, expected, looked, other, plan, quantized, sums_of,
 };
 use depthwise_testkit::int8::{Way, check, check_all, isas, oracle, run, run_as};
 use depthwise_testkit::oracle::Tensor;
@@ -153,6 +154,33 @@ fn reals() {
     }
 }
 
+/// An axis of one element has a stride that means nothing, such as 0.
+#[test]
+fn strides_of_an_axis_of_one() {
+    for (input, kernel) in [(Shape::new(1, 70, 9, 1), [3, 3]), (Shape::new(1, 70, 1, 40), [1, 31])] {
+        let [ph, pw] = kernel.map(|taps| taps / 2);
+        let padding = Padding::explicit(ph, ph, pw, pw);
+        let case =
+            Case { kernel, padding, input_kind: Kind::U8, output_kind: Kind::U8, ..Case::new(Depthwise, input, 5) };
+        let drawn = draw(&case);
+        let want = expected(&case, &drawn);
+        // Of one row or column, pixels follow each other.
+        let pixels = (0..input.h * input.w).flat_map(|i| (0..input.c).map(move |c| (c, i)));
+        let numbers = pixels.map(|(c, i)| drawn.input.at(0, c, i / input.w, i % input.w) as u8);
+        let numbers: Vec<u8> = numbers.collect();
+        for isa in isas() {
+            let plan = plan(&case, &drawn, isa, Layout::Nhwc, [None; 2], Outputs::Numbers).expect("a plan");
+            let Plan::Depthwise(plan) = plan else { unreachable!("a depthwise case") };
+            let strides =
+                Strides { n: 0, h: if input.h == 1 { 0 } else { 70 }, w: if input.w == 1 { 0 } else { 70 }, c: 1 };
+            let view = TensorView::strided(&numbers, input, strides).expect("a view");
+            let mut output = Buffer::<u8>::blank(want.shape, Layout::Nhwc, 0);
+            plan.run(Run::new(view, output.view_mut(), &mut Workspace::new())).expect("a run");
+            output.check(&want, &format!("{isa}, {input:?}"));
+        }
+    }
+}
+
 /// Each bad argument is an error that names it.
 #[test]
 fn errors_name_what_is_wrong() {
@@ -244,6 +272,12 @@ fn errors_name_what_is_wrong() {
     let run = Run::new(view(shape), view_mut(&mut real, shape), &mut workspace).quantized(Quantized::i8(3e38, 0));
     assert!(plan.run(run).unwrap_err().to_string().contains("channel 0 a factor of inf"));
     let plan = good().build().expect("a plan");
+    // Taps as far apart as a number can say.
+    for dilation in [[1, usize::MAX], [usize::MAX, 1]] {
+        let far = good().padding(Padding::explicit(1, 1, 1, 1)).dilation(dilation).build();
+        let run = Run::new(view(shape), view_mut(&mut output, shape), &mut workspace);
+        far.and_then(|far| far.run(run)).expect_err("it is out of reach");
+    }
     // Nothing is a result, too.
     let none = Shape { n: 0, ..shape };
     let (from, to): ([i8; 0], [i8; 0]) = ([], []);

@@ -205,12 +205,12 @@ impl SimdRows for Avx512Vnni {
     }
 }
 
-/// 256 bits.
+/// The lower half of each vector.
 #[derive(Clone, Copy)]
 pub(crate) struct Half(Avx512Vnni);
 
 impl Half {
-    /// What is as with AVX2.
+    /// For what AVX2 does in the same way.
     #[inline(always)]
     fn avx2(self) -> Avx2 {
         // SAFETY: AVX-512F includes AVX2 and FMA.

@@ -135,7 +135,8 @@ unsafe fn transpose(from: *const u8, step: usize, to: *mut u8, to_step: usize, [
     // SAFETY: the caller's: what is left of the columns, then of the rows.
     unsafe {
         let left = columns - whole_columns;
-        bytes(from.add(whole_columns), [step, 1], to.add(whole_columns * to_step), [1, to_step], [whole_rows, left]);
+        let (from_left, to_left) = (from.wrapping_add(whole_columns), to.wrapping_add(whole_columns * to_step));
+        bytes(from_left, [step, 1], to_left, [1, to_step], [whole_rows, left]);
         let (from, to) = (from.wrapping_add(whole_rows * step), to.wrapping_add(whole_rows));
         bytes(from, [step, 1], to, [1, to_step], [rows - whole_rows, columns]);
     }

@@ -1,4 +1,4 @@
-//! Depthwise convolution of 8 bits, channels last: what kernels are told, and any window tap by tap.
+//! Depthwise convolution of 8 bits, channels last: what kernels are told, and any window, two taps at a time.
 
 use super::finish::{Finish, Rule};
 use super::simd::{SimdInt, SimdWide};
@@ -41,15 +41,6 @@ impl Args {
         let at = self.first[axis] + (output * self.taps.stride[axis] + tap * self.taps.dilation[axis]) as isize;
         // What is negative is too large.
         Some(at as usize).filter(|&at| at < self.input_extent[axis])
-    }
-
-    /// The inputs of row `y`, and the bytes from one to the next. The padding is one pixel again and again.
-    #[inline(always)]
-    pub(super) fn row(&self, y: Option<usize>) -> (*const u8, usize) {
-        match y {
-            Some(y) => (self.input.wrapping_add(y * self.input_steps[0]), self.input_steps[1]),
-            None => (self.padding.as_ptr(), 0),
-        }
     }
 }
 

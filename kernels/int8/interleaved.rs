@@ -8,7 +8,7 @@ use super::simd::{SimdInt, SimdRows};
 use crate::info::{Form, KernelInfo};
 use crate::simd::opaque_address;
 use crate::table::Algorithm;
-use crate::types::Taps;
+use crate::types::{Taps, sub_grids, undilated_stride};
 
 /// Any window, or where `K` is not 0, `K`×`K` at stride `STRIDE`: bundles of input rows, side by side, serve `ROWS` rows of outputs. Tiles
 /// have `COLUMNS`.
@@ -30,8 +30,7 @@ impl Sharing {
     /// Of so many rows of outputs. `bundle`: the rows of one.
     pub(crate) fn of(taps: Taps, rows: usize, bundle: usize) -> Self {
         let (kh, stride, dilation) = (taps.kernel_size[0], taps.stride[0], taps.dilation[0]);
-        let common = gcd(stride, dilation);
-        let (step, shift) = (dilation / common, stride / common);
+        let (step, shift) = (sub_grids(stride, dilation), undilated_stride(stride, dilation));
         let bundles = kh.saturating_add((rows - 1) * shift).div_ceil(bundle);
         let moved = rows * shift;
         let kept = if moved.is_multiple_of(bundle) { bundles.saturating_sub(moved / bundle) } else { 0 };
@@ -39,11 +38,7 @@ impl Sharing {
     }
 }
 
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
-/// Whether an output row of a bundle's rows has taps in bundle `b`, of windows `k` high.
+/// Whether output row `row`, of those that share bundles, has taps in bundle `b`, of windows `k` high.
 pub(crate) const fn meets(bundle: usize, b: usize, row: usize, shift: usize, k: usize) -> bool {
     row * shift < (b + 1) * bundle && row * shift + k > b * bundle
 }
@@ -57,7 +52,7 @@ struct Strip(#[expect(dead_code, reason = "written and read by its address")] Ma
 /// How many columns of outputs a strip serves, of so many bytes for a column of inputs.
 pub(crate) fn strip_columns(taps: Taps, column: usize) -> usize {
     let reach = (taps.kernel_size[1] - 1).saturating_mul(taps.dilation[1]);
-    (STRIP / column).checked_sub(reach + 1).map_or(0, |more| more / taps.stride[1] + 1)
+    (STRIP / column).checked_sub(reach.saturating_add(1)).map_or(0, |more| more / taps.stride[1] + 1)
 }
 
 impl<S: SimdRows, const ROWS: usize, const COLUMNS: usize, const K: usize, const STRIDE: usize> Algorithm<S>
@@ -99,8 +94,9 @@ const GUARDED: u8 = 3;
 #[derive(Clone, Copy)]
 struct Panel {
     weights: *const u8,
-    /// Its first channel, of the part, and as tables count.
+    /// Its first channel, of the part.
     first: usize,
+    /// The same as tables count.
     place: usize,
     /// The outputs that are stored.
     n: usize,
@@ -120,8 +116,9 @@ impl Panel {
 ///
 /// # Safety
 /// 1. As [`Algorithm::run`].
-/// 2. The panel has no more channels than a panel of the instruction set, or half of it.
-/// 3. `strip` is a [`Strip`], to write.
+/// 2. The panel has at most [`CHANNELS`](SimdInt::CHANNELS) channels.
+/// 3. `strip` is a [`Strip`], to write, that serves a column of outputs at the least.
+/// 4. `sharing` is that of the taps, of `ROWS` and [`GROUP`](SimdInt::GROUP).
 #[inline(always)]
 unsafe fn outputs<S: SimdRows, const ROWS: usize, const COLUMNS: usize, const K: usize, const STRIDE: usize>(
     s: S,
@@ -135,7 +132,9 @@ unsafe fn outputs<S: SimdRows, const ROWS: usize, const COLUMNS: usize, const K:
     let column = bundles * S::GROUPS * S::BYTES;
     let reach = (args.taps.kernel_size[1] - 1) * args.taps.dilation[1] + 1;
     // Of like widths.
-    let width = w.div_ceil(w.div_ceil(strip_columns(args.taps, column).max(1)).max(1)).max(1);
+    let most = strip_columns(args.taps, column);
+    debug_assert!(most > 0);
+    let width = w.div_ceil(w.div_ceil(most).max(1)).max(1);
     for x in (0..w).step_by(width) {
         let columns = width.min(w - x);
         // Rows that share bundles lie `step` apart.
@@ -147,9 +146,9 @@ unsafe fn outputs<S: SimdRows, const ROWS: usize, const COLUMNS: usize, const K:
                 // SAFETY: rows lie in the input or are padding; the strip holds the columns that so many outputs read.
                 unsafe {
                     for b in first..bundles {
-                        let mut rows = [args.row(None); 4];
+                        let mut rows = [None; 4];
                         for j in 0..S::GROUP {
-                            rows[j] = args.row(args.at(0, y, S::GROUP * b + j));
+                            rows[j] = args.at(0, y, S::GROUP * b + j);
                         }
                         let to = strip.add((slot + b) % bundles * S::GROUPS * S::BYTES);
                         let to = Side { strip: to, column, first: x * stride };
@@ -165,7 +164,7 @@ unsafe fn outputs<S: SimdRows, const ROWS: usize, const COLUMNS: usize, const K:
                         sharing,
                         slot,
                         output: y * args.output_steps[0] + x * args.output_steps[1] + panel.first,
-                        row: step * args.output_steps[0],
+                        row: step.wrapping_mul(args.output_steps[0]),
                         rows: ROWS.min((h - y).div_ceil(step)),
                         columns,
                     };
@@ -196,13 +195,13 @@ struct Side {
 /// Writes so many columns of a bundle, from channel `first` of the part on, side by side.
 ///
 /// # Safety
-/// 1. The rows are those of the input, or its padding, and have `n` channels from there on.
+/// 1. The rows are those of the input, or `None` on padding, and have `n` channels from there on.
 /// 2. A panel's inputs can be written for each column.
 #[inline(always)]
 unsafe fn side_by_side<S: SimdRows>(
     s: S,
     args: &Args,
-    rows: [(*const u8, usize); 4],
+    rows: [Option<usize>; 4],
     first: usize,
     n: usize,
     to: Side,
@@ -220,11 +219,12 @@ unsafe fn side_by_side<S: SimdRows>(
         }
         let (mut inputs, mut steps) = ([args.padding.as_ptr(); 4], [0; 4]);
         for j in 0..4 {
-            // The padding has no more pixels or channels.
-            if rows[j].1 > 0 {
+            // The padding is one pixel again and again.
+            if let Some(y) = rows[j] {
+                let [row, pixel] = args.input_steps;
                 let at = start.wrapping_add(left as isize) as usize;
-                steps[j] = rows[j].1;
-                inputs[j] = rows[j].0.wrapping_add(at.wrapping_mul(steps[j]).wrapping_add(first));
+                let at = (y * row).wrapping_add(at.wrapping_mul(pixel)).wrapping_add(first);
+                (inputs[j], steps[j]) = (args.input.wrapping_add(at), pixel);
             }
         }
         for _ in left..right {

@@ -14,7 +14,7 @@ pub(crate) trait SimdInt: Copy {
     type Packed: Copy;
     /// Weights of a vector of outputs, [`GROUP`](Self::GROUP) of each.
     type Weights: Copy;
-    /// [`GROUP`](Self::GROUP) inputs, for all lanes.
+    /// [`GROUP`](Self::GROUP) inputs, for all lanes or for each.
     type Factor: Copy;
     /// Vectors of half the length for panels of half the channels, which lie where the first halves of a panel's vectors do; or else
     /// the same.
@@ -146,10 +146,11 @@ pub(crate) trait SimdRows: SimdInt {
     /// The bytes of a vector of a bundle's inputs, or of their weights.
     const BYTES: usize = Self::STEP * Self::GROUP * if Self::WIDE { 2 } else { 1 };
 
-    /// Writes a panel's inputs of a bundle's rows, the first of these, `n` channels, side by side.
+    /// Writes a panel's inputs of a bundle's rows, `n` channels, side by side. Of the rows, the first [`GROUP`](SimdInt::GROUP) count.
     ///
     /// # Safety
-    /// 1. `n` inputs can be read in each row, and [`GROUPS`](SimdInt::GROUPS) · [`BYTES`](Self::BYTES) be written, at a multiple of that.
+    /// 1. `n` inputs can be read in each row, and [`GROUPS`](SimdInt::GROUPS) · [`BYTES`](Self::BYTES) be written, at a multiple of
+    ///    [`BYTES`](Self::BYTES).
     unsafe fn interleave(self, rows: [*const u8; 4], n: usize, flip: u8, to: *mut u8);
     /// Writes one number as all of a panel's inputs of a bundle.
     ///

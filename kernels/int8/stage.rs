@@ -402,7 +402,8 @@ pub fn fits_int8(info: &KernelInfo, taps: Taps, bytes: bool) -> bool {
             let packing = kernel.family.int8.packing;
             let bytes = packing.channels() * packing.group * if packing.wide { 2 } else { 1 };
             let column = Sharing::of(taps, info.tile[0], packing.group).bundles.saturating_mul(bytes);
-            strip_columns(taps, column) >= info.tile[1]
+            // It meets rows beyond the window, whose places must be numbers, too.
+            taps.dilation[0] <= MAX_STRIDE && strip_columns(taps, column) >= info.tile[1]
         });
     window && strip && (bytes || multiplies_wide(info))
 }

@@ -4,7 +4,7 @@
 //!
 //! * pointwise 6×64: 24 + 1 + 4;
 //! * depthwise from rows side by side, of a vector of channels at a time: 3×3 at stride 1 two rows of four, 8 + 1 + 2, beside 16 that are
-//!   rounded; at stride 2 one of four; any window four of four, 16 + 4 + 1, two of four, or one of seven.
+//!   rounded; at stride 2 one of four; any window four of four, 16 + 1 + 4, two of four, or one of seven.
 
 use super::prelude::*;
 use crate::arch::avx512::Avx512;
