@@ -411,7 +411,7 @@ pub fn fits_int8(info: &KernelInfo, taps: Taps, bytes: bool) -> bool {
 /// What a kernel that [`fits`](fits_int8) does for a vector of outputs: the products that it adds, and the vectors of inputs that it copies to where
 /// they lie side by side.
 pub fn int8_steps(info: &KernelInfo, taps: Taps) -> [f64; 2] {
-    let [kh, kw] = taps.kernel_size.map(|n| n as f64);
+    let [kh, kw] = taps.kernel_size;
     let bundle = crate::table::available(info).map_or(4, |kernel| kernel.family.int8.packing.group);
     match info.form {
         Form::Interleaved => {
@@ -423,9 +423,9 @@ pub fn int8_steps(info: &KernelInfo, taps: Taps) -> [f64; 2] {
                     .count()
             };
             let products: usize = (0..bundles).map(met).sum();
-            [products as f64 * kw / rows as f64, ((bundles - kept) * taps.stride[1]) as f64 / rows as f64]
+            [products as f64 * kw as f64 / rows as f64, ((bundles - kept) * taps.stride[1]) as f64 / rows as f64]
         }
-        _ => [kh * (kw / 2.0).ceil(), 0.0],
+        _ => [kh as f64 * kw.div_ceil(2) as f64, 0.0],
     }
 }
 
