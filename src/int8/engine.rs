@@ -77,7 +77,7 @@ fn pixels(shape: Shape, apart: usize) -> Strides {
 /// The price of an output of a depthwise kernel.
 pub(crate) fn depthwise_price(info: &KernelInfo, taps: Taps) -> f64 {
     /// Of copying a vector of inputs, and of what becomes of a vector of sums, in products.
-    const COPY: f64 = 3.5;
+    const COPY: f64 = 2.5;
     const FINISH: f64 = 4.0;
     let [products, copies] = int8_steps(info, taps);
     let vector = products + COPY * copies + FINISH;
