@@ -324,7 +324,7 @@ static void errors(void) {
   d = fresh, d.clamp.low = 5, d.clamp.high = 4;
   FAILS(dw_int8_plan_new(&d, &plan), invalid, "5");
   d = fresh, d.output = quantized(DW_ELEMENT_I32, 0, 0), d.clamp.low = 0;
-  FAILS(dw_int8_plan_new(&d, &plan), invalid, "sums");
+  FAILS(dw_int8_plan_new(&d, &plan), invalid, "a clamp of outputs of i32");
   d = fresh, d.rounding = 3;
   FAILS(dw_int8_plan_new(&d, &plan), invalid, "3 is no dw_rounding: they are 0 to 2");
   d = fresh, d.operation = DW_OPERATION_ANY;
